@@ -1,0 +1,6 @@
+"""Executors run a chain of rules over the parameters of an optimizer. Today: eager, the reference that always works."""
+
+from sooner.execute.cohort import Cohort, Work, state_dtype
+from sooner.execute.eager import run_eager
+
+__all__ = ["Cohort", "Work", "run_eager", "state_dtype"]

@@ -1,0 +1,113 @@
+"""What every published method declares about itself, and how a part is found by its name.
+
+A part is an ordinary PyTorch object of its station (an optimizer, a learning-rate scheduler…) that also says what it needs, what it owns and
+which of its hyper-parameters a race may tune. A file in a station's folder is a part, named after the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sooner.error import SoonerError, nearest
+from sooner.space import Knob
+
+STATIONS = (
+    "data",
+    "model",
+    "precision",
+    "loss",
+    "gradient",
+    "communication",
+    "update",
+    "schedule",
+    "weights",
+    "memory",
+    "adapter",
+)
+"""The stations in the order in which a training step passes them; a station's folder exists once it has a part."""
+
+
+class Part:
+    """Mix-in that declares what `Recipe` checks before step 0. Subclasses set these as plain class attributes.
+
+    Attributes:
+        station: the folder the part lives in, one of `STATIONS`.
+        needs: what the training loop must provide, e.g. ``{"closure"}``.
+        owns: what the part must own alone, e.g. ``{"learning rate"}``.
+        order: position inside the station; lower runs first.
+        space: the hyper-parameters a race tunes, with their ranges.
+        horizon_free: whether the first n steps are the same whatever number of steps is planned.
+    """
+
+    station: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    owns: ClassVar[frozenset[str]] = frozenset()
+    order: ClassVar[int] = 50
+    space: ClassVar[Mapping[str, Knob]] = {}
+    horizon_free: ClassVar[bool] = True
+
+
+@functools.cache
+def names() -> dict[str, str]:
+    """Return every bundled part as ``{name: station}``, found by listing the folders (nothing is imported)."""
+    found = {}
+    for station in STATIONS:
+        folder = Path(__file__).parent / station
+        for file in sorted(folder.glob("[!_]*.py")) if folder.is_dir() else ():
+            found[file.stem] = station
+    return found
+
+
+def summary(name: str) -> str:
+    """Return the first sentence of the part's module docstring without importing it (so that listings start fast)."""
+    file = Path(__file__).parent / names()[name] / f"{name}.py"
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def load(name: str) -> type[Part]:
+    """Import the bundled part `name` and return its class.
+
+    Raises:
+        SoonerError: no part has that name; the nearest known name is suggested.
+    """
+    if name not in names():
+        raise SoonerError(f"there is no part named {name!r}{nearest(name, names())}; `sooner parts` lists all of them")
+    module = importlib.import_module(f"sooner.{names()[name]}.{name}")
+    classes = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+    return next(c for c in classes if issubclass(c, Part))
+
+
+def class_named(station: str, class_name: str) -> type[Part]:
+    """Return the class `class_name` of a station, importing only the file it lives in (for ``sooner.update.Muon``).
+
+    Raises:
+        AttributeError: the station has no such class, as Python expects of a missing attribute.
+    """
+    for name, home in names().items():
+        if home == station and name.replace("_", "") == class_name.lower():
+            return load(name)
+    raise AttributeError(f"module 'sooner.{station}' has no attribute {class_name!r}")
+
+
+def check_range(part: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> None:
+    """Refuse a hyper-parameter outside ``[low, high]`` (or ``[low, high)``), naming what is allowed.
+
+    A tensor is taken as it is (reading it would wait for the device), so only plain numbers are checked.
+
+    Raises:
+        SoonerError: `value` is not a number in the range.
+    """
+    if hasattr(value, "device"):
+        return
+    inside = isinstance(value, int | float) and (low <= value < high if open_high else low <= value <= high)
+    if isinstance(value, bool) or not inside or math.isinf(value):
+        bound = f"{high:g})" if open_high or math.isinf(high) else f"{high:g}]"
+        raise SoonerError(f"{part}: {name}={value!r} is outside [{low:g}, {bound}; choose a number in that range")

@@ -1,0 +1,1 @@
+"""The referee: tuning, seeds, statistics, workers and the journal of a race."""

@@ -1,0 +1,197 @@
+"""The words of a race: verdicts and their order, the columns of the result table, the sentences under it.
+
+The page and the terminal both take their text from here, so they cannot disagree.
+"""
+
+from typing import Any
+
+from sooner.report.numbers import (
+    EMPTY,
+    chance,
+    count,
+    date,
+    duration,
+    number,
+    plain,
+    plus_minus,
+    ratio_interval,
+    settings,
+    size,
+    times,
+)
+
+Result = dict[str, Any]
+Contender = dict[str, Any]
+
+TARGETS = ("loose", "middle", "tight")
+
+# In the order in which contenders are listed.
+VERDICTS = {
+    "baseline": "What the others are measured against. It is tuned exactly as hard as they are.",
+    "faster": "It needs fewer steps to the target than the baseline, and luck alone would rarely show that.",
+    "no difference found": (
+        "The race cannot tell it from the baseline. That is not proof of equality: the sentence beside it says how "
+        "large an effect would have to be for this race to see it."
+    ),
+    "too noisy": "Runs differ so much from seed to seed that even a large effect would have stayed hidden.",
+    "edge": (
+        "The best settings lie at the border of what was searched, even after the search was widened once. Better ones "
+        "may lie beyond, so the comparison is left open."
+    ),
+    "slower": "It needs more steps to the target than the baseline, and luck alone would rarely show that.",
+    "out": "It did not race, for the reason given; for instance no settings survived tuning.",
+}
+# A sign beside each word, so that no meaning hangs on colour alone.
+SIGNS = {
+    "baseline": "•",
+    "faster": "▲",
+    "no difference found": "=",
+    "too noisy": "≈",
+    "edge": "|",
+    "slower": "▼",
+    "out": "×",
+}
+
+
+def ordered(result: Result) -> list[tuple[int, Contender]]:
+    """Return (position in the result, contender), the baseline first, then by verdict, then by ratio."""
+    words = list(VERDICTS)
+
+    def key(item: tuple[int, Contender]) -> tuple[bool, int, float, int]:
+        position, contender = item
+        verdict = contender.get("verdict")
+        steps = primary(contender, result).get("ratio")
+        rank = words.index(verdict) if verdict in words else len(words)
+        return (not contender.get("baseline"), rank, float("inf") if steps is None else steps, position)
+
+    return sorted(enumerate(result["contenders"]), key=key)
+
+
+def primary(contender: Contender, result: Result) -> dict[str, Any]:
+    """Return what `contender` measured at the target that decides; empty where it measured nothing."""
+    return at(contender, result["primary_target"])
+
+
+def at(contender: Contender, target: str) -> dict[str, Any]:
+    """Return what `contender` measured at one target; empty where it measured nothing."""
+    return (contender.get("targets") or {}).get(target) or {}
+
+
+def raced(contender: Contender) -> bool:
+    """Say whether `contender` got as far as racing."""
+    return contender.get("status") != "out"
+
+
+def steps_ratio(contender: Contender, result: Result, target: str) -> str:
+    """Return the steps ratio at one target with its interval, or the word that stands for it."""
+    if not raced(contender) or (result["targets"] or {}).get(target) is None:
+        return EMPTY
+    measured = at(contender, target)
+    if contender.get("baseline"):
+        return "1x"
+    return ratio_interval(measured) if measured else EMPTY
+
+
+def hits(measured: dict[str, Any]) -> str:
+    """Return "7/8": how many of the racing seeds reached the target."""
+    return f"{measured['hits']}/{measured['of']}" if measured.get("of") else EMPTY
+
+
+def tuned(contender: Contender) -> str:
+    """Return the settings that tuning chose, with a mark for each that lies on an edge of its space."""
+    tuning = contender.get("tuning") or {}
+    text = settings(tuning.get("best"))
+    edges = ", ".join(plain(name) for name in tuning.get("edge") or [])
+    return f"{text} (edge: {edges})" if edges else text
+
+
+def headings(result: Result) -> dict[str, str]:
+    """Return the columns of the result table and their headings."""
+    return {
+        "recipe": "recipe",
+        "verdict": "verdict",
+        "steps": f"steps to {result['primary_target']} target",
+        "p": "p (Holm)",
+        "hits": "hit rate",
+        "final": f"final {plain(result['task']['metric'])}",
+        "cost": "cost per step",
+        "memory": "peak memory",
+        "tuned": "tuned settings",
+    }
+
+
+def cells(contender: Contender, result: Result) -> dict[str, str]:
+    """Return one row of the result table: the keys of `headings` with the contender's text."""
+    final, cost = contender.get("final") or {}, contender.get("cost") or {}
+    measured = primary(contender, result)
+    return {
+        "recipe": plain(contender["recipe"]),
+        "verdict": plain(contender.get("verdict") or EMPTY),
+        "steps": steps_ratio(contender, result, result["primary_target"]),
+        "p": chance(measured.get("p_holm")),
+        "hits": hits(measured),
+        "final": plus_minus(final.get("mean"), final.get("sd")),
+        "cost": EMPTY if cost.get("ratio") is None else times(cost["ratio"]),
+        "memory": size(contender.get("peak_memory_mib")),
+        "tuned": tuned(contender),
+    }
+
+
+def noise_floor(result: Result) -> str:
+    """Return the sentence on the A/A arm, the baseline raced against itself."""
+    floor = result.get("noise_floor")
+    if not floor:
+        return "A/A noise floor: not measured."
+    return (
+        f"A/A noise floor: the baseline against itself with other seeds gave {ratio_interval(floor)}, "
+        f"p {chance(floor.get('p'))}, {hits(floor)} hits."
+    )
+
+
+def timing(result: Result) -> str:
+    """Return the sentence on wall time: how it was measured or why nothing is claimed."""
+    timing = result.get("timing") or {}
+    if timing.get("withheld"):
+        return f"Time is withheld: {plain(timing.get('why') or 'no reason was recorded').rstrip('.')}."
+    return f"Cost per step comes from {timing.get('blocks')} short interleaved blocks; it is relative to the baseline."
+
+
+def tuning_cost(result: Result) -> str:
+    """Return the sentence on what tuning cost, and the steps ratios once it is charged."""
+    spent = sum((contender.get("tuning") or {}).get("steps") or 0 for contender in result["contenders"])
+    text = (
+        f"Tuning: {result['tuning_trials']} trials for each contender, the default settings among them; "
+        f"{count(spent)} steps in all."
+    )
+    charged = [
+        f"{plain(contender['recipe'])} {times(contender['ratio_with_tuning'])}"
+        for _, contender in ordered(result)
+        if contender.get("ratio_with_tuning") is not None and not contender.get("baseline")
+    ]
+    return f"{text} Steps ratio with tuning charged: {'; '.join(charged)}." if charged else text
+
+
+def targets(result: Result) -> str:
+    """Return the sentence on the targets, which the tuned baseline sets."""
+    known = {name: (result["targets"] or {}).get(name) for name in TARGETS}
+    if all(value is None for value in known.values()):
+        return "No targets: the baseline did not set any."
+    values = ", ".join(f"{name} {number(value, 4) if value is not None else 'not set'}" for name, value in known.items())
+    return f"Targets for {plain(result['task']['metric'])}: {values}; the {result['primary_target']} one decides."
+
+
+def facts(result: Result) -> dict[str, str]:
+    """Return what frames the race: workload, regime, budget, targets, seeds and date."""
+    task, horizons = result["task"], result["horizons"]
+    better = "higher is better" if task.get("higher_is_better") else "lower is better"
+    if result["regime"] == "budgeted":
+        regime = "budgeted: every run decays to its end, horizons of " + ", ".join(count(steps) for steps in horizons)
+    else:
+        regime = f"{plain(result['regime'])}: the first crossing of a target counts"
+    return {
+        "Workload": f"{plain(task['name'])}: {plain(task['description'])} ({count(task['parameters'])} parameters)",
+        "Metric": f"{plain(task['metric'])}, {better}",
+        "Regime": regime,
+        "Budget": f"{count(task['steps'])} steps per run, {len(result['seeds'].get('racing') or [])} racing seeds",
+        "Date": f"{date(result['started'])}, took {duration(result['started'], result['finished'])}",
+    }

@@ -1,0 +1,70 @@
+"""The one scheduler class behind every schedule part: the learning rate of each group times a factor that depends on the step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from sooner.part import Part, check_range
+
+
+class Schedule(Part, LRScheduler):
+    """Base of the schedule parts. Call ``step()`` after every optimizer step, as with any PyTorch scheduler.
+
+    Args:
+        optimizer: the optimizer whose learning rates are scheduled.
+        steps: number of steps planned, at least 1.
+        last_epoch: number of the last step taken, -1 at the start (PyTorch's name for it).
+    """
+
+    station: ClassVar[str] = "schedule"
+    owns = frozenset({"learning rate"})
+
+    def __init__(self, optimizer: Optimizer, steps: int, last_epoch: int = -1) -> None:
+        check_range(type(self).__name__, "steps", steps, 1, math.inf)
+        self.steps = steps
+        super().__init__(optimizer, last_epoch)
+
+    def factor(self, step: int) -> float:
+        """Return the multiple of the base learning rate used in step number `step`, counted from 0."""
+        raise TypeError(f"{type(self).__name__} defines no factor")
+
+    def get_lr(self) -> list[Any]:
+        """Return the learning rate of every group for the step about to be taken."""
+        factor = self.factor(self.last_epoch)
+        return [base * factor for base in self.base_lrs]
+
+
+class DecayingSchedule(Schedule):
+    """A schedule with linear warm-up and a decay that ends with the last step planned.
+
+    Args:
+        optimizer: the optimizer whose learning rates are scheduled.
+        steps: number of steps planned, at least 1.
+        warmup: share of the steps over which the rate rises linearly, in [0, 1).
+        floor: smallest multiple of the base rate, reached one step after the last, in [0, 1].
+        last_epoch: number of the last step taken, -1 at the start.
+    """
+
+    horizon_free = False
+
+    def __init__(self, optimizer: Optimizer, steps: int, warmup: float = 0.05, floor: float = 0.0, last_epoch: int = -1) -> None:
+        check_range(type(self).__name__, "warmup", warmup, 0.0, 1.0, open_high=True)
+        check_range(type(self).__name__, "floor", floor, 0.0, 1.0)
+        self.warmup, self.floor = warmup, floor
+        super().__init__(optimizer, steps, last_epoch)
+
+    def shape(self, progress: float) -> float:
+        """Return the decay's height in [0, 1] at `progress` in [0, 1] after the warm-up."""
+        raise TypeError(f"{type(self).__name__} defines no shape")
+
+    def factor(self, step: int) -> float:
+        """Rise linearly during the warm-up, then follow `shape` down to the floor; constant past the last step."""
+        warm = round(self.warmup * self.steps)
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        progress = min(1.0, (step - warm) / max(1, self.steps - warm))
+        return self.floor + (1 - self.floor) * self.shape(progress)

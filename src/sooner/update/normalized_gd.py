@@ -1,0 +1,64 @@
+"""Normalized gradient descent: step along the gradient's direction with a length that does not depend on the gradient's size.
+
+    theta <- theta - lr * b,   b = momentum * b + g / (||g|| + eps),   ||g|| over all parameters together
+
+Nesterov, 1984; the form with momentum after Cutkosky and Mehta, 2020, arXiv 2002.03305, with the gradient normalised before the sum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sooner.part import check_range
+from sooner.space import Log
+from sooner.transform import Chain, Descend, ModelTransform, chain
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update.sgd import Momentum
+
+
+@dataclass(frozen=True)
+class NormalizeGlobally(ModelTransform):
+    """Divides by the norm over all parameters of all groups."""
+
+    eps: float
+
+    def measure(self, u: Tensor) -> Tensor:
+        """Sum of squares of this vector, 0-d."""
+        return u.dot(u)
+
+    def rule_with(self, u: Tensor, total: Tensor) -> Tensor:
+        """``u / (sqrt(total) + eps)``."""
+        return u / (total.sqrt() + self.eps)
+
+
+class NormalizedGD(ChainOptimizer):
+    """Gradient descent with steps of length ``lr`` (``lr / (1 - momentum)`` at most with momentum).
+
+    Args:
+        params: a model, its parameters or parameter groups (one norm is taken over all groups).
+        lr: length of a step in the parameters' units, default 0.1.
+        momentum: heavy-ball momentum on the normalised gradient, in [0, 1), default 0.
+        eps: keeps a zero gradient from dividing by zero, default 1e-12.
+        maximize: ascend instead of descend.
+
+    Raises:
+        SoonerError: a hyper-parameter outside its range.
+    """
+
+    space = {"lr": Log(1e-2, 1.0)}
+
+    def __init__(
+        self, params: Any, lr: float | Tensor = 0.1, momentum: float = 0.0, eps: float = 1e-12, *, maximize: bool = False
+    ) -> None:
+        check_range("normalized_gd", "momentum", momentum, 0.0, 1.0, open_high=True)
+        check_range("normalized_gd", "eps", eps, 0.0, math.inf)
+        super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps}, maximize=maximize)
+
+    def rule(self, group: dict[str, Any]) -> Chain:
+        """``normalise | momentum | descend``."""
+        momentum = [Momentum(group["momentum"])] if group["momentum"] else []
+        return chain(NormalizeGlobally(group["eps"]), *momentum, Descend())

@@ -1,0 +1,46 @@
+"""The bundled tasks: each file here is one task, a pure function of its seed that needs no download.
+
+This module lists and describes them without importing torch, so that the command line starts fast.
+"""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+from sooner.error import SoonerError, nearest
+
+_FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """Return the names of the bundled tasks, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_"))
+
+
+def summary(name: str) -> str:
+    """Return the first sentence of the docstring of the task `name`, read without importing it.
+
+    Raises:
+        SoonerError: no bundled task has this name.
+    """
+    _check(name)
+    docstring = ast.get_docstring(ast.parse((_FOLDER / f"{name}.py").read_text(encoding="utf-8"))) or ""
+    return re.split(r"(?<=[.!?])\s", " ".join(docstring.split()), maxsplit=1)[0]
+
+
+def load(name: str) -> ModuleType:
+    """Import and return the module of the task `name` (this imports torch).
+
+    Raises:
+        SoonerError: no bundled task has this name.
+    """
+    _check(name)
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def _check(name: str) -> None:
+    known = names()
+    if name not in known:
+        raise SoonerError(f"unknown workload {name!r}{nearest(name, known)}; the bundled ones are {', '.join(known)}.")

@@ -1,0 +1,132 @@
+"""A tiny GPT learns the characters of the source code of Python's own standard library.
+
+It shows what language-model training shows at any size: Adam leaves SGD far behind, orthogonalized updates of the
+matrices go further still, and too large a learning rate ends in a loss spike. The layout of the network follows GPT-2
+(Radford et al., 2019: Language Models are Unsupervised Multitask Learners) without the biases.
+"""
+
+import hashlib
+import platform
+import sysconfig
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sooner.error import SoonerError
+from sooner.workloads._seeded import Batch, Finite, Stream, generator, seeded
+
+steps = 400
+evaluations = 20
+
+CONTEXT = 64
+WIDTH = 64
+HEADS = 4
+BLOCKS = 2
+SEQUENCES = 8  # in a training batch
+EVAL_SEQUENCES = 32  # in the one evaluation batch
+
+# symbol 0 stands for every byte that is not listed
+ALPHABET = b"\n" + bytes(range(32, 127))
+SYMBOLS = len(ALPHABET) + 1
+
+
+class Block(nn.Module):
+    """A Transformer block that normalizes before attention and before the two-layer network: [N, T, D] -> same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(WIDTH, bias=False)
+        self.query_key_value = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
+        self.attention_out = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.mlp_norm = nn.LayerNorm(WIDTH, bias=False)
+        self.mlp_in = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
+        self.mlp_out = nn.Linear(4 * WIDTH, WIDTH, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus attention plus the two-layer network."""
+        rows, length, _ = x.shape
+        heads = self.query_key_value(self.attention_norm(x)).view(rows, length, 3, HEADS, WIDTH // HEADS)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [N, H, T, D/H]
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.attention_out(mixed.transpose(1, 2).reshape(rows, length, WIDTH))
+        return x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
+
+
+class GPT(nn.Module):
+    """Symbols [N, T] -> logits of the next symbol [N, T, SYMBOLS], for T up to CONTEXT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(SYMBOLS, WIDTH)
+        self.position = nn.Embedding(CONTEXT, WIDTH)
+        self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
+        self.norm = nn.LayerNorm(WIDTH, bias=False)
+        self.head = nn.Linear(WIDTH, SYMBOLS, bias=False)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                # the residual stream is a sum of 2 * BLOCKS branches; scaling them keeps its variance at one branch's
+                branch = name.endswith(("attention_out.weight", "mlp_out.weight"))
+                nn.init.normal_(parameter, std=0.02 / (2 * BLOCKS) ** 0.5 if branch else 0.02)
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        """Return the logits of the symbol that follows each position."""
+        positions = torch.arange(symbols.shape[1], device=symbols.device)
+        x = self.embedding(symbols) + self.position(positions)
+        logits: Tensor = self.head(self.norm(self.blocks(x)))
+        return logits
+
+
+def model(seed: int) -> nn.Module:
+    """Return the network with weights drawn from `seed`."""
+    with seeded(seed):
+        return GPT()
+
+
+def batches(seed: int, split: str) -> Stream:
+    """Return batches of text windows (int64 [N, CONTEXT + 1]) at random places of the files of `split`."""
+    if split == "eval":
+        return Finite(partial(_windows, seed, split, EVAL_SEQUENCES), 1)
+    return Stream(partial(_windows, seed, split, SEQUENCES))
+
+
+def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the mean cross-entropy of the next character, in nats."""
+    (windows,) = batch
+    logits = model(windows[:, :-1])
+    return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+
+
+def fingerprint() -> str:
+    """Return the Python version and the hash of the text, which differs from one Python version to the next."""
+    corpus = b"\x00".join(text.tobytes() for text in (_text("train"), _text("eval")))
+    return f"Python {platform.python_version()} standard library, sha256 {hashlib.sha256(corpus).hexdigest()}"
+
+
+def _windows(seed: int, split: str, rows: int, index: int) -> Batch:
+    text = _text(split)
+    starts = generator(seed, split, index).integers(0, len(text) - CONTEXT, size=rows)
+    windows = text[starts[:, None] + np.arange(CONTEXT + 1)]
+    return (torch.from_numpy(windows.astype(np.int64)),)
+
+
+@cache
+def _text(split: str) -> npt.NDArray[np.uint8]:
+    """Return the symbols of the files of `split`; every tenth file in alphabetical order is held out."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    # names with an underscore are left out: among them are files that a build writes with its own paths
+    files = sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
+    if len(files) < 100:
+        raise SoonerError(
+            f"the workload 'charlm' needs the source of Python's standard library, but {str(folder)!r} holds "
+            f"{len(files)} of its files; use a Python that is installed as files, not as a zip."
+        )
+    chosen = [path for number, path in enumerate(files) if (number % 10 == 9) == (split == "eval")]
+    text = b"\n".join(path.read_bytes().replace(b"\r\n", b"\n") for path in chosen)
+    symbol = np.zeros(256, dtype=np.uint8)
+    symbol[list(ALPHABET)] = np.arange(1, SYMBOLS)
+    return symbol[np.frombuffer(text, dtype=np.uint8)]
