@@ -1,10 +1,11 @@
 """One line of the journal: how a record becomes text that can be checked, and how a whole file is read back.
 
-A line is strict JSON, `{"kind", "key", "time", "data", "crc32"}`. The checksum covers the compact text of everything before it, so
-a line that was cut off, or changed by hand or by the disk, is recognised. Finite floats are written with their shortest exact text
-and come back bit for bit. JSON has no word for the others: `nan`, `inf` and `-inf` are written as `{"float": "nan"}` and so on, and a
-dict of the user's own whose only key is "float" is written as `{"float": [value]}` so that the two are never confused. (Which of
-its many bit patterns a NaN had is not kept.) Tuples come back as lists.
+A line is strict JSON, `{"kind", "key", "time", "data", "crc32"}`. The checksum covers the compact text of everything
+before it, so a line that was cut off, or changed by hand or by the disk, is recognised. Finite floats are written with
+their shortest exact text and come back bit for bit. JSON has no word for the others: `nan`, `inf` and `-inf` are
+written as `{"float": "nan"}` and so on, and a dict of the caller's own whose only key is "float" is written as
+`{"float": [value]}`, so that the two are never confused. (Which of its many bit patterns a NaN had is not kept.)
+Tuples come back as lists.
 """
 
 import json
@@ -155,7 +156,9 @@ def read_content(content: bytes, path: Path) -> Content:
         torn = len(lines[-1]) + 1
         del damaged[len(lines)]
     if not records and not strange and not _may_be_ours(content):
-        raise SoonerError(f"{path.parent} is not a race folder (its {path.name} was not written by sooner): choose another --out")
+        raise SoonerError(
+            f"{path.parent} is not a race folder (its {path.name} was not written by sooner): choose another --out"
+        )
     for problems, what in ((damaged, "damaged"), (strange, "not a record that this version of sooner reads")):
         if problems:
             raise SoonerError(_complaint(path, problems, what, len(records)))
@@ -174,17 +177,20 @@ def _check_first(record: Record) -> None:
 
 
 def _may_be_ours(content: bytes) -> bool:
-    """Whether a file without one intact line can be what an interrupted first write leaves (a file system may pad with zeros)."""
+    """Whether a file without one intact line can be what an interrupted first write left (power cuts leave zeros)."""
     return content.startswith(_START) or _START.startswith(content) or not content.strip(b"\0")
 
 
 def _complaint(path: Path, problems: dict[int, str], what: str, good: int) -> str:
     numbers = [str(number) for number in problems]
-    where = f"line {numbers[0]} is" if len(numbers) == 1 else f"lines {', '.join(numbers[:5])}{', …' * (len(numbers) > 5)} are"
-    return (
-        f"{path}: {where} {what} ({next(iter(problems.values()))}); {good} other record{'s are' if good != 1 else ' is'} intact "
-        f"and nothing was overwritten: restore that line from a copy, or choose another --out"
+    where = (
+        f"line {numbers[0]} is"
+        if len(numbers) == 1
+        else f"lines {', '.join(numbers[:5])}{', …' * (len(numbers) > 5)} are"
     )
+    intact = f"{good} other record{' is' if good == 1 else 's are'} intact and nothing was overwritten"
+    remedy = "restore that line from a copy, or choose another --out"
+    return f"{path}: {where} {what} ({next(iter(problems.values()))}); {intact}: {remedy}"
 
 
 def _checksum(text: str) -> str:

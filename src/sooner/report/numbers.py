@@ -67,9 +67,16 @@ def interval(low: float | None, high: float | None) -> str:
     return f"[{ratio(low)}, {ratio(high)}]"
 
 
+def unknown(measured: Mapping[str, Any]) -> bool:
+    """Say whether a ratio could be anything, from 0 to infinity: both sides missed the target."""
+    return measured.get("ratio") is None and measured.get("low") == 0 and measured.get("high") is None
+
+
 def ratio_interval(measured: Mapping[str, Any]) -> str:
     """Return "0.56x [0.50, 0.62]" from the keys ratio, low and high; only "never" where all three are infinite."""
     value, low, high = measured.get("ratio"), measured.get("low"), measured.get("high")
+    if unknown(measured):
+        return "unknown"
     if value is None and low is None and high is None:
         return "never"
     return f"{times(value)} {interval(low, high)}"
@@ -108,7 +115,9 @@ def date(iso: str | None) -> str:
 def duration(started: str | None, finished: str | None) -> str:
     """Return the time between two ISO 8601 dates as "3 h 12 min"."""
     try:
-        seconds = round((datetime.fromisoformat(finished or "") - datetime.fromisoformat(started or "")).total_seconds())
+        seconds = round(
+            (datetime.fromisoformat(finished or "") - datetime.fromisoformat(started or "")).total_seconds()
+        )
     except (ValueError, TypeError):  # TypeError: one date names its time zone, the other does not
         return EMPTY
     hours, minutes = divmod(max(seconds, 0) // 60, 60)

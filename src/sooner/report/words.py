@@ -28,17 +28,26 @@ TARGETS = ("loose", "middle", "tight")
 # In the order in which contenders are listed.
 VERDICTS = {
     "baseline": "What the others are measured against. It is tuned exactly as hard as they are.",
-    "faster": "It needs fewer steps to the target than the baseline, and luck alone would rarely show that.",
+    "faster": (
+        "It needs fewer steps to the target than the baseline, luck alone would rarely show that, and the ratio lies "
+        "outside of the A/A noise floor."
+    ),
     "no difference found": (
         "The race cannot tell it from the baseline. That is not proof of equality: the sentence beside it says how "
         "large an effect would have to be for this race to see it."
     ),
-    "too noisy": "Runs differ so much from seed to seed that even a large effect would have stayed hidden.",
-    "edge": (
-        "The best settings lie at the border of what was searched, even after the search was widened once. Better ones "
-        "may lie beyond, so the comparison is left open."
+    "too noisy": (
+        "Luck hides the answer: too few runs reached the target, the ratio lies within the A/A noise floor, or the race "
+        "could only have seen a very large effect. More seeds or more steps would help."
     ),
-    "slower": "It needs more steps to the target than the baseline, and luck alone would rarely show that.",
+    "edge": (
+        "The best settings found, its own or the baseline's, lie at the border of what was tried, even after the search "
+        "was widened once. Better ones may lie beyond, so the comparison is left open."
+    ),
+    "slower": (
+        "It needs more steps to the target than the baseline, luck alone would rarely show that, and the ratio lies "
+        "outside of the A/A noise floor."
+    ),
     "out": "It did not race, for the reason given; for instance no settings survived tuning.",
 }
 # A sign beside each word, so that no meaning hangs on colour alone.
@@ -92,6 +101,18 @@ def steps_ratio(contender: Contender, result: Result, target: str) -> str:
     return ratio_interval(measured) if measured else EMPTY
 
 
+def with_tuning(contender: Contender, result: Result) -> str:
+    """Return the steps ratio once the steps spent on tuning are charged to both sides."""
+    charged, measured = contender.get("ratio_with_tuning"), primary(contender, result)
+    if not raced(contender) or not measured.get("of"):
+        return EMPTY
+    if contender.get("baseline"):
+        return "1x"
+    if charged is None:
+        return "never" if measured.get("ratio") is None else EMPTY
+    return times(charged)
+
+
 def hits(measured: dict[str, Any]) -> str:
     """Return "7/8": how many of the racing seeds reached the target."""
     return f"{measured['hits']}/{measured['of']}" if measured.get("of") else EMPTY
@@ -111,6 +132,7 @@ def headings(result: Result) -> dict[str, str]:
         "recipe": "recipe",
         "verdict": "verdict",
         "steps": f"steps to {result['primary_target']} target",
+        "charged": "with tuning",
         "p": "p (Holm)",
         "hits": "hit rate",
         "final": f"final {plain(result['task']['metric'])}",
@@ -128,13 +150,28 @@ def cells(contender: Contender, result: Result) -> dict[str, str]:
         "recipe": plain(contender["recipe"]),
         "verdict": plain(contender.get("verdict") or EMPTY),
         "steps": steps_ratio(contender, result, result["primary_target"]),
+        "charged": with_tuning(contender, result),
         "p": chance(measured.get("p_holm")),
         "hits": hits(measured),
-        "final": plus_minus(final.get("mean"), final.get("sd")),
+        "final": final_value(final),
         "cost": EMPTY if cost.get("ratio") is None else times(cost["ratio"]),
         "memory": size(contender.get("peak_memory_mib")),
         "tuned": tuned(contender),
     }
+
+
+def final_value(final: dict[str, Any]) -> str:
+    """Return the mean final metric with its deviation, or how many runs diverged, as then there is no mean."""
+    values = final.get("values") or []
+    if final.get("mean") is None and None in values:
+        return f"{values.count(None)} of {len(values)} diverged"
+    return plus_minus(final.get("mean"), final.get("sd"))
+
+
+def sentence(text: str | None) -> str:
+    """Return `text` with a capital at its start and a full stop at its end."""
+    text = plain(text or "").strip()
+    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
 
 
 def noise_floor(result: Result) -> str:
@@ -157,18 +194,12 @@ def timing(result: Result) -> str:
 
 
 def tuning_cost(result: Result) -> str:
-    """Return the sentence on what tuning cost, and the steps ratios once it is charged."""
+    """Return the sentence on what tuning cost."""
     spent = sum((contender.get("tuning") or {}).get("steps") or 0 for contender in result["contenders"])
-    text = (
+    return (
         f"Tuning: {result['tuning_trials']} trials for each contender, the default settings among them; "
-        f"{count(spent)} steps in all."
+        f"{count(spent)} steps in all. The ratios 'with tuning' charge them."
     )
-    charged = [
-        f"{plain(contender['recipe'])} {times(contender['ratio_with_tuning'])}"
-        for _, contender in ordered(result)
-        if contender.get("ratio_with_tuning") is not None and not contender.get("baseline")
-    ]
-    return f"{text} Steps ratio with tuning charged: {'; '.join(charged)}." if charged else text
 
 
 def targets(result: Result) -> str:
@@ -176,7 +207,9 @@ def targets(result: Result) -> str:
     known = {name: (result["targets"] or {}).get(name) for name in TARGETS}
     if all(value is None for value in known.values()):
         return "No targets: the baseline did not set any."
-    values = ", ".join(f"{name} {number(value, 4) if value is not None else 'not set'}" for name, value in known.items())
+    values = ", ".join(
+        f"{name} {number(value, 4) if value is not None else 'not set'}" for name, value in known.items()
+    )
     return f"Targets for {plain(result['task']['metric'])}: {values}; the {result['primary_target']} one decides."
 
 

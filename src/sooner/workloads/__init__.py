@@ -3,13 +3,19 @@
 This module lists and describes them without importing torch, so that the command line starts fast.
 """
 
+from __future__ import annotations
+
 import ast
 import importlib
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from sooner.error import SoonerError, nearest
+
+if TYPE_CHECKING:
+    from sooner.task import Task
 
 _FOLDER = Path(__file__).parent
 
@@ -44,3 +50,16 @@ def _check(name: str) -> None:
     known = names()
     if name not in known:
         raise SoonerError(f"unknown workload {name!r}{nearest(name, known)}; the bundled ones are {', '.join(known)}.")
+
+
+def find(spec: str) -> Task:
+    """Return the task that `spec` names: a bundled workload, or the path of a Python file that defines one (imports torch).
+
+    Raises:
+        SoonerError: no such workload or file, or the file defines no task.
+    """
+    from sooner import task
+
+    if spec.endswith(".py") or "/" in spec:
+        return task.from_file(Path(spec))
+    return task.from_module(load(spec), spec)

@@ -27,6 +27,7 @@ CONTEXT = 64
 WIDTH = 64
 HEADS = 4
 BLOCKS = 2
+DEVIATION = 0.02 * (768 / WIDTH) ** 0.5  # GPT-2's initial weights, carried over from its width of 768
 SEQUENCES = 8  # in a training batch
 EVAL_SEQUENCES = 32  # in the one evaluation batch
 
@@ -71,7 +72,7 @@ class GPT(nn.Module):
             if parameter.ndim == 2:
                 # the residual stream is a sum of 2 * BLOCKS branches; scaling them keeps its variance at one branch's
                 branch = name.endswith(("attention_out.weight", "mlp_out.weight"))
-                nn.init.normal_(parameter, std=0.02 / (2 * BLOCKS) ** 0.5 if branch else 0.02)
+                nn.init.normal_(parameter, std=DEVIATION / (2 * BLOCKS) ** 0.5 if branch else DEVIATION)
 
     def forward(self, symbols: Tensor) -> Tensor:
         """Return the logits of the symbol that follows each position."""

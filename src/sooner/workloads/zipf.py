@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from sooner.workloads._seeded import Batch, Finite, Stream, generator, seeded
 
 steps = 300
+evaluations = 20
 
 VOCABULARY = 4096
 WIDTH = 64
 TOKENS = 256  # in a training batch
-EVAL_TOKENS = 512
+EVAL_TOKENS = 400
+SCALE = 100.0  # of the logits: with it, learning rates that are usual elsewhere are usual here, SGD's and Adam's
 CONSTANT = 4096  # seeds the map from a token to the next one, which belongs to the task and not to a run
 
 
@@ -33,11 +35,12 @@ class Bigram(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, WIDTH)
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
-        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.normal_(self.embedding.weight, std=SCALE**-0.5 / 10)
+        nn.init.normal_(self.head.weight, std=SCALE**-0.5 / 10)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits of the next token."""
-        logits: Tensor = self.head(self.embedding(tokens))
+        logits: Tensor = SCALE * self.head(self.embedding(tokens))
         return logits
 
 

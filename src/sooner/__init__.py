@@ -1,0 +1,41 @@
+"""sooner: reach the training target sooner, and prove it.
+
+Parts are published methods as ordinary PyTorch objects (`sooner.update`, `sooner.schedule`), a `Recipe` combines them, `sooner.train` is the
+reference loop and `sooner.race` the referee. Importing this package is cheap; PyTorch is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sooner.error import SoonerError
+from sooner.version import __version__
+
+if TYPE_CHECKING:
+    from sooner import schedule, space, update
+    from sooner.recipe import Recipe, explain, slot
+    from sooner.task import Task
+    from sooner.loop import Run, train
+    from sooner.workloads import find as workload
+
+__all__ = ["Recipe", "Run", "SoonerError", "Task", "__version__", "explain", "schedule", "slot", "space", "train", "update", "workload"]
+
+_HOMES = {
+    "Recipe": "sooner.recipe",
+    "explain": "sooner.recipe",
+    "slot": "sooner.recipe",
+    "Task": "sooner.task",
+    "Run": "sooner.loop",
+    "train": "sooner.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("update", "schedule", "space"):
+        return importlib.import_module(f"sooner.{name}")
+    if name == "workload":
+        return importlib.import_module("sooner.workloads").find
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'sooner' has no attribute {name!r}")

@@ -1,0 +1,72 @@
+"""Checkpoints of the reference loop: written whole or not at all, and refused by any run but the one that wrote them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sooner.error import SoonerError
+from sooner.training import Training
+
+HISTORY = ("steps", "values", "metrics", "losses", "diverged_at", "cpu_seconds")
+
+
+def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Training, run: Any, step: int) -> None:
+    """Write everything needed to go on after `step` bit for bit; a crash while writing leaves the previous file in place.
+
+    Raises:
+        SoonerError: the file can't be written.
+    """
+    path = Path(path)
+    content = {
+        "identity": identity,
+        "step": step,
+        "model": training.model.state_dict(),
+        "training": training.state_dict(),
+        "history": {name: getattr(run, name) for name in HISTORY},
+        "random": _random_state(),
+    }
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise SoonerError(f"checkpoint {path} can't be written: {error}; the previous one, if any, is untouched") from error
+
+
+def load_checkpoint(path: str | Path, identity: dict[str, Any], training: Training, run: Any) -> int:
+    """Restore a run and return the number of steps already taken; 0 when there is no file.
+
+    Raises:
+        SoonerError: the file is damaged or was written by another run.
+    """
+    path = Path(path)
+    if not path.exists():
+        return 0
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        theirs = content["identity"]
+    except Exception as error:
+        raise SoonerError(f"checkpoint {path} can't be read ({type(error).__name__}); delete it to start again") from error
+    for key, ours in identity.items():
+        if theirs.get(key) != ours:
+            raise SoonerError(f"checkpoint {path} belongs to another run ({key} {theirs.get(key)!r} there, {ours!r} here); give another file")
+    training.model.load_state_dict(content["model"])
+    training.load_state_dict(content["training"])
+    for name, value in content["history"].items():
+        setattr(run, name, value)
+    torch.set_rng_state(content["random"]["cpu"])
+    if torch.cuda.is_available() and content["random"]["cuda"]:
+        torch.cuda.set_rng_state_all(content["random"]["cuda"])
+    return int(content["step"])
+
+
+def _random_state() -> dict[str, Any]:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}

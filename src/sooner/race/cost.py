@@ -1,0 +1,133 @@
+"""What a step costs, measured apart from the race: in short blocks, contenders interleaved, minimum of repeats, neighbours watched.
+
+On a shared machine the same run can take three times as long a minute later, so wall time is believed only when a calibration kernel timed
+beside every block stays steady and the process gets its whole core.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sooner.recipe import Recipe
+from sooner.task import EVALUATION_SEED, Task, derived_seed
+
+ROUNDS = 7
+_BLOCK_SECONDS = 0.25
+_SEED = 50_000  # neither for tuning nor for racing
+
+
+def measure_blocks(task: Task, recipes: list[str], steps: int) -> dict[str, Any]:
+    """Time every recipe in turn, `ROUNDS` times over.
+
+    Returns:
+        ``blocks``: per recipe the wall milliseconds per step of each round; ``calibration``: milliseconds of the calibration kernel before
+        each block; ``share``: wall over processor time of each block (1 when the core was ours).
+    """
+    steppers = [_stepper(task, text, steps) for text in recipes]
+    lengths = [_block_length(step) for step in steppers]
+    blocks: list[list[float]] = [[] for _ in recipes]
+    calibration: list[float] = []
+    share: list[float] = []
+    matrix = torch.randn(192, 192, generator=torch.Generator().manual_seed(_SEED))
+    _calibrate(matrix)
+    for _ in range(ROUNDS):
+        for i, (step, length) in enumerate(zip(steppers, lengths, strict=True)):
+            calibration.append(_calibrate(matrix))
+            wall, cpu = time.perf_counter(), time.process_time()
+            for _ in range(length):
+                step()
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            blocks[i].append(1000 * wall / length)
+            share.append(wall / cpu)
+    return {"blocks": blocks, "calibration": calibration, "share": share}
+
+
+def contention(measured: dict[str, Any]) -> str | None:
+    """Return why the timing can't be believed, in half a sentence, or None when the machine was quiet."""
+    drift = statistics.median(measured["calibration"]) / min(measured["calibration"])
+    share = statistics.median(measured["share"])
+    if share > 1.2:
+        return f"other processes took part of the core (wall time was {share:.2f}x processor time)"
+    if drift > 1.2:
+        return f"the calibration kernel ran {drift:.2f}x slower than at its best"
+    return None
+
+
+def measure_memory(task: Task, recipe: str, steps: int) -> dict[str, Any]:
+    """Return the peak memory in MiB that a few steps and one evaluation add to a fresh process (or use on the accelerator)."""
+    before = _start_peak()
+    step = _stepper(task, recipe, steps)
+    for _ in range(3):
+        step()
+    return {"peak_memory_mib": max(0.0, _peak() - before)}
+
+
+def _stepper(task: Task, recipe: str, steps: int) -> Callable[[], None]:
+    model = task.model(derived_seed(_SEED, "init"))
+    batches = task.batches(derived_seed(_SEED, "order"), "train")
+    evaluation = task.batches(EVALUATION_SEED, "eval")
+    training = Recipe(recipe).build(model, steps)
+    with torch.no_grad():
+        task.loss(model, evaluation[0])
+    taken = 0
+
+    def step() -> None:
+        nonlocal taken
+        task.loss(model, batches[taken % steps]).backward()
+        training.step()
+        training.zero_grad()
+        taken += 1
+
+    return step
+
+
+def _block_length(step: Callable[[], None]) -> int:
+    for _ in range(3):
+        step()  # the first steps allocate
+    start = time.perf_counter()
+    for _ in range(3):
+        step()
+    return max(3, min(500, round(3 * _BLOCK_SECONDS / (time.perf_counter() - start))))
+
+
+def _calibrate(matrix: torch.Tensor) -> float:
+    """Return milliseconds of a fixed kernel: the fastest of three, so that only lasting contention shows."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in range(20):
+            torch.mm(matrix, matrix)
+        times.append(time.perf_counter() - start)
+    return 1000 * min(times)
+
+
+def _start_peak() -> float:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.max_memory_allocated() / 2**20
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():
+        reset.write_text("5", encoding="ascii")  # Linux: forget the peak so far
+    return _peak()
+
+
+def _peak() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii")) if status.exists() else None
+    if found:
+        return int(found.group(1)) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,187 @@
+"""The plan of a race, fixed before the first step: who races, on which seeds, for how long, and under which rules.
+
+The plan is the race's identity. A journal belongs to one plan, so nothing that could change a result can change half-way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sooner.error import SoonerError
+from sooner.loop import evaluation_steps
+from sooner.race.machine import processor, versions
+from sooner.race.pool import Cell
+from sooner.race.statistics import can_reach, seeds_needed
+from sooner.race.targets import ladder
+from sooner.recipe import Recipe
+from sooner.space import Settings
+from sooner.task import Task, check
+
+RULES = "1"
+"""Version of docs/race-rules.md; results compare only within one version."""
+
+ALPHA = 0.05
+TARGET_SEEDS = 10
+LEAST_SEEDS = 6
+_SERIES = 100_000
+_OFFSETS = {"tuning": 10_000, "target": 20_000, "racing": 30_000, "a/a": 40_000}
+
+
+@dataclass
+class Plan:
+    """Who races whom on what.
+
+    Args:
+        task: what is trained.
+        recipes: the contenders; the first is the baseline.
+        looks: numbers of racing seeds after which the race is judged, ascending, declared before it starts; the last is the most it uses.
+        tune: quasi-random tuning trials per contender, besides its default.
+        steps: budget in optimizer steps, None for the task's own.
+        regime: "anytime" (first crossing counts), "budgeted" (each horizon is a run of its own) or "auto".
+        jobs: worker processes; does not change any number but the time it takes.
+        series: another number is the same race on other seeds.
+        ablate: also race every stack with one of its parts left out at a time.
+        measure_cost: measure per-step time and memory after the race.
+        out: the race's folder; None for ``races/TASK-HASH`` below the working directory.
+        command: what to type to repeat the race, for the report.
+
+    Raises:
+        SoonerError: a value that makes no race, or a recipe or task that cannot run.
+    """
+
+    task: Task
+    recipes: list[Recipe]
+    looks: Sequence[int] = (8,)
+    tune: int = 5
+    steps: int | None = None
+    regime: str = "auto"
+    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    series: int = 0
+    ablate: bool = False
+    measure_cost: bool = True
+    out: Path | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        if self.ablate:
+            self.recipes += [left for r in self.recipes[1:] for left in r.left_out(self.recipes[0]) if left not in self.recipes]
+        texts = [str(r) for r in self.recipes]
+        for text in texts:
+            if texts.count(text) > 1:
+                raise SoonerError(f"recipe {text!r} is listed twice; the A/A arm already races the baseline against itself")
+            Recipe(text)  # workers read recipes as text
+        self.budget: int = self.task.steps if self.steps is None else self.steps
+        self.checked = check(self.task)
+        for recipe in self.recipes:
+            recipe.with_settings(recipe.default).build(self.task.model(0), self.budget)
+        self._choose_regime()
+
+    def _check_numbers(self) -> None:
+        for name, value, least in (("jobs", self.jobs, 1), ("tune", self.tune, 0), ("series", self.series, 0)):
+            if value < least:
+                raise SoonerError(f"{name} is {value}; it must be {least} or more")
+        if self.steps is not None and self.steps < 10:
+            raise SoonerError(f"a budget of {self.steps} steps is too short to race over; give --steps 10 or more")
+        if not self.recipes:
+            raise SoonerError("a race needs at least one recipe; the first is the baseline")
+        if list(self.looks) != sorted(set(self.looks)) or not self.looks:
+            raise SoonerError(f"looks {list(self.looks)} must be different numbers of seeds in ascending order, such as 8,16")
+        if self.looks[0] < LEAST_SEEDS:
+            raise SoonerError(f"{self.looks[0]} racing seeds can't tell luck from merit: the exact test needs {LEAST_SEEDS} or more; 8 is the default")
+
+    def _choose_regime(self) -> None:
+        if self.regime not in ("auto", "anytime", "budgeted"):
+            raise SoonerError(f"regime {self.regime!r} is unknown; choose auto, anytime or budgeted")
+        fixed = [str(r) for r in self.recipes if not r.horizon_free]
+        if self.regime == "anytime" and fixed:
+            raise SoonerError(f"{fixed[0]!r} decays towards a fixed end, so its first crossing measures the schedule; race it with --regime budgeted")
+        self.regime = ("budgeted" if fixed else "anytime") if self.regime == "auto" else self.regime
+        self.horizons = ladder(self.budget) if self.regime == "budgeted" else [self.budget]
+
+    @property
+    def baseline(self) -> Recipe:
+        """The first recipe."""
+        return self.recipes[0]
+
+    @property
+    def alpha(self) -> float:
+        """Level of one look: the error rate is divided among the declared looks."""
+        return ALPHA / len(self.looks)
+
+    def seeds(self, purpose: str) -> list[int]:
+        """Return the seeds used for "tuning", "target", "racing" or "a/a"; the four sets are disjoint."""
+        count = {"tuning": 1, "target": TARGET_SEEDS}.get(purpose, self.looks[-1])
+        first = self.series * _SERIES + _OFFSETS[purpose]
+        return list(range(first, first + count))
+
+    def warnings(self) -> list[str]:
+        """Return what the reader must know of the plan itself."""
+        notes = []
+        rivals = len(self.recipes) - 1
+        if not can_reach(self.looks[-1], rivals, ALPHA, len(self.looks)):
+            need = seeds_needed(rivals, ALPHA, len(self.looks))
+            notes.append(f"{self.looks[-1]} seeds cannot give any of {rivals} contenders a verdict after correction; at least {need} are needed")
+        notes += [f"{r} has no hyper-parameter left to tune: it races as written, untuned" for r in self.recipes if not r.space]
+        if self.tune == 0:
+            notes.append("nobody was tuned (--tune 0): the race compares defaults, not methods")
+        return notes
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides the result, and nothing else."""
+        return {
+            "rules": RULES,
+            "task": {
+                "name": self.task.name,
+                "fingerprint": self.checked["fingerprint"],
+                "metric": self.task.metric,
+                "higher is better": self.task.higher_is_better,
+                "evaluations": self.task.evaluations,
+            },
+            "recipes": [str(r) for r in self.recipes],
+            "steps": self.budget,
+            "regime": self.regime,
+            "looks": list(self.looks),
+            "tune": self.tune,
+            "series": self.series,
+            "cost measured": self.measure_cost,
+            "versions": versions(),
+            "processor": processor(),
+        }
+
+    def folder(self) -> Path:
+        """Return the race's folder: `out`, or one named after the identity, so that the same command finds its race again."""
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        return self.out if self.out is not None else Path("races") / f"{self.task.name}-{digest[:8]}"
+
+    def trial(self, recipe: Recipe, settings: Settings, seed: int) -> Cell:
+        """Return one full-length run, as tuning needs it."""
+        return self._cell(recipe, settings, seed, self.budget, [self.budget])
+
+    def runs(self, recipe: Recipe, settings: Settings, seed: int) -> list[Cell]:
+        """Return the runs that one contender needs on one seed: one, or one per horizon in the budgeted regime.
+
+        A recipe that does not plan for a fixed end takes the same first steps at every horizon, so one run to the longest serves all.
+        """
+        if recipe.horizon_free:
+            return [self._cell(recipe, settings, seed, self.horizons[-1], self.horizons)]
+        return [self._cell(recipe, settings, seed, horizon, [horizon]) for horizon in self.horizons]
+
+    def _cell(self, recipe: Recipe, settings: Settings, seed: int, steps: int, horizons: Sequence[int]) -> Cell:
+        text = str(recipe.with_settings(settings))
+        grid = {s for h in horizons for s in evaluation_steps(h, self.task.evaluations)} if self.regime == "anytime" else set(horizons)
+        grid |= evaluation_steps(self.budget, self.task.evaluations) if steps >= self.budget else {0}
+        payload = {"do": "train", "task": self.sendable_task(), "recipe": text, "seed": seed, "steps": steps, "evaluate_at": sorted(grid)}
+        return Cell(f"{text} | seed {seed} | {steps} steps", payload, float(steps))
+
+    def sendable_task(self) -> dict[str, Any]:
+        """Return what a worker needs to find the task: its name or path with the text it had, or the task itself."""
+        if not self.task.spec:
+            return {"task": self.task}
+        return {"spec": self.task.spec, "digest": hashlib.sha256(self.task.source.encode()).hexdigest()}

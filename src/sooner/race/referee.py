@@ -1,0 +1,201 @@
+"""The referee: tune everybody alike, set the targets, race on fresh seeds, and write down every finished cell.
+
+    result = run(Plan(task, [Recipe("adamw"), Recipe("muon")]))
+
+Every phase asks the journal first, so running the same plan again goes on where it stopped, with identical numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from sooner.error import SoonerError
+from sooner.race import tuning
+from sooner.race.cost import contention
+from sooner.race.evidence import Contender, Evidence
+from sooner.race.journal import Journal
+from sooner.race.machine import machine, now, versions
+from sooner.race.plan import Plan
+from sooner.race.pool import Cell, Pool
+from sooner.race.result import make_result
+from sooner.race.targets import targets_anytime, targets_budgeted
+from sooner.space import Settings
+
+WORKER = "sooner.race.worker:run_cell"
+COST_ATTEMPTS = 3
+
+
+class Watch:
+    """What a race tells whoever watches it. This one says nothing; the command line draws progress."""
+
+    def phase(self, name: str, cells: list[Cell], later: float) -> None:
+        """A phase begins with these cells to run; `later` is the work planned after it, in steps."""
+
+    def progress(self, cell: Cell, fraction: float, info: dict[str, Any]) -> None:
+        """A running cell has done this fraction."""
+
+    def finished(self, cell: Cell, data: dict[str, Any]) -> None:
+        """A cell has finished and is in the journal."""
+
+    def failed(self, cell: Cell, cause: str) -> None:
+        """A cell has failed for good."""
+
+
+def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None) -> dict[str, Any]:
+    """Run the race, or what is left of it, and return the result (its fields are in docs/result.md).
+
+    Args:
+        plan: the race.
+        watch: is told what happens.
+        pool: workers to use; None starts `plan.jobs` of them and ends them afterwards.
+
+    Raises:
+        SoonerError: the folder can't be used, the disk is full, or the baseline itself cannot run.
+    """
+    provenance = {"command": plan.command, "versions": versions(), "machine": machine(), "jobs": plan.jobs, "started": now()}
+    with Journal.open(plan.folder(), plan.identity(), provenance) as journal:
+        if journal.find("result", "result") is None:
+            with contextlib.nullcontext(pool) if pool else Pool(plan.jobs, WORKER) as workers:
+                _Race(plan, journal, workers, watch or Watch()).run()
+        result = journal.find("result", "result")
+        assert result is not None
+        result["notes"] = [*result["notes"], *journal.notes]
+        return result
+
+
+class _Race:
+    def __init__(self, plan: Plan, journal: Journal, pool: Pool, watch: Watch) -> None:
+        self.plan, self.journal, self.pool, self.watch = plan, journal, pool, watch
+        self.contenders = [Contender(recipe) for recipe in plan.recipes]
+        self.baseline = self.contenders[0]
+        self.evidence = Evidence(plan, journal, self.contenders)
+
+    def run(self) -> None:
+        self._tune()
+        if self.baseline.why_out:
+            raise SoonerError(
+                f"the baseline {self.baseline.recipe} can't race: {self.baseline.why_out}; give it a range that works, or put another recipe first"
+            )
+        self._set_targets()
+        self._race()
+        costs, memory = self._measure_cost() if self.plan.measure_cost else (None, {})
+        self.journal.append("result", "result", make_result(self.evidence, costs, memory, now()))
+
+    def _tune(self) -> None:
+        count = self.plan.tune + 1
+        self._run_trials("tuning", [tuning.trials(c.recipe.space, c.recipe.default, count) for c in self.contenders])
+        if self.plan.tune and any(self._edge(c) for c in self.contenders):
+            self._run_trials("tuning in a wider range", [self._wider(c) for c in self.contenders])
+        for c in self.contenders:
+            c.settings = tuning.best(c.trials, c.scores)
+            c.edge = self._edge(c)
+            if c.settings is None:
+                c.why_out = c.why_out or _why_diverged(c)
+
+    def _edge(self, c: Contender) -> dict[str, Any]:
+        return tuning.edges(c.recipe.space, c.trials, c.scores)
+
+    def _wider(self, c: Contender) -> list[Settings]:
+        """Return the extra trials of one contender; everybody with something to tune gets as many, on an edge or not."""
+        winner = tuning.best(c.trials, c.scores)
+        if not c.recipe.space or winner is None:
+            return []
+        c.widened = bool(self._edge(c))
+        space = tuning.widening(c.recipe.space, self._edge(c), winner)
+        return tuning.trials(space, c.recipe.default, math.ceil(self.plan.tune / 2), start=len(c.trials))
+
+    def _run_trials(self, phase: str, settings: list[list[Settings]]) -> None:
+        (seed,) = self.plan.seeds("tuning")
+        cells = [[self.plan.trial(c.recipe, s, seed) for s in some] for c, some in zip(self.contenders, settings, strict=True)]
+        self._ensure(phase, [cell for trial in itertools.zip_longest(*cells) for cell in trial if cell], self._work(10 + self._arms()))
+        for c, some, theirs in zip(self.contenders, settings, cells, strict=True):
+            for tried, cell in zip(some, theirs, strict=True):
+                data = self.evidence.data(cell)
+                c.trials.append(tried)
+                c.scores.append(self.evidence.score(cell))
+                c.diverged.append(data["diverged_at"] if data else None)
+                if data is None:
+                    c.why_out = f"its run failed: {self.evidence.cause(cell)}"
+
+    def _set_targets(self) -> None:
+        plan, evidence = self.plan, self.evidence
+        numbers = range(len(plan.seeds("target")))
+        self._ensure("setting targets", [x for i in numbers for x in evidence.cells(self.baseline, "target", i)], self._work(self._arms()))
+        curves = [evidence.curve(self.baseline, "target", i) for i in numbers]
+        if plan.regime == "anytime":
+            targets = targets_anytime([(c.steps, c.values) for c in curves], plan.budget)
+        else:
+            finals = {h: [evidence.final(self.baseline, "target", i, h) for i in numbers] for h in plan.horizons}
+            targets = targets_budgeted(finals, plan.budget)
+        start = min((c.values[0] for c in curves if c.values[0] is not None), default=-math.inf)
+        evidence.targets = {name: v if v is not None and v < start else None for name, v in targets.items()}
+
+    def _race(self) -> None:
+        for look in self.plan.looks:
+            running = [c for c in self.contenders if not c.why_out and not self._decided(c)]
+            cells = []
+            for number in range(look):
+                for c in running:
+                    cells += self.evidence.cells(c, "racing", number)
+                cells += self.evidence.cells(self.baseline, "a/a", number)
+            self._ensure(f"racing on {look} seeds", cells, 0.0)
+            for c in running:
+                c.seeds = look
+
+    def _decided(self, c: Contender) -> bool:
+        """Say whether an earlier look has settled this contender, so that it needs no more seeds."""
+        return c is not self.baseline and c.seeds > 0 and self.evidence.verdict(c)[0] in ("faster", "slower")
+
+    def _measure_cost(self) -> tuple[dict[str, Any] | None, dict[str, float]]:
+        texts = [str(c.tuned) for c in self.contenders if not c.why_out]
+        common = {"task": self.plan.sendable_task(), "steps": self.plan.budget}
+        costs = None
+        for attempt in range(COST_ATTEMPTS):
+            cell = Cell(f"blocks, attempt {attempt + 1}", {"do": "blocks", "recipes": texts, **common})
+            self._ensure("cost per step", [cell], 0.0)
+            costs = self.evidence.data(cell) or costs
+            if costs is not None and contention(costs) is None:
+                break
+        memory = {}
+        for text in texts:
+            cell = Cell(f"memory | {text}", {"do": "memory", "recipe": text, **common})
+            if self.evidence.data(cell) is None:
+                self.pool.close()  # memory is measured in a fresh process
+            self._ensure("memory", [cell], 0.0)
+            if data := self.evidence.data(cell):
+                memory[text] = data["peak_memory_mib"]
+        return costs, memory
+
+    def _arms(self) -> int:
+        return self.plan.looks[-1] * (len(self.contenders) + 1)
+
+    def _work(self, runs: int) -> float:
+        return float(runs * (sum(self.plan.horizons) if self.plan.regime == "budgeted" else self.plan.budget))
+
+    def _ensure(self, phase: str, cells: Iterable[Cell], later: float) -> None:
+        """Run the cells that the journal does not have yet."""
+        journal, watch = self.journal, self.watch
+        missing = [c for key, c in {c.key: c for c in cells}.items() if not journal.find("cell", key) and not journal.find("failure", key)]
+        watch.phase(phase, missing, later)
+
+        def keep(cell: Cell, data: dict[str, Any]) -> None:
+            journal.append("cell", cell.key, data)
+            watch.finished(cell, data)
+
+        def give_up(cell: Cell, cause: str) -> None:
+            journal.append("failure", cell.key, {"cause": cause})
+            watch.failed(cell, cause)
+
+        self.pool.run(missing, keep, watch.progress, give_up)
+
+
+def _why_diverged(c: Contender) -> str:
+    for settings, step in zip(c.trials, c.diverged, strict=True):
+        if step is not None:
+            shown = ", ".join(f"{k}={v}" for k, v in settings.items()) or "its fixed settings"
+            return f"its loss became NaN or infinite in all {len(c.trials)} tuning trials (at step {step} with {shown})"
+    return "none of its tuning trials ended with a finite value"

@@ -1,0 +1,197 @@
+"""The result of a race as one plain dictionary: what the report, the table and ``--json`` show (fields in docs/result.md)."""
+
+from __future__ import annotations
+
+import math
+import statistics as stdlib
+from typing import Any
+
+from sooner.race import statistics, tuning
+from sooner.race.cost import contention
+from sooner.race.evidence import PRIMARY, TARGETS, Contender, Curve, Evidence
+from sooner.race.plan import RULES
+
+
+def make_result(evidence: Evidence, costs: dict[str, Any] | None, memory: dict[str, float], finished: str) -> dict[str, Any]:
+    """Put together everything a reader needs; nothing in it is not derived from the journal.
+
+    Args:
+        evidence: the finished runs.
+        costs: what `measure_blocks` returned, None when it was not measured or failed.
+        memory: peak memory in MiB by tuned recipe.
+        finished: when the race ended.
+    """
+    plan, session = evidence.plan, evidence.journal.sessions
+    task = plan.task
+    withheld = contention(costs) if costs else "it was not measured"
+    contenders = [_contender(evidence, c, None if withheld else costs, memory) for c in evidence.contenders]
+    _add_holm(contenders)
+    return {
+        "rules": RULES,
+        "task": {
+            "name": task.name,
+            "spec": task.spec,
+            "description": task.description,
+            "metric": task.metric,
+            "higher_is_better": task.higher_is_better,
+            "steps": plan.budget,
+            "parameters": plan.checked["parameters"],
+            "fingerprint": plan.checked["fingerprint"],
+            "data": plan.checked["data"],
+        },
+        "regime": plan.regime,
+        "horizons": plan.horizons,
+        "command": plan.command,
+        "started": session[0].data.get("started", ""),
+        "finished": finished,
+        "versions": session[0].data.get("versions", {}),
+        "machine": session[0].data.get("machine", {}),
+        "seeds": {purpose: plan.seeds(purpose) for purpose in ("tuning", "target", "racing", "a/a")},
+        "looks": list(plan.looks),
+        "tuning_trials": plan.tune + 1,
+        "targets": {name: _raw(evidence, v) for name, v in evidence.targets.items()},
+        "primary_target": PRIMARY,
+        "noise_floor": {**evidence.noise_floor(), "verdict": evidence.noise_verdict()},
+        "timing": {"withheld": withheld is not None, "why": withheld, "blocks": len(costs["share"]) if costs else 0},
+        "contenders": contenders,
+        "a/a_curves": [_curve(evidence, evidence.curve(evidence.baseline, "a/a", i)) for i in range(plan.looks[-1])],
+        "failures": [{"cell": r.key, "cause": r.data["cause"]} for r in evidence.journal.all("failure")],
+        "notes": [*plan.warnings(), *_notes(evidence, contenders)],
+    }
+
+
+def _contender(evidence: Evidence, c: Contender, costs: dict[str, Any] | None, memory: dict[str, float]) -> dict[str, Any]:
+    baseline = c is evidence.baseline
+    verdict, sentence = _verdict(evidence, c)
+    ratios = {name: evidence.ratio(c, name) for name in TARGETS} if c.seeds else {}
+    cost = _cost(evidence, c, costs)
+    ratio = ratios[PRIMARY]["ratio"] if ratios else None
+    return {
+        "recipe": str(c.recipe),
+        "tuned_recipe": str(c.tuned),
+        "baseline": baseline,
+        "status": "out" if c.why_out else "raced",
+        "why_out": c.why_out,
+        "verdict": verdict,
+        "sentence": sentence,
+        "seeds": c.seeds,
+        "targets": ratios,
+        "smallest_effect": evidence.smallest_effect(c) if c.seeds and not baseline else None,
+        "final": _final(evidence, c),
+        "cost": cost,
+        "time_ratio": ratio * cost["ratio"] if ratio is not None and cost else None,
+        "ratio_with_tuning": _with_tuning(evidence, c),
+        "peak_memory_mib": memory.get(str(c.tuned)),
+        "state_bytes_per_parameter": _state_bytes(evidence, c),
+        "hit_rate": ratios[PRIMARY]["hits"] / ratios[PRIMARY]["of"] if ratios else 0.0,
+        "tuning": _tuning(evidence, c),
+        "curves": [_curve(evidence, evidence.curve(c, "racing", i)) for i in range(c.seeds)],
+    }
+
+
+def _verdict(evidence: Evidence, c: Contender) -> tuple[str, str]:
+    if c.why_out:
+        return "out", f"out: {c.why_out}"
+    if c is evidence.baseline:
+        return "baseline", "the baseline, tuned like everybody else"
+    if evidence.targets[PRIMARY] is None:
+        return "too noisy", f"the budget of {evidence.plan.budget} steps is too small: the baseline reaches no target; race again with more steps"
+    return evidence.verdict(c)
+
+
+def _final(evidence: Evidence, c: Contender) -> dict[str, Any]:
+    better = evidence.plan.task.higher_is_better
+    ours = [_raw(evidence, evidence.final(c, "racing", i)) for i in range(c.seeds)]
+    theirs = [_raw(evidence, evidence.final(evidence.baseline, "racing", i)) for i in range(c.seeds)]
+    found: dict[str, Any] = dict(statistics.difference_summary(ours, theirs, better, 1 - evidence.plan.alpha))
+    if c is evidence.baseline or not c.seeds:
+        found.update(difference=None, low=None, high=None, p=None)
+    return found
+
+
+def _add_holm(contenders: list[dict[str, Any]]) -> None:
+    """Correct p-values for the number of contenders, at each target and for the final value."""
+    rivals = [c for c in contenders if not c["baseline"] and c["targets"]]
+    for rows in [[c["targets"][name] for c in rivals] for name in TARGETS] + [[c["final"] for c in rivals]]:
+        for row, p in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True):
+            row["p_holm"] = p
+    for c in contenders:
+        for row in [*c["targets"].values(), c["final"]]:
+            row.setdefault("p_holm", None)
+
+
+def _cost(evidence: Evidence, c: Contender, costs: dict[str, Any] | None) -> dict[str, float] | None:
+    """Compare minimum block times; the interval is the middle half of the per-round ratios."""
+    runners = [r for r in evidence.contenders if not r.why_out]
+    if costs is None or c not in runners:
+        return None
+    ours, theirs = costs["blocks"][runners.index(c)], costs["blocks"][0]
+    quarters = stdlib.quantiles([a / b for a, b in zip(ours, theirs, strict=True)], n=4, method="inclusive")
+    return {"ratio": min(ours) / min(theirs), "low": quarters[0], "high": quarters[2], "milliseconds": min(ours)}
+
+
+def _tuning_steps(evidence: Evidence, c: Contender) -> int:
+    """Return the steps spent on tuning a contender."""
+    return len(c.trials) * evidence.plan.budget
+
+
+def _with_tuning(evidence: Evidence, c: Contender) -> float | None:
+    """Return (tuning + steps to target) over the baseline's, from the mean steps of the runs that hit."""
+
+    def total(one: Contender) -> float | None:
+        steps = [evidence.steps_to(one, "racing", i, evidence.targets[PRIMARY]) for i in range(one.seeds)]
+        hits = [s for s in steps if s is not None]
+        return _tuning_steps(evidence, one) + stdlib.fmean(hits) if hits and len(hits) == len(steps) else None
+
+    ours, theirs = total(c), total(evidence.baseline)
+    return ours / theirs if ours is not None and theirs is not None else None
+
+
+def _state_bytes(evidence: Evidence, c: Contender) -> float | None:
+    if not c.seeds:
+        return None
+    data = evidence.data(evidence.cells(c, "racing", 0)[0])
+    return data["state_bytes"] / evidence.plan.checked["parameters"] if data else None
+
+
+def _tuning(evidence: Evidence, c: Contender) -> dict[str, Any]:
+    scores = [None if s is None or not math.isfinite(s[0]) else _raw(evidence, s[0]) for s in c.scores]
+    tried = [{"settings": s, "score": score, "diverged_at": d} for s, score, d in zip(c.trials, scores, c.diverged, strict=True)]
+    return {
+        "best": c.settings or {},
+        "default": c.recipe.default,
+        "knobs": {name: knob.describe() for name, knob in c.recipe.space.items()},
+        "edge": sorted(c.edge),
+        "widened": c.widened,
+        "steps": _tuning_steps(evidence, c),
+        "trials": tried,
+        "expected_best": tuning.expected_best(scores, evidence.plan.task.higher_is_better),
+    }
+
+
+def _curve(evidence: Evidence, curve: Curve) -> dict[str, Any]:
+    return {"seed": curve.seed, "steps": curve.steps, "values": [_raw(evidence, v) for v in curve.values], "diverged_at": curve.diverged_at}
+
+
+def _raw(evidence: Evidence, value: float | None) -> float | None:
+    """Turn a lower-is-better value back into the task's own."""
+    return None if value is None else evidence.sign * value
+
+
+def _notes(evidence: Evidence, contenders: list[dict[str, Any]]) -> list[str]:
+    notes = []
+    missing = [name for name in TARGETS if evidence.targets[name] is None]
+    if missing:
+        notes.append(
+            f"the {' and '.join(missing)} target does not exist: fewer than 9 in 10 baseline runs get below their starting value in time; "
+            "race again with more steps"
+        )
+    if evidence.noise_verdict() in ("faster", "slower"):
+        notes.append("the A/A arm came out different from itself: by chance this happens in up to 1 race of 20, so believe only large effects here")
+    for c, row in zip(evidence.contenders, contenders, strict=True):
+        stack = c.recipe.left_out(evidence.baseline.recipe)
+        if row["verdict"] == "faster" and stack and not evidence.plan.ablate:
+            notes.append(f"{c.recipe} differs from the baseline in {len(stack)} parts; race with --ablate to learn which of them matters")
+    if evidence.plan.regime == "budgeted":
+        notes.append("budgeted regime: steps to target are the length of a whole run, interpolated on a ladder of planned lengths")
+    return notes

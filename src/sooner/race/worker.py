@@ -1,0 +1,69 @@
+"""What a worker process does with one cell: train a model, or measure what a step costs. Returns plain numbers."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from sooner.error import SoonerError
+from sooner.loop import train
+from sooner.race.cost import measure_blocks, measure_memory
+from sooner.task import Task
+from sooner.workloads import find
+
+Report = Callable[..., None]
+
+
+def run_cell(payload: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Run one cell; `report` is called often, as a sign of life."""
+    task = _with_heartbeat(_task(**payload["task"]), report)
+    match payload["do"]:
+        case "train":
+            return _train(task, payload, report)
+        case "blocks":
+            return measure_blocks(task, payload["recipes"], payload["steps"])
+        case _:
+            return measure_memory(task, payload["recipe"], payload["steps"])
+
+
+def _train(task: Task, payload: dict[str, Any], report: Report) -> dict[str, Any]:
+    steps = payload["steps"]
+
+    def progress(step: int, value: float) -> None:
+        report(step / steps, {"value": value})
+
+    run = train(task, payload["recipe"], payload["seed"], steps, evaluate_at=payload["evaluate_at"], progress=progress)
+    return {
+        "steps": run.steps,
+        "values": run.values,
+        "diverged_at": run.diverged_at,
+        "cpu_seconds": run.cpu_seconds,
+        "state_bytes": run.state_bytes,
+        "metrics": run.metrics[-1],
+    }
+
+
+def _with_heartbeat(task: Task, report: Report) -> Task:
+    @functools.wraps(task.loss)
+    def loss(model: Any, batch: Any) -> Tensor:
+        report(0.0)
+        return task.loss(model, batch)
+
+    return replace(task, loss=loss)
+
+
+@functools.lru_cache(maxsize=4)
+def _found(spec: str, digest: str) -> Task:
+    task = find(spec)
+    if hashlib.sha256(task.source.encode()).hexdigest() != digest:
+        raise SoonerError(f"{spec} changed while the race was running; put the old file back or start a new race")
+    return task
+
+
+def _task(task: Task | None = None, spec: str = "", digest: str = "") -> Task:
+    return _found(spec, digest) if task is None else task

@@ -1,0 +1,117 @@
+"""The smaller tables of the page: every target, what a step costs, what tuning costs, where the result comes from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sooner.report import words
+from sooner.report.numbers import EMPTY, chance, count, date, number, plain, settings, size, times
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table: its headings and, per contender, its position in the result and its cells."""
+
+    headings: list[str]
+    rows: list[tuple[int, list[str]]]
+
+
+def summary(result: words.Result) -> Sheet:
+    """Return the result table, with the same columns as in the terminal."""
+    rows = [(position, list(words.cells(contender, result).values())) for position, contender in words.ordered(result)]
+    return Sheet(list(words.headings(result).values()), rows)
+
+
+def at_every_target(result: words.Result) -> Sheet:
+    """Return steps ratio, p-values, hits and the smallest effect that would have been seen, at each target."""
+    rows = []
+    for position, contender in words.ordered(result):
+        for target in words.TARGETS:
+            if words.raced(contender) and (result["targets"] or {}).get(target) is not None:
+                measured = words.at(contender, target)
+                cells = [contender["recipe"], target, words.steps_ratio(contender, result, target)]
+                cells += [chance(measured.get("p")), chance(measured.get("p_holm")), words.hits(measured)]
+                least = contender.get("smallest_effect") if target == result["primary_target"] else None
+                cells.append(EMPTY if least is None else f"{times(least)} or less")
+                rows.append((position, cells))
+    return Sheet(["recipe", "target", "steps ratio", "p", "p (Holm)", "hit rate", "visible effect"], rows)
+
+
+def finals(result: words.Result) -> Sheet:
+    """Return the final metric at equal budget, and its paired difference to the baseline with interval and p-value."""
+    rows = []
+    for position, contender in words.ordered(result):
+        final = contender.get("final") or {}
+        difference = final.get("difference")
+        told = EMPTY
+        if difference is not None:
+            told = f"{number(float(difference))} [{number(final.get('low'))}, {number(final.get('high'))}]"
+        mean = words.cells(contender, result)["final"]
+        chances = [chance(final.get("p")), chance(final.get("p_holm"))]
+        rows.append((position, [contender["recipe"], mean, told, *chances]))
+    return Sheet(["recipe", "mean ± deviation", "difference to the baseline", "p", "p (Holm)"], rows)
+
+
+def costs(result: words.Result) -> Sheet:
+    """Return time and memory per contender; the columns on time only where they are not withheld."""
+    timed = not (result.get("timing") or {}).get("withheld")
+    rows = []
+    for position, contender in words.ordered(result):
+        cost = contender.get("cost") or {}
+        time = [number(cost.get("milliseconds")), EMPTY, EMPTY]
+        if cost.get("ratio") is not None:
+            time[1] = times(cost["ratio"])
+        if words.raced(contender) and contender.get("time_ratio") is not None:
+            time[2] = times(contender["time_ratio"])
+        state = contender.get("state_bytes_per_parameter")
+        room = [size(contender.get("peak_memory_mib")), EMPTY if state is None else f"{number(float(state))} bytes"]
+        rows.append((position, [contender["recipe"], *(time if timed else []), *room]))
+    heads = ["milliseconds a step", "cost per step", "time to target (steps × cost)"] if timed else []
+    return Sheet(["recipe", *heads, "peak memory", "optimizer state per parameter"], rows)
+
+
+def tuning(result: words.Result) -> Sheet:
+    """Return what tuning found and what it cost, with the steps ratio before and after it is charged."""
+    rows = []
+    for position, contender in words.ordered(result):
+        study: dict[str, Any] = contender.get("tuning") or {}
+        cells = [
+            contender["recipe"],
+            words.tuned(contender),
+            settings(study.get("default")),
+            "yes" if study.get("widened") else "no",
+            count(study.get("steps")),
+            words.steps_ratio(contender, result, result["primary_target"]).split(" [")[0],
+            words.with_tuning(contender, result),
+        ]
+        rows.append((position, cells))
+    ratios = ["steps ratio without tuning", "steps ratio with tuning"]
+    return Sheet(["recipe", "best settings", "default settings", "space widened", "tuning steps", *ratios], rows)
+
+
+def provenance(result: words.Result) -> dict[str, str]:
+    """Return where the result comes from, line by line."""
+    task, machine, seeds = result["task"], result["machine"], result["seeds"]
+    return {
+        "Race rules": f"version {plain(result['rules'])}",
+        "Workload": plain(task["spec"]),
+        "Data": plain(task["data"]),
+        "Fingerprint": plain(task["fingerprint"]),
+        "Versions": ", ".join(f"{plain(name)} {plain(version)}" for name, version in result["versions"].items()),
+        "Machine": (
+            f"{plain(machine['processor'])}, {plain(machine['cores'])} cores, {number(machine['memory_gib'])} GiB, "
+            f"{plain(machine['system'])}"
+        ),
+        "Seeds": "; ".join(f"{plain(name)} {seed_list(values)}" for name, values in seeds.items()),
+        "Looks": f"results were looked at after {', '.join(str(look) for look in result['looks'])} seeds, as declared",
+        "Horizons": ", ".join(count(steps) for steps in result["horizons"]) + " steps",
+        "Timing": words.timing(result),
+        "Started": date(result["started"]),
+        "Finished": date(result["finished"]),
+    }
+
+
+def seed_list(values: list[int]) -> str:
+    """Return consecutive seeds as "2000 to 2007", others one by one."""
+    if len(values) > 2 and list(values) == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(str(value) for value in values) or "none"

@@ -1,0 +1,257 @@
+"""A task is three functions: ``model(seed)``, ``batches(seed, split)`` and ``loss(model, batch)``, plus a budget of steps.
+
+Nothing to subclass, and the batch is opaque: only the task's own `loss` and `metrics` look inside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import io
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from sooner.error import SoonerError, nearest
+
+EVALUATION_SEED = 0
+"""The evaluation split is always asked for with this seed, so that every run is measured on the same data."""
+
+OPTIONS = ("steps", "metric", "higher_is_better", "evaluations", "metrics", "fingerprint")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train, as three functions and a budget.
+
+    Args:
+        model: ``model(seed) -> nn.Module``, a function of the seed alone.
+        batches: ``batches(seed, split)`` with split "train" or "eval"; what it returns is indexed by step. The "eval" split has a length.
+        loss: ``loss(model, batch) -> 0-d tensor`` to minimise.
+        steps: budget in optimizer steps.
+        metrics: optional ``metrics(model, batch) -> {name: number}``, averaged over the evaluation batches.
+        metric: what a race compares, "loss" or a key of `metrics`.
+        higher_is_better: whether larger values of the metric are better.
+        evaluations: number of evaluations over a run, evenly spaced.
+        fingerprint: optional ``fingerprint() -> str``, says in words which data this is.
+        name: short name for tables.
+        spec: how another process finds the task again: a bundled name or a path; empty for a task made in Python.
+        description: one sentence.
+        source: text of the file that defines the task, part of its identity.
+    """
+
+    model: Callable[[int], nn.Module]
+    batches: Callable[[int, str], Any]
+    loss: Callable[[nn.Module, Any], Tensor]
+    steps: int
+    metrics: Callable[[nn.Module, Any], Mapping[str, Any]] | None = None
+    metric: str = "loss"
+    higher_is_better: bool = False
+    evaluations: int = 25
+    fingerprint: Callable[[], str] | None = None
+    name: str = "task"
+    spec: str = ""
+    description: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for option in ("steps", "evaluations"):
+            value = getattr(self, option)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise SoonerError(f"task {self.name}: {option} = {value!r} must be a whole number of at least 1")
+
+
+def from_module(module: ModuleType, spec: str) -> Task:
+    """Read a task out of a module.
+
+    Raises:
+        SoonerError: one of the three functions or the budget is missing, or a name looks mistyped.
+    """
+    where = f"task {spec}"
+    for function in ("model", "batches", "loss"):
+        if not callable(getattr(module, function, None)):
+            similar = nearest(function, [n for n in vars(module) if not n.startswith("_") and n != function])
+            raise SoonerError(f"{where} defines no function {function}{similar}; a task needs model(seed), batches(seed, split) and loss(model, batch)")
+    if not hasattr(module, "steps"):
+        raise SoonerError(f"{where} sets no budget; add a line such as steps = 400")
+    options = {name: getattr(module, name) for name in OPTIONS if hasattr(module, name)}
+    text = inspect.getdoc(module) or ""
+    return Task(
+        model=module.model,
+        batches=module.batches,
+        loss=module.loss,
+        **options,
+        name=Path(spec).stem,
+        spec=spec,
+        description=" ".join(text.split("\n\n")[0].split()),
+        source=Path(module.__file__).read_text(encoding="utf-8") if module.__file__ else "",
+    )
+
+
+def from_file(path: Path) -> Task:
+    """Import a user's Python file and read the task out of it.
+
+    Raises:
+        SoonerError: the file is missing, does not import (naming the line) or defines no task.
+    """
+    if not path.is_file():
+        raise SoonerError(f"there is no file {path}; give the path of a Python file that defines a task")
+    name = f"sooner_task_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SoonerError(f"{path} is not a Python file; a task is a file that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that objects the file defines can be pickled
+    sys.path.insert(0, str(path.resolve().parent))  # so that the file finds its neighbours, as with `python file.py`
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise SoonerError(f"{path} does not import: {_place(error, path)}{type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return from_module(module, str(path.resolve()))
+
+
+def _place(error: BaseException, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: "
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return f"line {lines[-1]}: " if lines else ""
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """Return the seed of one of a run's separate random streams: "init", "order", or "private" for a method's own noise."""
+    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1  # 31 bits: every library takes it
+
+
+def check(task: Task) -> dict[str, Any]:
+    """Try out everything a race needs of a task, once, and return its identity.
+
+    Returns:
+        ``fingerprint`` (sha256 over sample batches, and the source text), ``data`` (the task's own words) and ``parameters`` (a count).
+
+    Raises:
+        SoonerError: one sentence saying which function falls short and what to change.
+    """
+    where = f"task {task.name}"
+    model = _call(task, "model", derived_seed(1, "init"))
+    if not isinstance(model, nn.Module):
+        raise SoonerError(f"{where}: model(seed) returned a {type(model).__name__}; return a torch.nn.Module")
+    train, evaluation = _indexed(task, "train"), _indexed(task, "eval")
+    if not hasattr(evaluation, "__len__") or len(evaluation) < 1:
+        raise SoonerError(f'{where}: batches(seed, "eval") has no length of at least 1; return a list of batches for that split')
+    _check_seeded(task, model, train)
+    _check_finite(task, model, train[0], evaluation[0])
+    if not task.spec:
+        _check_picklable(task)
+    sample = [train[0], train[1], train[7], *(evaluation[i] for i in range(len(evaluation)))]
+    digest = hashlib.sha256(task.source.encode())
+    for batch in sample:
+        digest.update(_bytes(batch))
+    return {
+        "fingerprint": f"sha256:{digest.hexdigest()[:16]}",
+        "data": str(task.fingerprint()) if task.fingerprint else "",
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def _call(task: Task, function: str, *args: Any) -> Any:
+    try:
+        return getattr(task, function)(*args)
+    except SoonerError:
+        raise
+    except Exception as error:
+        shown = ", ".join(repr(a) if isinstance(a, int | str) else "…" for a in args)
+        raise SoonerError(f"task {task.name}: {function}({shown}) raised {type(error).__name__}: {error}; make it run on its own first") from error
+
+
+def _indexed(task: Task, split: str) -> Any:
+    found = _call(task, "batches", derived_seed(1, "order") if split == "train" else EVALUATION_SEED, split)
+    try:
+        found[0]
+        if split == "train":
+            found[task.steps - 1]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise SoonerError(
+            f"task {task.name}: batches(seed, {split!r}) returned a {type(found).__name__} that can't be indexed by step ({error}); "
+            "return an object where b[i] is the batch of step i"
+        ) from error
+    except IndexError as error:
+        raise SoonerError(
+            f"task {task.name}: batches(seed, {split!r}) ends before step {task.steps}; "
+            "return an object that gives a batch for every step, e.g. by taking the index modulo its length"
+        ) from error
+    return found
+
+
+def _check_seeded(task: Task, model: nn.Module, train: Any) -> None:
+    where = f"task {task.name}"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(20260101)  # a global state the task can't know
+        again = _call(task, "model", derived_seed(1, "init"))
+        if not _same(model.state_dict(), again.state_dict()):
+            raise SoonerError(f"{where}: model(seed) gave two different models for one seed; begin it with torch.manual_seed(seed)")
+        if not _same(train[3], _call(task, "batches", derived_seed(1, "order"), "train")[3]) or not _same(train[3], train[3]):
+            raise SoonerError(f"{where}: batches(seed, split)[i] gave two different batches for one seed and step; draw from torch.Generator().manual_seed(...)")
+        other = _call(task, "model", derived_seed(2, "init"))
+        if _same(model.state_dict(), other.state_dict()) and _same(train[3], _call(task, "batches", derived_seed(2, "order"), "train")[3]):
+            raise SoonerError(f"{where}: neither model(seed) nor batches(seed, split) depends on its seed, so all runs would be the same; use the seed")
+
+
+def _check_finite(task: Task, model: nn.Module, batch: Any, evaluation: Any) -> None:
+    where = f"task {task.name}"
+    value = _call(task, "loss", model, batch)
+    if not isinstance(value, Tensor) or value.ndim != 0 or not value.requires_grad:
+        shown = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise SoonerError(f"{where}: loss(model, batch) returned {shown}; return a 0-d tensor that depends on the model's parameters")
+    if not torch.isfinite(value):
+        raise SoonerError(f"{where}: loss(model, batch) is {value.item()} at step 0; make the untrained model's loss finite (check inputs and initialisation)")
+    if task.metric == "loss":
+        return
+    found = _call(task, "metrics", model, evaluation) if task.metrics else {}
+    if task.metric not in found:
+        raise SoonerError(f"{where}: metric {task.metric!r} is not among what metrics(model, batch) returns ({', '.join(found) or 'nothing'}); return it or set metric")
+
+
+def _check_picklable(task: Task) -> None:
+    try:
+        pickle.dumps(task)
+    except Exception as error:
+        raise SoonerError(f"task {task.name} can't be sent to worker processes ({error}); define model, batches and loss at the top level of a file") from error
+
+
+def _same(a: Any, b: Any) -> bool:
+    return _bytes(a) == _bytes(b)
+
+
+def _bytes(tree: Any) -> bytes:
+    """Return bytes that are equal for equal batches: tensors and arrays by content, everything else pickled."""
+    leaves, structure = pytree.tree_flatten(tree)
+    out = io.BytesIO()
+    out.write(str(structure).encode())
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            dense = leaf.detach().cpu().contiguous()
+            out.write(f"{dense.dtype}{tuple(dense.shape)}".encode())
+            out.write(dense.reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            out.write(pickle.dumps(leaf))
+    return out.getvalue()
