@@ -1,7 +1,8 @@
 """What every published method declares about itself, and how a part is found by its name.
 
-A part is an ordinary PyTorch object of its station (an optimizer, a learning-rate scheduler…) that also says what it needs, what it owns and
-which of its hyper-parameters a race may tune. A file in a station's folder is a part, named after the file.
+A part is an ordinary PyTorch object of its station (an optimizer, a learning-rate scheduler…) that also says what it
+needs, what it owns and which of its hyper-parameters a race may tune. A file in a station's folder is a part, named
+after the file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import importlib
 import inspect
 import math
+import numbers
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,8 +68,12 @@ def names() -> dict[str, str]:
 
 
 def summary(name: str) -> str:
-    """Return the first sentence of the part's module docstring without importing it (so that listings start fast)."""
-    file = Path(__file__).parent / names()[name] / f"{name}.py"
+    """Return the opening paragraph of the part's module docstring without importing it (so that listings start fast).
+
+    Raises:
+        SoonerError: no part has that name.
+    """
+    file = Path(__file__).parent / _station(name) / f"{name}.py"
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return " ".join(text.split("\n\n")[0].split())
 
@@ -78,11 +84,15 @@ def load(name: str) -> type[Part]:
     Raises:
         SoonerError: no part has that name; the nearest known name is suggested.
     """
-    if name not in names():
-        raise SoonerError(f"there is no part named {name!r}{nearest(name, names())}; `sooner parts` lists all of them")
-    module = importlib.import_module(f"sooner.{names()[name]}.{name}")
+    module = importlib.import_module(f"sooner.{_station(name)}.{name}")
     classes = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
     return next(c for c in classes if issubclass(c, Part))
+
+
+def _station(name: str) -> str:
+    if name not in names():
+        raise SoonerError(f"there is no part named {name!r}{nearest(name, names())}; `sooner parts` lists all of them")
+    return names()[name]
 
 
 def class_named(station: str, class_name: str) -> type[Part]:
@@ -93,21 +103,27 @@ def class_named(station: str, class_name: str) -> type[Part]:
     """
     for name, home in names().items():
         if home == station and name.replace("_", "") == class_name.lower():
-            return load(name)
+            found = load(name)
+            if found.__name__ == class_name:  # `from sooner.update import adamw` asks for the module, not the class
+                return found
     raise AttributeError(f"module 'sooner.{station}' has no attribute {class_name!r}")
 
 
-def check_range(part: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> None:
+def check_range(
+    part: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False, whole: bool = False
+) -> None:
     """Refuse a hyper-parameter outside ``[low, high]`` (or ``[low, high)``), naming what is allowed.
 
     A tensor is taken as it is (reading it would wait for the device), so only plain numbers are checked.
 
     Raises:
-        SoonerError: `value` is not a number in the range.
+        SoonerError: `value` is not a number in the range, or not a whole one where `whole` asks for that.
     """
-    if hasattr(value, "device"):
+    if hasattr(value, "untyped_storage"):
         return
-    inside = isinstance(value, int | float) and (low <= value < high if open_high else low <= value <= high)
-    if isinstance(value, bool) or not inside or math.isinf(value):
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    inside = number and (low <= value < high if open_high else low <= value <= high)
+    if not inside or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
         bound = f"{high:g})" if open_high or math.isinf(high) else f"{high:g}]"
-        raise SoonerError(f"{part}: {name}={value!r} is outside [{low:g}, {bound}; choose a number in that range")
+        raise SoonerError(f"{part}: {name}={value!r} is not {kind} in [{low:g}, {bound}; choose one in that range")

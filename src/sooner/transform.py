@@ -2,8 +2,9 @@
 
     (u, state) <- rule(u, state, theta, clock),   starting from u = gradient;   at the end  theta <- theta + u
 
-Rules say at which grain they work and executors (`sooner.execute`) decide from that how to run them: "element" rules read and write one
-element at a time, "tensor" rules need a whole parameter with its shape, "model" rules need a number measured over all parameters.
+Rules say at which grain they work and executors (`sooner.execute`) decide from that how to run them: "element" rules
+read and write one element at a time, "tensor" rules need a whole parameter with its shape, "model" rules need a number
+measured over all parameters.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Transform:
     """One rule with its hyper-parameters. Subclasses are frozen dataclasses that define `rule`.
 
     Attributes:
-        grain: "element" (tensors arrive as vectors ``[D]`` in any grouping), "tensor" (same-shaped parameters arrive stacked,
-            ``[n, *shape]``) or "model" (like element, plus `total`, the sum of `measure` over all parameters).
+        grain: "element" (tensors arrive as vectors ``[D]`` in any grouping), "tensor" (same-shaped parameters arrive
+            stacked, ``[n, *shape]``) or "model" (like element, plus `total`, the sum of `measure` over all parameters).
         slots: names of the state tensors, shaped like the parameters, zero before the first step.
         reads_theta: whether the rule looks at the parameters (so that executors need not gather them otherwise).
     """
@@ -78,13 +79,15 @@ class Chain:
         return any(rule.reads_theta for rule in self.rules)
 
 
-def chain(*rules: Transform) -> Chain:
+def chain(*rules: Transform | None) -> Chain:
     """Put rules in sequence: ``chain(moments(...), decay(0.1), descend())`` reads as the step it takes.
+
+    A None stands for a rule that has nothing to do (see `decay`) and is left out.
 
     Raises:
         ValueError: two rules keep state under the same name.
     """
-    made = Chain(rules)
+    made = Chain(tuple(rule for rule in rules if rule is not None))
     if len(set(made.slots)) != len(made.slots):
         raise ValueError(f"two rules of one chain use the same state name: {', '.join(made.slots)}")
     return made
@@ -100,6 +103,11 @@ class Decay(Transform):
     def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
         """``u + weight_decay * theta``."""
         return u + self.weight_decay * theta, state  # type: ignore[operator]
+
+
+def decay(weight_decay: float) -> Decay | None:
+    """Return the rule for this weight decay; None for 0, so that the parameters are not read for nothing."""
+    return Decay(weight_decay) if weight_decay else None
 
 
 @dataclass(frozen=True)

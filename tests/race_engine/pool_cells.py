@@ -86,7 +86,7 @@ def wait_for_file(payload, report):
     """Report until the file payload["until"] exists."""
     while not Path(payload["until"]).exists():
         report(0.5, {"pid": os.getpid()})
-        time.sleep(0.02)
+        time.sleep(0.1)
     return {}
 
 

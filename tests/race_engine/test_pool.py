@@ -165,11 +165,11 @@ def test_what_a_worker_said_before_it_died_still_counts(tmp_path):
 
 
 def test_a_silent_worker_is_killed_and_its_cell_tried_once_more(tmp_path):
-    with Pool(2, "pool_cells:misbehave", silence_seconds=0.4) as pool:
+    with Pool(2, "pool_cells:misbehave", silence_seconds=1) as pool:
         ledger = Ledger().run(pool, misbehaving(tmp_path, "hang", "hang, then exit", "nothing"))
     assert ledger.failures == {
-        "hang": "no sign of life for 0.4 s, 2 times",
-        "hang, then exit": "no sign of life for 0.4 s; then exit code 7",
+        "hang": "no sign of life for 1 s, 2 times",
+        "hang, then exit": "no sign of life for 1 s; then exit code 7",
     }
     assert ledger.results == {"nothing": {"attempts": 1}}
     pool_cells.wait_until_gone(attempts(tmp_path, "hang"))
@@ -181,19 +181,19 @@ def test_a_worker_that_reports_is_not_silent(tmp_path):
     def on_progress(cell, fraction, info):
         nonlocal reports
         reports += 1
-        if reports == 60:  # 60 x 0.02 s without a result
+        if reports == 20:  # they are 0.1 s apart or more: twice the silence allowed
             (tmp_path / "file").touch()
 
     ledger = Ledger()
-    with Pool(1, "pool_cells:wait_for_file", silence_seconds=0.5) as pool:
+    with Pool(1, "pool_cells:wait_for_file", silence_seconds=1, retries=0) as pool:
         pool.run([Cell("a", {"until": str(tmp_path / "file")})], ledger.on_result, on_progress)
     assert ledger.results == {"a": {}}
 
 
 def test_a_busy_parent_is_not_the_silence_of_its_workers(tmp_path):
     ledger = Ledger()
-    with Pool(2, "pool_cells:square", silence_seconds=0.4) as pool:
-        pool.run(squares(4), lambda cell, result: (time.sleep(0.6), ledger.on_result(cell, result)))
+    with Pool(2, "pool_cells:square", silence_seconds=1, retries=0) as pool:
+        pool.run(squares(4), lambda cell, result: (time.sleep(1.2), ledger.on_result(cell, result)))
     assert len(ledger.results) == 4
 
 
@@ -400,7 +400,7 @@ def test_a_stopped_race_goes_on_where_it_was(tmp_path):
 import sys
 sys.path.append({HERE!r})
 from sooner.race.pool import Cell, Pool
-with Pool(1, "pool_cells:wait_for_file", silence_seconds=0.4) as pool:
+with Pool(1, "pool_cells:wait_for_file", silence_seconds=1, retries=0) as pool:
     pool.run([Cell("a", {{"until": {str(tmp_path / "file")!r}}})], lambda cell, result: print("done"),
              lambda cell, fraction, info: print(fraction, flush=True))
 """
@@ -410,7 +410,7 @@ with Pool(1, "pool_cells:wait_for_file", silence_seconds=0.4) as pool:
     with parent:
         parent.stdout.readline()
         os.killpg(parent.pid, signal.SIGSTOP)  # Ctrl-Z
-        time.sleep(1)
+        time.sleep(2.5)
         os.killpg(parent.pid, signal.SIGCONT)
         (tmp_path / "file").touch()
         assert parent.stdout.read().split()[-1] == "done"

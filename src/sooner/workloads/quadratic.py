@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sooner.workloads._seeded import Batch, Finite, Stream, generator, seeded
 
 steps = 300
+evaluations = 50
 
 DIMENSIONS = 100
 NOISE = 0.1

@@ -1,0 +1,107 @@
+"""What a running race shows on the terminal: the phase, what is running, how far it is, and an honest estimate of what is left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from sooner.race.pool import Cell
+from sooner.race.referee import Watch
+
+_SECONDS_BEFORE_ESTIMATE = 5.0
+
+
+class RaceProgress(Watch):
+    """Draws a bar for the whole race on a terminal, or prints a line per phase elsewhere.
+
+    The estimate divides the work left (in training steps) by the pace of this session. Work that only turns out to be needed later, such
+    as a wider tuning range, is not in it, so it is shown as a lower bound while tuning.
+
+    Args:
+        console: where to draw.
+        jobs: number of workers, to show as many running cells.
+    """
+
+    def __init__(self, console: Console, jobs: int) -> None:
+        self.console = console
+        self.done = 0
+        self._jobs = jobs
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=None, left="")
+        self._running: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
+        self._spent = 0.0  # steps done in this session
+        self._ahead = 0.0  # steps known to be left, of this phase and the later ones
+        self._phase = ""
+        self._open_end = False
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar off the screen."""
+        self._bar.stop()
+
+    def phase(self, name: str, cells: list[Cell], later: float) -> None:
+        """Show a new phase."""
+        self._phase, self._open_end = name, name == "tuning"
+        self._weights = {c.key: c.weight for c in cells}
+        self._running = {}
+        self._ahead = sum(self._weights.values()) + later
+        if cells and not self.console.is_terminal:
+            self.console.print(f"{name}: {len(cells)} cells")
+        self._draw()
+
+    def progress(self, cell: Cell, fraction: float, info: dict[str, Any]) -> None:
+        """Note how far a running cell is."""
+        self._running[cell.key] = max(fraction, self._running.get(cell.key, 0.0))
+        if info:
+            self._draw()
+
+    def finished(self, cell: Cell, data: dict[str, Any]) -> None:
+        """Count a finished cell."""
+        self.done += 1
+        self._end(cell)
+
+    def failed(self, cell: Cell, cause: str) -> None:
+        """Say at once what failed; the race goes on."""
+        self._end(cell)
+        self.console.print(f"failed: {cell.key}: {cause}", markup=False)
+
+    def _end(self, cell: Cell) -> None:
+        self._running.pop(cell.key, None)
+        self._spent += self._weights.get(cell.key, 0.0)
+        self._ahead -= self._weights.get(cell.key, 0.0)
+        self._draw()
+
+    def _draw(self) -> None:
+        now = sum(f * self._weights.get(key, 0.0) for key, f in self._running.items())
+        done, left = self._spent + now, max(0.0, self._ahead - now)
+        running = ", ".join(key.split(" | ")[0] for key in list(self._running)[: self._jobs])
+        text = f"[bold]{self._phase}[/bold] {escape(running[:60])}"
+        self._bar.update(self._task, description=text, completed=done, total=max(done + left, 1.0), left=self._estimate(done, left))
+
+    def _estimate(self, done: float, left: float) -> str:
+        elapsed = time.monotonic() - self._started
+        if elapsed < _SECONDS_BEFORE_ESTIMATE or done <= 0:
+            return ""
+        seconds = round(left / done * elapsed)
+        shown = f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"
+        return f"{'at least' if self._open_end else 'about'} {shown} left"

@@ -1,0 +1,86 @@
+"""`sooner race`: make the plan from what was typed, run it under a progress display, print the table and write the report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sooner.cli.progress import RaceProgress
+from sooner.error import SoonerError
+from sooner.race.plan import LEAST_SEEDS, Plan
+from sooner.race.referee import run
+from sooner.recipe import Recipe
+from sooner.recipe_text import split
+from sooner.report import html, table
+from sooner.workloads import find
+
+DEFAULT_SEEDS = 8
+
+
+def run_race(
+    workload: str,
+    recipes: str,
+    *,
+    seeds: int | None,
+    looks: str | None,
+    as_json: bool,
+    out: Path | None,
+    jobs: int | None,
+    **options: Any,
+) -> None:
+    """Run the race that the command line describes.
+
+    Raises:
+        SoonerError: anything the user can mend.
+    """
+    console = Console(stderr=True, highlight=False)
+    if jobs is not None:
+        options["jobs"] = jobs
+    plan = Plan(
+        find(workload),
+        [Recipe(text) for text in split(recipes)],
+        looks=_looks(seeds, looks),
+        out=out,
+        command=shlex.join(["sooner", *sys.argv[1:]]),
+        **options,
+    )
+    folder = plan.folder()
+    console.print(f"{plan.task.name}: {plan.checked['parameters']:,} parameters, {plan.budget} steps, {plan.regime}; journal in {folder}")
+    for note in plan.warnings():
+        console.print(f"note: {note}", markup=False)
+    with RaceProgress(console, plan.jobs) as progress:
+        try:
+            result = run(plan, progress)
+        except KeyboardInterrupt:
+            progress.stop()
+            console.print(f"stopped; {progress.done} cells finished now are kept in {folder}, and the same command goes on from there")
+            sys.exit(130)
+    finish(result, folder, as_json=as_json)
+
+
+def finish(result: dict[str, Any], folder: Path, *, as_json: bool) -> Path:
+    """Write the report beside the journal and print the table (or the JSON)."""
+    page = html.write(result, folder / "report.html")
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        console = Console()
+        console.print(table.render(result))
+        console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    return page
+
+
+def _looks(seeds: int | None, looks: str | None) -> list[int]:
+    if looks is None:
+        return [DEFAULT_SEEDS if seeds is None else seeds]
+    if seeds is not None:
+        raise SoonerError(f"--seeds {seeds} and --looks {looks} say the same thing twice; give one of them")
+    try:
+        return [int(look) for look in looks.replace(",", " ").split()]
+    except ValueError:
+        raise SoonerError(f"--looks {looks!r} is not a list of seed counts; write it like 8,16,32, each {LEAST_SEEDS} or more") from None
