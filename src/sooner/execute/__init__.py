@@ -1,4 +1,4 @@
-"""Executors run a chain of rules over the parameters of an optimizer. Today: eager, the reference that always works."""
+"""Executors run a chain of rules over an optimizer's parameters. Today: eager, the reference that always works."""
 
 from sooner.execute.cohort import Cohort, Work, state_dtype
 from sooner.execute.eager import run_eager

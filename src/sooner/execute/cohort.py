@@ -1,7 +1,8 @@
 """A cohort: parameters that step together, with their state in one flat buffer per kind.
 
-Parameters and gradients stay where PyTorch put them; state lives in flat vectors with one view per parameter, so that element rules run on
-one long vector whatever the number of parameters. Same-shaped parameters lie next to each other, so tensor rules get them as one stack.
+Parameters and gradients stay where PyTorch put them; state lives in flat vectors with one view per parameter, so that
+element rules run on one long vector whatever the number of parameters. Same-shaped parameters lie next to each other, so
+tensor rules get them as one stack.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ class Cohort:
         state: per parameter, the state tensors it has so far (missing ones start at zero).
         slots: names of the state tensors the chain keeps.
         step: number of steps already taken by all of these parameters.
+
+    Attributes:
+        shown: per slot, every parameter with the view of its state.
     """
 
     def __init__(
@@ -59,11 +63,15 @@ class Cohort:
         total = sum(sizes)
         self._offsets = [0, *itertools.accumulate(sizes)]
         self.buckets = self._make_buckets()
-        self.update = torch.empty(total, dtype=self.dtype, device=device)  # the gradient on the way in, the displacement out
+        # the gradient on the way in, the displacement on the way out
+        self.update = torch.empty(total, dtype=self.dtype, device=device)
         self._update_views = self.views(self.update)
         self.state = {slot: torch.zeros(total, dtype=self.dtype, device=device) for slot in self.slots}
-        for slot, flat in self.state.items():
-            for p, view in zip(self.params, self.views(flat), strict=True):
+        self.shown = {
+            slot: list(zip(self.params, self.views(flat), strict=True)) for slot, flat in self.state.items()
+        }
+        for slot, shown in self.shown.items():
+            for p, view in shown:
                 if slot in state.get(p, {}):
                     view.copy_(state[p][slot])
 

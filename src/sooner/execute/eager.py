@@ -1,4 +1,4 @@
-"""The eager executor: runs every rule as written, with ordinary PyTorch operations. It is the reference for the faster ones."""
+"""The eager executor: every rule as written, with ordinary PyTorch operations. It is the reference for faster ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from sooner.transform import Clock, ModelTransform, State, Transform
 
 
 def run_eager(work: Sequence[Work]) -> None:
-    """Take one step for every cohort. All chains must have the same kinds of rules, so that model rules see all cohorts at once."""
+    """Take one step for every cohort.
+
+    All chains must have the same kinds of rules, so that model rules see all cohorts at once.
+    """
     updates = [w.cohort.gather_gradients(w.maximize) for w in work]
     thetas = [w.cohort.gather_parameters() if w.chain.reads_theta else None for w in work]
     for position in range(len(work[0].chain.rules) if work else 0):

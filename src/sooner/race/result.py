@@ -48,7 +48,7 @@ def make_result(evidence: Evidence, costs: dict[str, Any] | None, memory: dict[s
         "machine": session[0].data.get("machine", {}),
         "seeds": {purpose: plan.seeds(purpose) for purpose in ("tuning", "target", "racing", "a/a")},
         "looks": list(plan.looks),
-        "tuning_trials": plan.tune + 1,
+        "tuning_trials": max(len(c.trials) for c in evidence.contenders),
         "targets": {name: _raw(evidence, v) for name, v in evidence.targets.items()},
         "primary_target": PRIMARY,
         "noise_floor": {**evidence.noise_floor(), "verdict": evidence.noise_verdict()},

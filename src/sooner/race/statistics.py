@@ -236,7 +236,7 @@ def smallest_effect(log_ratio_sd: float | None, n: int, alpha: float = 0.05) -> 
     """Return the ratio of steps below 1 that a race finds with 80 % power; lower means a blunter race.
 
     Computed for normal differences and the paired t-test at the level that sign flips of n differences attain below
-    alpha, which the sign-flip test follows closely (simulated power 74 to 86 %); where only n equal signs reach alpha,
+    alpha, which the sign-flip test follows closely (simulated power 70 to 82 %); where only n equal signs reach alpha,
     for the chance of those.
 
     Args:

@@ -37,12 +37,12 @@ VERDICTS = {
         "large an effect would have to be for this race to see it."
     ),
     "too noisy": (
-        "Luck hides the answer: too few runs reached the target, the ratio lies within the A/A noise floor, or the race "
-        "could only have seen a very large effect. More seeds or more steps would help."
+        "Luck hides the answer: too few runs reached the target, the ratio lies within the A/A noise floor, or the "
+        "race could only have seen a very large effect. More seeds or more steps would help."
     ),
     "edge": (
-        "The best settings found, its own or the baseline's, lie at the border of what was tried, even after the search "
-        "was widened once. Better ones may lie beyond, so the comparison is left open."
+        "The best settings found, its own or the baseline's, lie at the border of what was tried, even after the "
+        "search was widened once. Better ones may lie beyond, so the comparison is left open."
     ),
     "slower": (
         "It needs more steps to the target than the baseline, luck alone would rarely show that, and the ratio lies "

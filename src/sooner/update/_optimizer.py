@@ -1,7 +1,8 @@
 """The one optimizer class behind every update part: a `torch.optim.Optimizer` whose step is a chain of rules.
 
-A part subclasses `ChainOptimizer` and says in `rule` which chain a parameter group runs. Everything else (groups, schedulers, state files,
-missing gradients, half precision) is handled here, once.
+A part subclasses `ChainOptimizer` and says in `rule` which chain a parameter group runs and in `check` which
+hyper-parameters are allowed. Everything else (groups, schedulers, state files, missing gradients, half precision) is
+handled here, once.
 """
 
 from __future__ import annotations
@@ -30,17 +31,18 @@ class ChainOptimizer(Part, Optimizer):
         maximize: ascend instead of descend.
 
     Raises:
-        SoonerError: no parameters, a parameter that is listed twice, a parameter that is not floating point, or ``lr`` out of range.
+        SoonerError: no parameters, a parameter that is listed twice or is not floating point, or a hyper-parameter out
+            of range.
     """
 
     station: ClassVar[str] = "update"
     owns = frozenset({"step"})
 
     def __init__(self, params: Any, defaults: dict[str, Any], *, maximize: bool = False) -> None:
-        check_range(self.name(), "lr", defaults["lr"], 0.0, math.inf)
+        self._layout: dict[int, list[Cohort]] = {}
+        self.check(defaults)
         groups = self.groups(params)
         _check_parameters(self.name(), groups)
-        self._layout: dict[int, list[Cohort]] = {}
         super().__init__(groups, {**defaults, "maximize": maximize})
 
     @classmethod
@@ -48,14 +50,23 @@ class ChainOptimizer(Part, Optimizer):
         """The part's name, which is the name of its file."""
         return cls.__module__.rpartition(".")[2]
 
+    @classmethod
+    def check(cls, group: dict[str, Any]) -> None:
+        """Refuse hyper-parameters out of range; called with the defaults and with every group. Parts extend it.
+
+        Raises:
+            SoonerError: a hyper-parameter is outside its range.
+        """
+        check_range(cls.name(), "lr", group["lr"], 0.0, math.inf)
+
     def groups(self, params: Any) -> list[dict[str, Any]]:
         """Turn what the user passed into parameter groups. Parts that treat parameters differently override this."""
         if isinstance(params, torch.nn.Module):
             params = params.parameters()
-        if isinstance(params, Tensor | str) or not isinstance(params, Iterable):
+        if isinstance(params, Tensor | str | set | frozenset) or not isinstance(params, Iterable):
             raise SoonerError(
-                f"{self.name()}: params must be a model or an iterable of its parameters, not {type(params).__name__}; "
-                "pass model.parameters()"
+                f"{self.name()}: params must be a model or an ordered collection of its parameters, "
+                f"not a {type(params).__name__}; pass model.parameters()"
             )
         listed = list(params)
         return listed if listed and isinstance(listed[0], dict) else [{"params": listed}]
@@ -65,7 +76,7 @@ class ChainOptimizer(Part, Optimizer):
         raise TypeError(f"{type(self).__name__} defines no rule")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step. Parameters without a gradient are left alone, as torch does.
 
         Args:
@@ -95,17 +106,25 @@ class ChainOptimizer(Part, Optimizer):
         return cohort.step
 
     def _cohorts(self, index: int, group: dict[str, Any], chain: Chain) -> list[Cohort]:
-        """Return the cohorts of the group that have gradients, regrouping when a different set of parameters has them."""
-        stepping = [c for c in self._layout.get(index, []) if c.params[0].grad is not None]
+        """Return the cohorts of the group that have gradients, regrouping when the layout no longer fits."""
         present = [p for p in group["params"] if p.grad is not None]
-        if sum(len(c.params) for c in stepping) == len(present) and all(p.grad is not None for c in stepping for p in c.params):
+        if any(p.grad.layout != torch.strided for p in present):
+            raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
+        stepping = [c for c in self._layout.get(index, []) if c.params[0].grad is not None]
+        if sum(len(c.params) for c in stepping) == len(present) and all(self._fits(c, chain) for c in stepping):
             return stepping
         return self._regroup(index, group, chain, present)
 
+    def _fits(self, cohort: Cohort, chain: Chain) -> bool:
+        """Whether all of the cohort steps, with the chain's state, and nobody put other state in its place."""
+        return (
+            cohort.slots == chain.slots
+            and all(p.grad is not None for p in cohort.params)
+            and all(self.state[p].get(slot) is view for slot in cohort.slots for p, view in cohort.shown[slot])
+            and "step" in self.state[cohort.params[0]]
+        )
+
     def _regroup(self, index: int, group: dict[str, Any], chain: Chain, present: list[Tensor]) -> list[Cohort]:
-        for p in present:
-            if p.grad.layout != torch.strided:  # type: ignore[union-attr]
-                raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
         together: dict[tuple[Any, ...], list[Tensor]] = {}
         have = set(present)
         for p in group["params"]:
@@ -124,77 +143,124 @@ class ChainOptimizer(Part, Optimizer):
     def _show_state(self, cohort: Cohort) -> None:
         """Let ``optimizer.state[p]`` show the cohort's flat buffers as ordinary per-parameter tensors."""
         step = torch.tensor(float(cohort.step))
-        views = {slot: cohort.views(flat) for slot, flat in cohort.state.items()}
-        for i, p in enumerate(cohort.params):
-            self.state[p] = {"step": step, **{slot: views[slot][i] for slot in cohort.slots}}
+        for p in cohort.params:
+            self.state[p] = {"step": step}
+        for slot, shown in cohort.shown.items():
+            for p, view in shown:
+                self.state[p][slot] = view
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, as `torch.optim.Optimizer.add_param_group`."""
+        """Add a group, as `torch.optim.Optimizer.add_param_group`.
+
+        Raises:
+            SoonerError: the group's parameters or hyper-parameters do not suit the method.
+        """
+        _check_parameters(self.name(), [param_group])
+        self.check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         self._layout = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as torch does. The step count, one tensor per cohort here, becomes one per parameter."""
+        content = super().state_dict()
+        content["state"] = {
+            number: {name: value.clone() if name == "step" else value for name, value in kept.items()}
+            for number, kept in content["state"].items()
+        }
+        return content
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave. Nothing is changed unless all of it fits.
+        """Load what `state_dict` gave, or the state of the same method of torch.optim. Nothing changes unless all fits.
 
         Raises:
             SoonerError: the state belongs to another method, other groups or other shapes.
         """
-        self._check_state(state_dict)
-        super().load_state_dict(state_dict)
-        # torch casts state to the parameter's dtype; ours stays in float32 for half-precision parameters, so it is put back unrounded
-        numbers = [n for g in state_dict["param_groups"] for n in g["params"]]
-        params = [p for g in self.param_groups for p in g["params"]]
-        for number, p in zip(numbers, params, strict=True):
-            for slot, value in state_dict["state"].get(number, {}).items():
-                home = {"device": "cpu", "dtype": torch.float32} if slot == "step" else {"device": p.device, "dtype": state_dtype(p.dtype)}
-                self.state[p][slot] = torch.as_tensor(value).detach().to(**home, copy=True)
+        loaded: list[dict[str, Any]] = []
+
+        def check(_: Optimizer, hooked: dict[str, Any]) -> None:  # after the user's own hooks, which may adapt the state
+            self._check_state(hooked)
+            loaded.append(hooked)
+
+        before = self.param_groups
+        handle = self.register_load_state_dict_pre_hook(check)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
+        for ours, group in zip(before, self.param_groups, strict=True):
+            for name, value in ours.items():
+                group.setdefault(name, value)  # torch.optim knows fewer hyper-parameters
+        self._restore_precision(loaded[0])
         self._layout = {}
 
+    def _restore_precision(self, state_dict: dict[str, Any]) -> None:
+        """Put the state back unrounded: torch casts it to the parameter's dtype, ours stays in float32 for halves."""
+        for number, p in _numbered(state_dict, self.param_groups):
+            saved = state_dict["state"].get(number)
+            if not saved:
+                continue
+            for slot in set(saved) - {"step"}:
+                self.state[p][slot] = saved[slot].detach().to(p.device, state_dtype(p.dtype), copy=True)
+            # torch.optim's SGD and Muon count no steps; that there is state means that at least one was taken
+            self.state[p]["step"] = torch.tensor(float(saved.get("step", 1)))
+
     def _check_state(self, state_dict: dict[str, Any]) -> None:
+        name = self.name()
         with contextlib.suppress(KeyError, TypeError, AttributeError):
-            theirs = [len(g["params"]) for g in state_dict["param_groups"]]
-            ours = [len(g["params"]) for g in self.param_groups]
+            groups = state_dict["param_groups"]
+            theirs, ours = ([len(g["params"]) for g in some] for some in (groups, self.param_groups))
             if theirs != ours:
-                raise SoonerError(f"{self.name()}: the state is for groups of {theirs} parameters, this optimizer has {ours}")
-            numbers = [n for g in state_dict["param_groups"] for n in g["params"]]
-            members = [(p, set(self.rule(g).slots)) for g in self.param_groups for p in g["params"]]
-            for number, (p, slots) in zip(numbers, members, strict=True):
-                saved = state_dict["state"].get(number, {})
-                if saved and set(saved) - {"step"} != slots:
+                raise SoonerError(f"{name}: the state is for groups of {theirs} parameters, this optimizer has {ours}")
+            slots = {
+                p: set(self.rule({**group, **saved, "params": group["params"]}).slots)
+                for group, saved in zip(self.param_groups, groups, strict=True)
+                for p in group["params"]
+            }
+            for number, p in _numbered(state_dict, self.param_groups):
+                kept = state_dict["state"].get(number, {})
+                if kept and set(kept) - {"step"} != slots[p]:
                     raise SoonerError(
-                        f"{self.name()}: the state holds {sorted(set(saved) - {'step'})} where this method keeps {sorted(slots)}; "
-                        "it was saved by another method"
+                        f"{name}: the state holds {sorted(set(kept) - {'step'})} where this method keeps "
+                        f"{sorted(slots[p])}; it was saved by another method"
                     )
-                for slot in slots & set(saved):
-                    if saved[slot].shape != p.shape:
+                for slot in slots[p] & set(kept):
+                    if kept[slot].shape != p.shape:
                         raise SoonerError(
-                            f"{self.name()}: {slot} of parameter {number} has shape {tuple(saved[slot].shape)}, "
-                            f"the parameter has {tuple(p.shape)}; load the state of the same model"
+                            f"{name}: {slot} of parameter {number} has shape {tuple(kept[slot].shape)}, the parameter "
+                            f"has {tuple(p.shape)}; load the state of the same model"
                         )
             return
-        raise SoonerError(f"{self.name()}: this is not an optimizer state; pass what optimizer.state_dict() returned")
+        raise SoonerError(f"{name}: this is not an optimizer state; pass what optimizer.state_dict() returned")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._layout = {}
 
 
+def _numbered(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> list[tuple[int, Tensor]]:
+    """Return (number in the saved state, parameter) for every parameter of the groups."""
+    numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
+    return list(zip(numbers, (p for group in groups for p in group["params"]), strict=True))
+
+
 def _check_parameters(name: str, groups: list[dict[str, Any]]) -> None:
     seen: set[int] = set()
     total = 0
     for group in groups:
-        if isinstance(group["params"], Tensor):
-            group["params"] = [group["params"]]
-        group["params"] = list(group["params"])
+        if isinstance(group["params"], set | frozenset):
+            raise SoonerError(f"{name}: params is a set, whose order changes from run to run; pass a list")
+        group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         for entry in group["params"]:
             label, p = entry if isinstance(entry, tuple) else (f"number {total}", entry)
             total += 1
             if not isinstance(p, Tensor):
-                raise SoonerError(f"{name}: params holds a {type(p).__name__}; pass tensors, such as model.parameters() gives")
+                raise SoonerError(f"{name}: params holds a {type(p).__name__}; pass tensors such as model.parameters()")
             if not p.is_floating_point():
-                raise SoonerError(f"{name}: parameter {label} is {p.dtype}, which has no gradient steps; pass floating-point ones")
+                raise SoonerError(f"{name}: parameter {label} is {p.dtype}; pass floating-point parameters only")
             if id(p) in seen:
                 raise SoonerError(f"{name}: parameter {label} is listed twice; list every parameter once")
             seen.add(id(p))
     if total == 0:
-        raise SoonerError(f"{name}: the parameter list is empty; a generator can be used only once, so pass model.parameters() anew")
+        raise SoonerError(
+            f"{name}: the parameter list is empty; a generator can be used only once, so pass model.parameters() anew"
+        )

@@ -76,7 +76,7 @@ def contender_traces(
 
 
 def lost(curve: Curve, higher: bool, view: list[float]) -> tuple[float, float]:
-    """Return where a diverged run is marked: at its last value, or where it leaves the visible range on the bad side."""
+    """Return where a diverged run is marked: at its last value, or where it leaves the visible range."""
     border = view[0] + (0.03 if higher else 0.97) * (view[1] - view[0])
     points = known(curve)
     for step, value in points:

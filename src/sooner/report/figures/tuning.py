@@ -154,7 +154,8 @@ def note(trial: Trial, name: str, kinds: tuple[str, ...]) -> str:
     score, when = trial.get("score"), trial.get("diverged_at")
     told = f"score {number(score, 4)}" if score is not None else "diverged"
     told += f" at step {when}" if score is None and when is not None else ""
-    return f"{escape(name)}<br>{escape(settings(trial.get('settings')))}<br>{told}{f' ({', '.join(kinds)})' if kinds else ''}"
+    told += f" ({', '.join(kinds)})" if kinds else ""
+    return f"{escape(name)}<br>{escape(settings(trial.get('settings')))}<br>{told}"
 
 
 def edge_note(text: str, y: float, higher: bool) -> dict[str, Any]:

@@ -1,0 +1,25 @@
+"""The catalogue says what is true: every paper once, and every part it names exists in the station it names."""
+
+import tomllib
+from importlib import resources
+
+import pytest
+
+from sooner import part
+
+PAPERS = tomllib.loads(resources.files("sooner").joinpath("papers.toml").read_text(encoding="utf-8"))["paper"]
+
+
+def test_every_paper_has_one_row():
+    assert len(PAPERS) == 173
+    assert len({p["id"] for p in PAPERS}) == 173
+    assert len({p["title"].lower() for p in PAPERS}) == 173
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda p: p["id"])
+def test_status_and_part_agree(paper):
+    assert paper["status"] in ("planned", "part, claim pending", "part, claim run", "outside what sooner does")
+    assert ("part" in paper) == paper["status"].startswith("part")
+    if "part" in paper:
+        assert part.names()[paper["part"]] == paper["station"]
+        assert part.load(paper["part"]).station == paper["station"]

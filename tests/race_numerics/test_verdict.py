@@ -1,0 +1,146 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sooner.race.verdict import judge
+
+
+def summary(ratio, low, high, hits=8, p=0.01):
+    return {"ratio": ratio, "low": low, "high": high, "p": p, "hits": hits, "of": 8, "steps": []}
+
+
+FLOOR = summary(1.01, 0.94, 1.07)
+FAST, SLOW, SAME = summary(0.561, 0.5, 0.62), summary(1.4, 1.2, 1.7), summary(0.98, 0.9, 1.06)
+
+
+def verdict(measured, p, **options):
+    return judge(
+        measured,
+        p,
+        **{"baseline": "adamw", "baseline_hits": 8, "noise_floor": FLOOR, "smallest_effect": 0.85, **options},
+    )
+
+
+def test_faster():
+    assert verdict(FAST, 0.0156) == (
+        "faster",
+        "reaches the middle target in 0.56x of adamw's steps [0.50, 0.62], p = 0.016 after Holm",
+    )
+
+
+def test_slower():
+    word, sentence = verdict(SLOW, 0.0004)
+    assert word == "slower"
+    assert sentence == "reaches the middle target in 1.40x of adamw's steps [1.20, 1.70], p < 0.001 after Holm"
+
+
+def test_no_difference_names_what_would_have_been_found():
+    word, sentence = verdict(SAME, 0.42)
+    assert word == "no difference found"
+    assert sentence.endswith("p = 0.42 after Holm; a ratio of 0.85 or below would have been found (80 % power)")
+
+
+@pytest.mark.parametrize(("effect", "named"), [(0.4, "0.40"), (None, "no effect of any size")])
+def test_a_blunt_race_is_too_noisy(effect, named):
+    word, sentence = verdict(SAME, 0.42, smallest_effect=effect)
+    assert word == "too noisy"
+    assert named in sentence
+    assert "more seeds" in sentence
+
+
+def test_a_ratio_inside_the_noise_floor_is_too_noisy():
+    word, sentence = verdict(summary(0.95, 0.93, 0.97), 0.01)
+    assert word == "too noisy"
+    assert "[0.94, 1.07]" in sentence
+    assert verdict(summary(0.93, 0.9, 0.95), 0.01)[0] == "faster"
+
+
+def test_the_noise_floor_always_holds_one():
+    shifted = summary(0.8, 0.75, 0.85)
+    assert verdict(summary(0.95, 0.93, 0.97), 0.01, noise_floor=shifted)[0] == "too noisy"
+    assert verdict(summary(0.7, 0.65, 0.75), 0.01, noise_floor=shifted)[0] == "faster"
+    assert verdict(summary(1.1, 1.05, 1.15), 0.01, noise_floor=shifted)[0] == "slower"
+
+
+def test_an_unbounded_noise_floor_swallows_everything_above():
+    unknown = summary(None, 0.0, None, hits=0)
+    assert verdict(FAST, 0.01, noise_floor=unknown)[0] == "too noisy"
+    assert verdict(summary(None, None, None, hits=0), 0.01, noise_floor=unknown)[0] == "too noisy"
+
+
+def test_a_contender_that_never_arrives_is_slower():
+    word, sentence = verdict(summary(None, None, None, hits=0), 0.0078)
+    assert word == "slower"
+    assert sentence == (
+        "does not reach the middle target in most seeds (0 of 8 seeds, adamw 8 of 8), p = 0.0078 after Holm"
+    )
+
+
+def test_misses_make_it_a_median():
+    word, sentence = verdict(summary(0.6, 0.5, None, hits=7), 0.07)
+    assert word == "no difference found"
+    assert "[0.50, never]" in sentence
+    assert "a median, since some runs miss: 7 of 8 seeds, adamw 8 of 8" in sentence
+
+
+def test_a_target_out_of_reach_of_both_means_too_small_a_budget():
+    word, sentence = verdict(summary(0.5, 0.4, 0.6, hits=4), 0.01, baseline_hits=4)
+    assert word == "too noisy"
+    assert "budget is too small" in sentence
+    assert verdict(summary(0.5, 0.4, 0.6, hits=8), 0.01, baseline_hits=0)[0] == "faster"
+
+
+def test_a_baseline_on_an_edge_leaves_everything_open():
+    for measured, p in ((FAST, 0.01), (SLOW, 0.01), (SAME, 0.9)):
+        word, sentence = verdict(measured, p, baseline_on_edge={"lr": "high"})
+        assert word == "edge"
+        assert "the best lr is the highest tried for the baseline adamw" in sentence
+        assert "above it for lr" in sentence
+
+
+def test_a_contender_on_an_edge_keeps_only_faster():
+    edge = {"lr": "low", "eps": "high"}
+    assert verdict(FAST, 0.01, on_edge=edge)[0] == "faster"
+    assert "more may be gained" in verdict(FAST, 0.01, on_edge=edge)[1]
+    for measured, p in ((SLOW, 0.01), (SAME, 0.9)):
+        word, sentence = verdict(measured, p, on_edge=edge)
+        assert word == "edge"
+        assert "the best lr is the lowest and eps the highest tried" in sentence
+        assert "below it for lr and above it for eps" in sentence
+
+
+bounds = st.one_of(st.none(), st.floats(0, 1000))
+sides = st.dictionaries(st.sampled_from(["lr", "eps"]), st.sampled_from(["low", "high"]))
+summaries = st.builds(summary, bounds, bounds, bounds, st.integers(0, 8))
+
+
+@given(
+    summaries,
+    st.floats(1e-6, 1),
+    st.integers(0, 8),
+    st.one_of(st.none(), summaries),
+    st.one_of(st.none(), st.floats(0.001, 1)),
+    sides,
+    sides,
+)
+def test_the_vocabulary_is_closed_and_a_win_is_never_insignificant(
+    measured, p, baseline_hits, floor, effect, edge, baseline_edge
+):
+    word, sentence = verdict(
+        measured,
+        p,
+        baseline_hits=baseline_hits,
+        noise_floor=floor,
+        smallest_effect=effect,
+        on_edge=edge,
+        baseline_on_edge=baseline_edge,
+    )
+    assert word in {"faster", "slower", "no difference found", "too noisy", "edge"}
+    assert "None" not in sentence
+    assert "\n" not in sentence
+    if word == "faster":
+        assert p <= 0.05
+        assert measured["ratio"] < 1
+    if word == "slower":
+        assert p <= 0.05
+        assert measured["ratio"] is None or measured["ratio"] > 1
