@@ -1,7 +1,8 @@
-"""Checkpoints of the reference loop: written whole or not at all, and refused by any run but the one that wrote them."""
+"""Checkpoints of the reference loop: written whole or not at all, and refused by any run but their own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ HISTORY = ("steps", "values", "metrics", "losses", "diverged_at", "cpu_seconds")
 
 
 def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Training, run: Any, step: int) -> None:
-    """Write everything needed to go on after `step` bit for bit; a crash while writing leaves the previous file in place.
+    """Write all that is needed to go on after `step` bit for bit; a failed write leaves the previous file in place.
 
     Raises:
         SoonerError: the file can't be written.
@@ -37,35 +38,51 @@ def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Traini
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise SoonerError(f"checkpoint {path} can't be written: {error}; the previous one, if any, is untouched") from error
+        raise SoonerError(
+            f"checkpoint {path} can't be written: {error}; the previous one, if any, is untouched, "
+            "so run again with room on the disk to go on from there"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path, identity: dict[str, Any], training: Training, run: Any) -> int:
     """Restore a run and return the number of steps already taken; 0 when there is no file.
 
     Raises:
-        SoonerError: the file is damaged or was written by another run.
+        SoonerError: the file is damaged or was written by another run, or its folder does not exist.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise SoonerError(f"checkpoint {path} has no place: the folder {path.parent} does not exist; make it first")
     if not path.exists():
         return 0
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-        theirs = content["identity"]
-    except Exception as error:
-        raise SoonerError(f"checkpoint {path} can't be read ({type(error).__name__}); delete it to start again") from error
+        theirs, step, history, random = (content[key] for key in ("identity", "step", "history", "random"))
+        saved = [history[name] for name in HISTORY]
+    except Exception as error:  # whatever torch or the file's bytes come up with, the file is of no use
+        raise SoonerError(
+            f"checkpoint {path} can't be read ({type(error).__name__}); delete it to start again"
+        ) from error
     for key, ours in identity.items():
         if theirs.get(key) != ours:
-            raise SoonerError(f"checkpoint {path} belongs to another run ({key} {theirs.get(key)!r} there, {ours!r} here); give another file")
-    training.model.load_state_dict(content["model"])
+            raise SoonerError(
+                f"checkpoint {path} belongs to another run ({key} {theirs.get(key)!r} there, {ours!r} here); "
+                "give another file"
+            )
+    try:
+        training.model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        raise SoonerError(f"checkpoint {path} holds another model ({error}); give another file") from error
     training.load_state_dict(content["training"])
-    for name, value in content["history"].items():
-        setattr(run, name, value)
-    torch.set_rng_state(content["random"]["cpu"])
-    if torch.cuda.is_available() and content["random"]["cuda"]:
-        torch.cuda.set_rng_state_all(content["random"]["cuda"])
-    return int(content["step"])
+    for name, value in zip(HISTORY, saved, strict=True):
+        setattr(run, name, value.to(run.losses.device) if name == "losses" else value)
+    torch.set_rng_state(random["cpu"])
+    if torch.cuda.is_available() and random["cuda"]:
+        torch.cuda.set_rng_state_all(random["cuda"])
+    return int(step)
 
 
 def _random_state() -> dict[str, Any]:

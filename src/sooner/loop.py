@@ -1,10 +1,11 @@
 """The reference loop, the one that races use: read it top to bottom as a training run goes.
 
-    run = sooner.train(task, "muon + cosine", seed=0)
+run = sooner.train(task, "muon + cosine", seed=0)
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -16,8 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from sooner.checkpoint import load_checkpoint, save_checkpoint
+from sooner.error import SoonerError
+from sooner.part import check_range
 from sooner.recipe import Recipe
 from sooner.task import EVALUATION_SEED, Task, derived_seed
+from sooner.training import Training
 
 
 @dataclass
@@ -31,7 +35,7 @@ class Run:
         metrics: every metric at these steps, the loss included.
         losses: training loss of every step taken, ``[steps]``.
         diverged_at: number of the first step whose loss or evaluation was not finite, or None.
-        cpu_seconds: processor time of the steps, evaluation excluded.
+        cpu_seconds: processor time of the steps, without evaluations and checkpoints.
         state_bytes: bytes of optimizer state at the end.
     """
 
@@ -73,45 +77,59 @@ def train(
         progress: called with (step, metric) after every evaluation.
 
     Raises:
-        SoonerError: the recipe does not fit the model, or the checkpoint belongs to another run.
+        SoonerError: a number out of range, a recipe that does not fit the model, or a checkpoint of another run.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
     steps = task.steps if steps is None else steps
-    model = task.model(derived_seed(seed, "init"))
+    for name, value in (("steps", steps), ("accumulate", accumulate), ("save_every", save_every or 1)):
+        check_range("train", name, value, 1, math.inf, whole=True)
+    check_range("train", "clip_norm", clip_norm or 0, 0, math.inf)
+    due = evaluation_steps(steps, task.evaluations) if evaluate_at is None else set(evaluate_at)
+    identity = {
+        "task": task.name,
+        "source": hashlib.sha256(task.source.encode()).hexdigest(),
+        "metric": task.metric,
+        "recipe": str(recipe),
+        "seed": seed,
+        "steps": steps,
+        "accumulate": accumulate,
+        "clip_norm": clip_norm,
+        "evaluate_at": sorted(due),
+    }
+    model = task.model(derived_seed(seed, "init")).train()
     batches = task.batches(derived_seed(seed, "order"), "train")
     evaluation = task.batches(EVALUATION_SEED, "eval")
     torch.manual_seed(derived_seed(seed, "private"))
     training = recipe.build(model, steps)
     losses = torch.zeros(steps, device=next(model.parameters()).device)
     run = Run(model, [], [], [], losses, None, 0.0, 0)
-    identity = {"task": task.name, "recipe": str(recipe), "seed": seed, "steps": steps, "accumulate": accumulate, "clip_norm": clip_norm}
     done = load_checkpoint(checkpoint, identity, training, run) if checkpoint else 0
-    due = evaluation_steps(steps, task.evaluations) if evaluate_at is None else set(evaluate_at)
 
-    started = time.process_time()
     for step in range(done, steps + 1):
         if step in due and step not in run.steps:
-            run.cpu_seconds += time.process_time() - started
             evaluate(task, training, evaluation, run, step)
             if progress:
                 progress(step, run.values[-1])
             if run.diverged_at is not None:
                 break
-            started = time.process_time()
         if checkpoint and step > done and (step == steps or (save_every and step % save_every == 0)):
             save_checkpoint(checkpoint, identity, training, run, step)
         if step == steps:
             break
 
+        started = time.process_time()
         for micro in range(accumulate):
             loss = task.loss(model, batches[step * accumulate + micro])
-            (loss / accumulate).backward()
+            torch.autograd.backward(loss / accumulate)
             run.losses[step] += loss.detach() / accumulate  # stays on the device: nothing waits for it
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         training.step()
         training.zero_grad()
+        run.cpu_seconds += time.process_time() - started
 
+    if run.diverged_at is None:
+        run.diverged_at = _first_non_finite(run.losses)  # where the last steps are not evaluated
     run.state_bytes = training.state_bytes()
     return run
 
@@ -121,22 +139,46 @@ def evaluation_steps(steps: int, evaluations: int) -> set[int]:
     return {round(i * steps / evaluations) for i in range(evaluations + 1)}
 
 
+def evaluate(task: Task, training: Training, evaluation: Any, run: Run, step: int) -> None:
+    """Measure the evaluation weights on the whole evaluation split and note where the run diverged, if it did.
+
+    A model whose training loss is no longer finite is not measured: its values are NaN.
+
+    Raises:
+        SoonerError: the task does not return the metric that it names.
+    """
+    run.diverged_at = _first_non_finite(run.losses[:step])
+    if run.diverged_at is None:
+        found = _means(task, training, evaluation)
+        if task.metric not in found:
+            raise SoonerError(
+                f"task {task.name}: metrics(model, batch) returns no {task.metric!r}; return it or set metric"
+            )
+    else:
+        found = dict.fromkeys(("loss", task.metric), math.nan)
+    run.steps.append(step)
+    run.metrics.append(found)
+    run.values.append(found[task.metric])
+    if run.diverged_at is None and not (math.isfinite(found["loss"]) and math.isfinite(found[task.metric])):
+        run.diverged_at = step
+
+
 @torch.no_grad()
-def evaluate(task: Task, training: Any, evaluation: Any, run: Run, step: int) -> None:
-    """Measure the evaluation weights on the whole evaluation split and note where the run diverged, if it did."""
+def _means(task: Task, training: Training, evaluation: Any) -> dict[str, float]:
+    """Return the loss and every metric, averaged over the evaluation batches."""
+    totals: dict[str, Any] = {}
     with training.view() as model:
         model.eval()
-        totals: dict[str, Any] = {}
         for i in range(len(evaluation)):
-            found = {"loss": task.loss(model, evaluation[i]), **(task.metrics(model, evaluation[i]) if task.metrics else {})}
+            batch = evaluation[i]
+            found = {"loss": task.loss(model, batch), **(task.metrics(model, batch) if task.metrics else {})}
             for name, value in found.items():
                 totals[name] = totals.get(name, 0.0) + value
         model.train()
-    run.steps.append(step)
-    run.metrics.append({name: float(total) / len(evaluation) for name, total in totals.items()})
-    run.values.append(run.metrics[-1][task.metric])
-    finite = torch.isfinite(run.losses[:step])
-    if not bool(finite.all()):
-        run.diverged_at = int((~finite).nonzero()[0]) + 1
-    elif not math.isfinite(run.values[-1]) or not math.isfinite(run.metrics[-1]["loss"]):
-        run.diverged_at = step
+    return {name: float(total) / len(evaluation) for name, total in totals.items()}
+
+
+def _first_non_finite(losses: Tensor) -> int | None:
+    """Return the number of the first step, counted from 1, whose loss is not finite."""
+    broken = (~torch.isfinite(losses)).nonzero()
+    return int(broken[0]) + 1 if len(broken) else None

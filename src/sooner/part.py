@@ -121,9 +121,8 @@ def check_range(
     """
     if hasattr(value, "untyped_storage"):
         return
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    inside = number and (low <= value < high if open_high else low <= value <= high)
-    if not inside or (whole and value != int(value)):
+    number = type(value) is not bool and isinstance(value, numbers.Integral if whole else numbers.Real)
+    if not (number and math.isfinite(value) and (low <= value < high if open_high else low <= value <= high)):
         kind = "a whole number" if whole else "a number"
         bound = f"{high:g})" if open_high or math.isinf(high) else f"{high:g}]"
         raise SoonerError(f"{part}: {name}={value!r} is not {kind} in [{low:g}, {bound}; choose one in that range")

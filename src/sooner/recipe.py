@@ -1,17 +1,20 @@
 """A recipe: which part sits in which station, written as text such as ``muon(lr=0.02) + linear`` or in Python.
 
-Everything that cannot work (an unknown name, two owners of one thing, an unmet need, a parameter without exactly one optimizer) is refused in
-one sentence before step 0. `Recipe` is only the plan; `Recipe.build` makes a `Training` for one model.
+Everything that cannot work (an unknown name, two owners of one thing, an unmet need, a parameter without exactly one
+optimizer) is refused in one sentence before step 0. `Recipe` is only the plan; `Recipe.build` makes a `Training` for
+one model.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -21,8 +24,9 @@ from sooner import part as parts
 from sooner.error import SoonerError, nearest
 from sooner.part import STATIONS, Part
 from sooner.recipe_text import Call, parse, written
-from sooner.space import Knob, Log
+from sooner.space import Choice, Knob, Log
 from sooner.training import Training
+from sooner.update._optimizer import ChainOptimizer
 
 TORCH_SPACE: Mapping[str, Knob] = {"lr": Log(1e-4, 1e-1)}
 """What a race tunes of an optimizer that declares no space of its own, such as those of torch.optim."""
@@ -54,7 +58,7 @@ class Slot:
         return bool(getattr(self.factory, "horizon_free", True))
 
     def default(self, knob: str) -> Any:
-        """Return the default of a hyper-parameter, as the class declares it (the middle of its range if it declares none)."""
+        """Return the default of a tuned hyper-parameter: what the class declares, else the middle of its range."""
         declared = inspect.signature(self.factory).parameters[knob].default
         return self.space[knob].at(0.5) if declared is inspect.Parameter.empty else declared
 
@@ -69,26 +73,42 @@ class Slot:
 def slot(name_or_class: str | type[Any], /, **settings: Any) -> Slot:
     """Make one part of a recipe: ``slot("muon", lr=0.02)`` or ``slot(torch.optim.NAdam, lr=1e-3)``.
 
-    A hyper-parameter given here is fixed; one given as a range (`sooner.space.Log`, `Uniform`, `Choice`) is tuned in that range instead.
+    A hyper-parameter given here is fixed; one given as a range (`sooner.space.Log`, `Uniform`, `Choice`) is tuned in
+    that range instead.
 
     Raises:
         SoonerError: unknown part or hyper-parameter.
     """
     factory = _find(name_or_class) if isinstance(name_or_class, str) else name_or_class
-    name = name_or_class if isinstance(name_or_class, str) else _name_of(factory)
     if not (inspect.isclass(factory) and issubclass(factory, Part | Optimizer | LRScheduler)):
-        raise SoonerError(f"{name!r} is not a part; give a name from `sooner parts` or a torch.optim class")
+        raise SoonerError(f"{name_or_class!r} is not a part; give a name from `sooner parts` or a torch.optim class")
+    name = name_or_class if isinstance(name_or_class, str) else _name_of(factory)
+    station = _station_of(name, factory)
     on = settings.pop("on", None)
-    allowed = [n for n in inspect.signature(factory).parameters if n not in ("params", "optimizer", "steps", "last_epoch")]
+    if on is not None and (station != "update" or not isinstance(on, str) or not on):
+        raise SoonerError(f"{name}: on={on!r} can't be used; on='pattern' tells an optimizer which parameters it takes")
+    attached = ("params", "optimizer", "model", "steps", "last_epoch")  # what `Recipe.build` fills in
+    allowed = [n for n in inspect.signature(factory).parameters if n not in attached]
     for key in settings:
         if key not in allowed:
-            raise SoonerError(f"{name} has no hyper-parameter {key!r}{nearest(key, allowed)}; it takes {', '.join(allowed)}")
-    station = getattr(factory, "station", "update" if issubclass(factory, Optimizer) else "schedule")
+            known = ", ".join(allowed) or "none"
+            raise SoonerError(f"{name} has no hyper-parameter {key!r}{nearest(key, allowed)}; it takes {known}")
     declared = getattr(factory, "space", TORCH_SPACE if issubclass(factory, Optimizer) else {})
-    fixed = {k: v for k, v in settings.items() if not isinstance(v, Knob)}
+    # numbers of numpy become Python's, so that recipes print as people write them and checkpoints hold plain values
+    fixed = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items() if not isinstance(v, Knob)}
     ranges = {k: v for k, v in settings.items() if isinstance(v, Knob)}
     space = {k: v for k, v in {**declared, **ranges}.items() if k in allowed and k not in fixed}
     return Slot(name, factory, station, fixed, space, on)
+
+
+def _station_of(name: str, factory: type[Any]) -> str:
+    native = {"update": Optimizer, "schedule": LRScheduler}
+    station = getattr(factory, "station", next((s for s, c in native.items() if issubclass(factory, c)), None))
+    if station not in STATIONS:
+        raise SoonerError(
+            f"{name} belongs to no station; set its class attribute station to one of {', '.join(STATIONS)}"
+        )
+    return str(station)
 
 
 def _find(name: str) -> type[Any]:
@@ -97,9 +117,10 @@ def _find(name: str) -> type[Any]:
         return parts.load(name)
     try:
         home = importlib.import_module(prefix)
-    except ImportError as error:
+    except Exception as error:  # a user's own module may raise anything while it is imported
         raise SoonerError(
-            f"{name!r} is neither a part of sooner nor an importable class ({error}); write a bare name, torch.optim.NAME or package.NAME"
+            f"{name!r} is neither a part of sooner nor an importable class ({type(error).__name__}: {error}); "
+            "write a bare name, torch.optim.NAME or package.NAME"
         ) from None
     found = getattr(home, last, None)
     if not inspect.isclass(found):
@@ -109,10 +130,11 @@ def _find(name: str) -> type[Any]:
 
 
 def _name_of(factory: type[Any]) -> str:
-    if factory.__module__.startswith("sooner."):
-        return factory.__module__.rpartition(".")[2]
-    home = "torch.optim" if factory.__module__.startswith("torch.optim") else factory.__module__
-    return f"{home}.{factory.__name__}"
+    """Return the shortest name under which `_find` finds the class."""
+    module, name = factory.__module__, factory.__name__
+    if module.startswith("sooner."):
+        return module.rpartition(".")[2]
+    return f"torch.optim.{name}" if getattr(torch.optim, name, None) is factory else f"{module}.{name}"
 
 
 class Recipe:
@@ -122,7 +144,8 @@ class Recipe:
         *what: text such as ``"adamw + cosine"``, slots made by `slot`, or classes.
 
     Raises:
-        SoonerError: the text can't be parsed, a name is unknown, two parts own the same thing, or no part moves the weights.
+        SoonerError: the text can't be parsed, a name is unknown, two parts own the same thing, or no part moves the
+            weights.
     """
 
     def __init__(self, *what: str | Slot | type[Any] | Recipe) -> None:
@@ -134,20 +157,23 @@ class Recipe:
                 slots += item.slots
             else:
                 slots.append(item if isinstance(item, Slot) else slot(item))
-        self.slots = tuple(sorted(slots, key=lambda s: (STATIONS.index(s.station), getattr(s.factory, "order", 50))))
+        self.slots: tuple[Slot, ...] = tuple(
+            sorted(slots, key=lambda s: (STATIONS.index(s.station), getattr(s.factory, "order", 50)))
+        )
         self._check_owners()
 
     def _check_owners(self) -> None:
         if not any(s.station == "update" for s in self.slots):
-            raise SoonerError(f"recipe {str(self)!r} has no part that moves the weights; add an optimizer such as adamw")
+            raise SoonerError(
+                f"recipe {str(self)!r} has no part that moves the weights; add an optimizer such as adamw"
+            )
         owners: dict[str, str] = {}
         for s in self.slots:
-            default = {"learning rate"} if s.station == "schedule" else set()
-            for thing in getattr(s.factory, "owns", default):
-                if thing == "step":
-                    continue  # optimizers may share the model: the partition is checked against its parameters
+            # optimizers may share the model: whether they do is checked against its parameters
+            for thing in sorted(_owns(s.factory) - {"step"}):
                 if thing in owners:
-                    raise SoonerError(f"recipe {str(self)!r}: {owners[thing]} and {s.name} both own the {thing}; keep one of them")
+                    both = f"{owners[thing]} and {s.name}"
+                    raise SoonerError(f"recipe {str(self)!r}: {both} both own the {thing}; keep one of them")
                 owners[thing] = s.name
 
     def __str__(self) -> str:
@@ -160,7 +186,7 @@ class Recipe:
         return isinstance(other, Recipe) and self.slots == other.slots
 
     def __hash__(self) -> int:
-        return hash(str(self))
+        return hash(tuple(s.name for s in self.slots))  # equal recipes may differ in the order of their settings
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Recipe, self.slots
@@ -172,7 +198,11 @@ class Recipe:
 
     @property
     def space(self) -> dict[str, Knob]:
-        """Everything a race tunes, keyed by hyper-parameter, or by ``part.hyper-parameter`` where two parts use the same word."""
+        """Everything a race tunes, keyed by hyper-parameter.
+
+        Where two parts use the same word the key is ``part.hyper-parameter``, and where two parts have the same name
+        ``part(on='pattern').hyper-parameter``.
+        """
         return {self._key(s, k): knob for s in self.slots for k, knob in s.space.items()}
 
     @property
@@ -181,8 +211,11 @@ class Recipe:
         return {self._key(s, k): s.default(k) for s in self.slots for k in s.space}
 
     def _key(self, owner: Slot, knob: str) -> str:
-        shared = sum(knob in s.space for s in self.slots) > 1
-        return f"{owner.name}.{knob}" if shared else knob
+        sharing = [s.name for s in self.slots if knob in s.space]
+        if len(sharing) == 1:
+            return knob
+        name = owner.name if sharing.count(owner.name) == 1 else f"{owner.name}(on={owner.on!r})"
+        return f"{name}.{knob}"
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
         """Return the recipe with some of its tunable hyper-parameters fixed (keys as in `space`).
@@ -201,15 +234,17 @@ class Recipe:
         return Recipe(*slots)
 
     def left_out(self, baseline: Recipe) -> list[Recipe]:
-        """Return this stack with one difference from `baseline` undone at a time (empty when there are fewer than two)."""
+        """Return this stack with one difference from `baseline` undone at a time; empty if there are fewer than two."""
         ours, theirs = self._by_station(), baseline._by_station()
         different = [station for station in STATIONS if ours.get(station) != theirs.get(station)]
         if len(different) < 2:
             return []
-        return [Recipe(*(s for group in ({**ours, station: theirs.get(station, ())}).values() for s in group)) for station in different]
+        mixed = [{**ours, station: theirs.get(station, ())} for station in different]
+        return [Recipe(*(s for group in one.values() for s in group)) for one in mixed]
 
     def _by_station(self) -> dict[str, tuple[Slot, ...]]:
-        return {station: found for station in STATIONS if (found := tuple(s for s in self.slots if s.station == station))}
+        present = {s.station for s in self.slots}
+        return {name: tuple(s for s in self.slots if s.station == name) for name in STATIONS if name in present}
 
     def build(self, model: nn.Module, steps: int, provides: Iterable[str] = ()) -> Training:
         """Make the recipe's parts for one model.
@@ -222,11 +257,17 @@ class Recipe:
         Raises:
             SoonerError: an unmet need, a parameter with no or two optimizers, or a part that refuses the model.
         """
+        offered = set(provides)
         for s in self.slots:
-            for need in sorted(_needs(s.factory) - set(provides)):
-                raise SoonerError(f"{s.name} needs a {need}, which this training loop does not provide; use another part or your own loop")
+            for need in sorted(_needs(s.factory) - offered):
+                wanted = need if need.endswith("s") else f"a {need}"
+                raise SoonerError(
+                    f"{s.name} needs {wanted}, which this training loop does not provide; "
+                    "use another part or a loop of your own"
+                )
         updates = [s for s in self.slots if s.station == "update"]
-        optimizers = [_optimizer(s, model, shared) for s, shared in zip(updates, _partition(updates, model), strict=True)]
+        shares = _partition(updates, model)
+        optimizers = [_optimizer(s, model, share) for s, share in zip(updates, shares, strict=True)]
         schedules = [
             _make(s, optimizer, **({"steps": steps} if "steps" in inspect.signature(s.factory).parameters else {}))
             for s in self.slots
@@ -242,17 +283,20 @@ def explain(recipe: Recipe | str) -> str:
     made = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
     lines = []
     for s in made.slots:
-        facts = [f"owns {', '.join(sorted(getattr(s.factory, 'owns', ())))}"] if getattr(s.factory, "owns", ()) else []
-        facts += [f"needs {', '.join(sorted(_needs(s.factory)))}"] if _needs(s.factory) else []
-        facts += [f"tunes {k} in {_range(knob)}, default {s.default(k):g}" for k, knob in s.space.items()]
+        owns, needs = sorted(_owns(s.factory)), sorted(_needs(s.factory))
+        facts = [f"owns the {', '.join(owns)}"] if owns else []
+        facts += [f"needs {', '.join(needs)}"] if needs else []
+        facts += [f"tunes {k} in {_range(knob)}, default {s.default(k)!r}" for k, knob in s.space.items()]
         facts += [] if s.horizon_free else ["plans for a fixed number of steps"]
-        lines.append(f"{s.station:<14} {s}\n{'':<14}   {'; '.join(facts)}")
+        lines.append(f"{s.station:<14} {s}")
+        lines += [f"{'':<14}   {'; '.join(facts)}"] if facts else []
     return "\n".join(lines)
 
 
 def _range(knob: Knob) -> str:
-    shown = knob.describe()
-    return str(shown["values"]) if "values" in shown else f"[{shown['low']:g}, {shown['high']:g}]"
+    if isinstance(knob, Choice):
+        return f"{{{', '.join(map(repr, knob.values))}}}"
+    return f"[{knob.low:g}, {knob.high:g}]"
 
 
 def _slot_of(call: Call, text: str) -> Slot:
@@ -262,11 +306,17 @@ def _slot_of(call: Call, text: str) -> Slot:
         raise SoonerError(f"recipe {text!r}, column {call.column}: {error}") from None
 
 
+def _owns(factory: type[Any]) -> frozenset[str]:
+    native = {"learning rate"} if issubclass(factory, LRScheduler) else set()
+    return frozenset(getattr(factory, "owns", native))
+
+
 def _needs(factory: type[Any]) -> frozenset[str]:
+    """Return what the part declares, or for PyTorch's own classes what their `step` can't do without."""
     if issubclass(factory, Part):
         return factory.needs
-    step = inspect.signature(factory.step).parameters.get("closure")
-    return frozenset({"closure"}) if step is not None and step.default is inspect.Parameter.empty else frozenset()
+    arguments = list(inspect.signature(factory.step).parameters.values())[1:]
+    return frozenset(a.name for a in arguments if a.default is a.empty and a.kind is a.POSITIONAL_OR_KEYWORD)
 
 
 def _make(s: Slot, *args: Any, **more: Any) -> Any:
@@ -274,27 +324,20 @@ def _make(s: Slot, *args: Any, **more: Any) -> Any:
         return s.factory(*args, **more, **s.settings)
     except SoonerError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise SoonerError(f"{s.name} can't be made with {dict(s.settings)}: {error}") from error
 
 
-def _optimizer(s: Slot, model: nn.Module, chosen: set[str]) -> Optimizer:
-    if issubclass(s.factory, Part):
-        rest = {n for n, _ in model.named_parameters()} - chosen
-        made: Optimizer = _make(s, model if not rest else _only(model, chosen))
-        return made
-    made = _make(s, [p for n, p in model.named_parameters() if n in chosen])
-    return made
-
-
-def _only(model: nn.Module, chosen: set[str]) -> list[tuple[str, nn.Parameter]]:
-    return [(n, p) for n, p in model.named_parameters() if n in chosen]
+def _optimizer(s: Slot, model: nn.Module, share: set[str]) -> Any:
+    named = [(n, p) for n, p in model.named_parameters() if n in share]
+    if not issubclass(s.factory, ChainOptimizer):
+        return _make(s, [p for _, p in named])
+    whole = len(named) == sum(1 for _ in model.named_parameters())
+    return _make(s, model if whole else named)
 
 
 def _partition(updates: list[Slot], model: nn.Module) -> list[set[str]]:
     """Return, per optimizer, the names of the parameters it takes; every parameter must have exactly one."""
-    import fnmatch
-
     names = [n for n, _ in model.named_parameters()]
     if not names:
         raise SoonerError("the model has no parameters to train; return a model with parameters that require gradients")
@@ -314,10 +357,15 @@ def _partition(updates: list[Slot], model: nn.Module) -> list[set[str]]:
             for n in rest:
                 taken[n].append(s.name)
         if not chosen[i]:
-            raise SoonerError(f"{s.name} takes no parameter of this model: on={s.on!r} matches none of {', '.join(names[:4])}, …")
+            shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+            left = "nothing is left for on='rest'" if s.on == "rest" else f"on={s.on!r} matches none of {shown}"
+            raise SoonerError(f"{s.name} takes no parameter of this model: {left}; change or drop it")
     for n, owners in taken.items():
         if len(owners) > 1:
-            raise SoonerError(f"parameter {n!r} has two optimizers, {owners[0]} and {owners[1]}; divide the model with on='pattern' and on='rest'")
+            raise SoonerError(
+                f"parameter {n!r} has two optimizers, {owners[0]} and {owners[1]}; "
+                "divide the model with on='pattern' and on='rest'"
+            )
         if not owners:
             raise SoonerError(f"parameter {n!r} has no optimizer; add a part with on='rest'")
     return chosen

@@ -1,7 +1,7 @@
 """Reading and writing recipes as text: ``muon(lr=0.02) + linear``, ``torch.optim.NAdam(lr=log(1e-4, 1e-2))``.
 
-The grammar is Python's expression grammar, so that values look the way people already write them. Nothing is evaluated but literals and the
-three ranges ``log(low, high)``, ``uniform(low, high)`` and ``choice(a, b, …)``.
+The grammar is Python's expression grammar, so that values look the way people already write them. Nothing is evaluated
+but literals and the three ranges ``log(low, high)``, ``uniform(low, high)`` and ``choice(a, b, …)``.
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ def parse(text: str) -> list[Call]:
     padding = len(text) - len(text.lstrip())
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = (getattr(error, "offset", None) or 1) + padding
-        raise SoonerError(f"recipe {text!r} can't be read at column {column} ({text[column - 1 : column + 11]!r}): {_reason(error)}") from None
-    return [_call(node, text, padding) for node in _summands(tree)]
+        raise SoonerError(
+            f"recipe {text!r} can't be read at column {column} ({text[column - 1 : column + 11]!r}): "
+            f"{getattr(error, 'msg', None) or error}; write parts joined by +, such as 'muon(lr=0.02) + linear'"
+        ) from None
+    return [_call(node, text) for node in _summands(tree)]
 
 
 def split(text: str) -> list[str]:
@@ -53,57 +56,66 @@ def written(name: str, settings: Mapping[str, Any], ranges: Mapping[str, Knob]) 
     words = [f"{k}={v!r}" for k, v in settings.items()]
     for k, knob in ranges.items():
         shown = knob.describe()
-        inside = shown["values"] if "values" in shown else (shown["low"], shown["high"])
+        inside = knob.values if isinstance(knob, Choice) else (knob.low, knob.high)
         words.append(f"{k}={shown['kind']}({', '.join(repr(v) for v in inside)})")
     return f"{name}({', '.join(words)})" if words else name
 
 
-def _reason(error: Exception) -> str:
-    message = getattr(error, "msg", None) or str(error)
-    return f"{message}; write parts joined by +, such as 'muon(lr=0.02) + linear'"
-
-
 def _summands(node: ast.expr) -> list[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return [*_summands(node.left), *_summands(node.right)]
-    return [node]
+    found = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        found += _summands(node.right)[::-1]
+        node = node.left
+    return [*found, node][::-1]
 
 
-def _call(node: ast.expr, text: str, padding: int) -> Call:
-    column = node.col_offset + padding + 1
-    if isinstance(node, ast.Call):
-        if node.args:
-            raise _misread(node.args[0], text, padding, "settings are written name=value")
-        settings = {}
-        for keyword in node.keywords:
-            if keyword.arg is None:
-                raise _misread(keyword.value, text, padding, "settings are written name=value")
-            settings[keyword.arg] = _value(keyword.value, text, padding)
-        return Call(_dotted(node.func, text, padding), settings, column)
-    return Call(_dotted(node, text, padding), {}, column)
+def _call(node: ast.expr, text: str) -> Call:
+    column = _column(node, text)
+    if not isinstance(node, ast.Call):
+        return Call(_dotted(node, text), {}, column)
+    settings = {}
+    for written_value in node.args:
+        raise _misread(written_value, text, "settings are written name=value")
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise _misread(keyword.value, text, "settings are written name=value")
+        settings[keyword.arg] = _value(keyword.value, text)
+    return Call(_dotted(node.func, text), settings, column)
 
 
-def _dotted(node: ast.expr, text: str, padding: int) -> str:
+def _dotted(node: ast.expr, text: str) -> str:
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value, text, padding)}.{node.attr}"
-    raise _misread(node, text, padding, "a part is a name, such as adamw or torch.optim.NAdam, and parts are joined by +")
+        return f"{_dotted(node.value, text)}.{node.attr}"
+    raise _misread(node, text, "a part is a name, such as adamw or torch.optim.NAdam, and parts are joined by +")
 
 
-def _value(node: ast.expr, text: str, padding: int) -> Any:
+def _value(node: ast.expr, text: str) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RANGES and not node.keywords:
+        ends = [_value(a, text) for a in node.args]
         try:
-            return RANGES[node.func.id](*(_value(a, text, padding) for a in node.args))
+            return RANGES[node.func.id](*ends)
         except TypeError:
-            raise _misread(node, text, padding, "ranges are log(low, high), uniform(low, high) and choice(a, b, …)") from None
+            remedy = "ranges are log(low, high), uniform(low, high) and choice(a, b, …)"
+            raise _misread(node, text, remedy) from None
+        except SoonerError as error:
+            raise _misread(node, text, str(error)) from None
     try:
         return ast.literal_eval(node)
-    except ValueError:
-        raise _misread(node, text, padding, "a value is a number, a string, True, False, None, a tuple, or a range such as log(1e-4, 1e-2)") from None
+    except (ValueError, TypeError):
+        remedy = "a value is a number, a string, True, False, None, a tuple, or a range such as log(1e-4, 1e-2)"
+        raise _misread(node, text, remedy) from None
 
 
-def _misread(node: ast.expr, text: str, padding: int, remedy: str) -> SoonerError:
-    column = node.col_offset + padding + 1
-    found = ast.unparse(node)
-    return SoonerError(f"recipe {text!r} can't be read at column {column} ({found!r}): {remedy}")
+def _column(node: ast.expr, text: str) -> int:
+    """Return where the node starts in the text, counted in characters from 1 (Python counts bytes of the line)."""
+    lines = text.strip().splitlines(keepends=True)
+    before = len("".join(lines[: node.lineno - 1])) + len(lines[node.lineno - 1].encode()[: node.col_offset].decode())
+    return len(text) - len(text.lstrip()) + before + 1
+
+
+def _misread(node: ast.expr, text: str, remedy: str) -> SoonerError:
+    return SoonerError(
+        f"recipe {text!r} can't be read at column {_column(node, text)} ({ast.unparse(node)!r}): {remedy}"
+    )

@@ -11,6 +11,7 @@ import inspect
 import io
 import pickle
 import sys
+import tokenize
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,8 @@ class Task:
 
     Args:
         model: ``model(seed) -> nn.Module``, a function of the seed alone.
-        batches: ``batches(seed, split)`` with split "train" or "eval"; what it returns is indexed by step. The "eval" split has a length.
+        batches: ``batches(seed, split)`` with split "train" or "eval"; what it returns is indexed by step. The "eval"
+            split has a length.
         loss: ``loss(model, batch) -> 0-d tensor`` to minimise.
         steps: budget in optimizer steps.
         metrics: optional ``metrics(model, batch) -> {name: number}``, averaged over the evaluation batches.
@@ -64,25 +66,34 @@ class Task:
     source: str = ""
 
     def __post_init__(self) -> None:
+        where = f"task {self.name}"
         for option in ("steps", "evaluations"):
             value = getattr(self, option)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise SoonerError(f"task {self.name}: {option} = {value!r} must be a whole number of at least 1")
+                raise SoonerError(f"{where}: {option} = {value!r} must be a whole number of at least 1")
+        for option in ("metrics", "fingerprint"):
+            value = getattr(self, option)
+            if value is not None and not callable(value):
+                raise SoonerError(f"{where}: {option} = {value!r} must be a function; define it or leave it out")
 
 
 def from_module(module: ModuleType, spec: str) -> Task:
     """Read a task out of a module.
 
     Raises:
-        SoonerError: one of the three functions or the budget is missing, or a name looks mistyped.
+        SoonerError: one of the three functions or the budget is missing (a name that looks mistyped is pointed out).
     """
     where = f"task {spec}"
+    defined = [n for n in vars(module) if not n.startswith("_")]
     for function in ("model", "batches", "loss"):
         if not callable(getattr(module, function, None)):
-            similar = nearest(function, [n for n in vars(module) if not n.startswith("_") and n != function])
-            raise SoonerError(f"{where} defines no function {function}{similar}; a task needs model(seed), batches(seed, split) and loss(model, batch)")
+            similar = nearest(function, [n for n in defined if n != function])
+            raise SoonerError(
+                f"{where} defines no function {function}{similar}; "
+                "a task needs model(seed), batches(seed, split) and loss(model, batch)"
+            )
     if not hasattr(module, "steps"):
-        raise SoonerError(f"{where} sets no budget; add a line such as steps = 400")
+        raise SoonerError(f"{where} sets no budget{nearest('steps', defined)}; add a line such as steps = 400")
     options = {name: getattr(module, name) for name in OPTIONS if hasattr(module, name)}
     text = inspect.getdoc(module) or ""
     return Task(
@@ -93,8 +104,13 @@ def from_module(module: ModuleType, spec: str) -> Task:
         name=Path(spec).stem,
         spec=spec,
         description=" ".join(text.split("\n\n")[0].split()),
-        source=Path(module.__file__).read_text(encoding="utf-8") if module.__file__ else "",
+        source=_source(Path(module.__file__)) if module.__file__ else "",
     )
+
+
+def _source(path: Path) -> str:
+    with tokenize.open(path) as file:  # in the encoding that the file declares, as Python reads it
+        return file.read()
 
 
 def from_file(path: Path) -> Task:
@@ -105,27 +121,30 @@ def from_file(path: Path) -> Task:
     """
     if not path.is_file():
         raise SoonerError(f"there is no file {path}; give the path of a Python file that defines a task")
-    name = f"sooner_task_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    real = path.resolve()
+    name = f"sooner_task_{hashlib.sha256(str(real).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, real)
     if spec is None or spec.loader is None:
         raise SoonerError(f"{path} is not a Python file; a task is a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that objects the file defines can be pickled
-    sys.path.insert(0, str(path.resolve().parent))  # so that the file finds its neighbours, as with `python file.py`
+    sys.path.insert(0, str(real.parent))  # so that the file finds its neighbours, as with `python file.py`
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
         sys.modules.pop(name, None)
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise SoonerError(f"{path} does not import: {_place(error, path)}{type(error).__name__}: {error}") from error
+        what = f"{type(error).__name__}: {error}"
+        raise SoonerError(f"{path} does not import: {_place(error, real)}{what}; make `python {path}` run") from error
     finally:
-        sys.path.remove(str(path.resolve().parent))
-    return from_module(module, str(path.resolve()))
+        sys.path.remove(str(real.parent))
+    return from_module(module, str(real))
 
 
 def _place(error: BaseException, path: Path) -> str:
-    if isinstance(error, SyntaxError):
+    """Return "line 3: ", the last line of the file itself that the error passed through."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"line {error.lineno}: "
     lines = []
     trace = error.__traceback__
@@ -143,34 +162,38 @@ def derived_seed(seed: int, purpose: str) -> int:
 
 
 def check(task: Task) -> dict[str, Any]:
-    """Try out everything a race needs of a task, once, and return its identity.
+    """Try out everything a race needs of a task, once, and return its identity. Global random state is left as it was.
 
     Returns:
-        ``fingerprint`` (sha256 over sample batches, and the source text), ``data`` (the task's own words) and ``parameters`` (a count).
+        ``fingerprint`` (sha256 over sample batches, and the source text), ``data`` (the task's own words) and
+        ``parameters`` (a count).
 
     Raises:
         SoonerError: one sentence saying which function falls short and what to change.
     """
-    where = f"task {task.name}"
-    model = _call(task, "model", derived_seed(1, "init"))
-    if not isinstance(model, nn.Module):
-        raise SoonerError(f"{where}: model(seed) returned a {type(model).__name__}; return a torch.nn.Module")
-    train, evaluation = _indexed(task, "train"), _indexed(task, "eval")
-    if not hasattr(evaluation, "__len__") or len(evaluation) < 1:
-        raise SoonerError(f'{where}: batches(seed, "eval") has no length of at least 1; return a list of batches for that split')
-    _check_seeded(task, model, train)
-    _check_finite(task, model, train[0], evaluation[0])
-    if not task.spec:
-        _check_picklable(task)
-    sample = [train[0], train[1], train[7], *(evaluation[i] for i in range(len(evaluation)))]
-    digest = hashlib.sha256(task.source.encode())
-    for batch in sample:
-        digest.update(_bytes(batch))
-    return {
-        "fingerprint": f"sha256:{digest.hexdigest()[:16]}",
-        "data": str(task.fingerprint()) if task.fingerprint else "",
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
+    with torch.random.fork_rng(devices=[]):
+        model = _call(task, "model", derived_seed(1, "init"))
+        if not isinstance(model, nn.Module):
+            raise SoonerError(
+                f"task {task.name}: model(seed) returned a {type(model).__name__}; return a torch.nn.Module"
+            )
+        train = _call(task, "batches", derived_seed(1, "order"), "train")
+        evaluation = _call(task, "batches", EVALUATION_SEED, "eval")
+        sample = [_batch(task, "train", train, i) for i in sorted({0, 1, 7, task.steps - 1})]
+        sample += [_batch(task, "eval", evaluation, i) for i in range(_length(task, evaluation))]
+        _check_seeded(task, model, train, evaluation)
+        _check_loss(task, model, sample[0])
+        _check_metrics(task, model, sample[-1])
+        if not task.spec:
+            _check_sendable(task)
+        digest = hashlib.sha256(task.source.encode())
+        for batch in sample:
+            digest.update(_bytes(batch))
+        return {
+            "fingerprint": f"sha256:{digest.hexdigest()[:16]}",
+            "data": str(_call(task, "fingerprint")) if task.fingerprint else "",
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
 
 
 def _call(task: Task, function: str, *args: Any) -> Any:
@@ -180,62 +203,125 @@ def _call(task: Task, function: str, *args: Any) -> Any:
         raise
     except Exception as error:
         shown = ", ".join(repr(a) if isinstance(a, int | str) else "…" for a in args)
-        raise SoonerError(f"task {task.name}: {function}({shown}) raised {type(error).__name__}: {error}; make it run on its own first") from error
-
-
-def _indexed(task: Task, split: str) -> Any:
-    found = _call(task, "batches", derived_seed(1, "order") if split == "train" else EVALUATION_SEED, split)
-    try:
-        found[0]
-        if split == "train":
-            found[task.steps - 1]
-    except (TypeError, KeyError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
         raise SoonerError(
-            f"task {task.name}: batches(seed, {split!r}) returned a {type(found).__name__} that can't be indexed by step ({error}); "
+            f"task {task.name}: {function}({shown}) raised {what}; make it run on its own first"
+        ) from error
+
+
+def _batch(task: Task, split: str, batches: Any, index: int) -> Any:
+    where = f"task {task.name}: batches(seed, {split!r})"
+    if not hasattr(batches, "__getitem__"):
+        raise SoonerError(
+            f"{where} returned a {type(batches).__name__} that can't be indexed by step; "
             "return an object where b[i] is the batch of step i"
-        ) from error
+        )
+    try:
+        return batches[index]
     except IndexError as error:
+        remedy = "return an object that gives a batch for every step, e.g. by taking the index modulo its length"
+        if split == "eval":
+            remedy = "make its length the number of batches it gives"
+        raise SoonerError(f"{where} has no batch {index} ({error}); {remedy}") from error
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise SoonerError(f"{where}[{index}] raised {what}; make it return the batch of that step") from error
+
+
+def _length(task: Task, evaluation: Any) -> int:
+    count = len(evaluation) if hasattr(evaluation, "__len__") else 0
+    if count < 1:
         raise SoonerError(
-            f"task {task.name}: batches(seed, {split!r}) ends before step {task.steps}; "
-            "return an object that gives a batch for every step, e.g. by taking the index modulo its length"
-        ) from error
-    return found
+            f'task {task.name}: batches(seed, "eval") has no length of at least 1; return a list of batches for that split'
+        )
+    return count
 
 
-def _check_seeded(task: Task, model: nn.Module, train: Any) -> None:
+def _check_seeded(task: Task, model: nn.Module, train: Any, evaluation: Any) -> None:
     where = f"task {task.name}"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(20260101)  # a global state the task can't know
-        again = _call(task, "model", derived_seed(1, "init"))
-        if not _same(model.state_dict(), again.state_dict()):
-            raise SoonerError(f"{where}: model(seed) gave two different models for one seed; begin it with torch.manual_seed(seed)")
-        if not _same(train[3], _call(task, "batches", derived_seed(1, "order"), "train")[3]) or not _same(train[3], train[3]):
-            raise SoonerError(f"{where}: batches(seed, split)[i] gave two different batches for one seed and step; draw from torch.Generator().manual_seed(...)")
-        other = _call(task, "model", derived_seed(2, "init"))
-        if _same(model.state_dict(), other.state_dict()) and _same(train[3], _call(task, "batches", derived_seed(2, "order"), "train")[3]):
-            raise SoonerError(f"{where}: neither model(seed) nor batches(seed, split) depends on its seed, so all runs would be the same; use the seed")
+    torch.manual_seed(20260101)  # a global state the task can't know
+    again = _call(task, "model", derived_seed(1, "init"))
+    if not _same(model.state_dict(), again.state_dict()):
+        raise SoonerError(
+            f"{where}: model(seed) gave two different models for one seed; begin it with torch.manual_seed(seed)"
+        )
+    step = min(3, task.steps - 1)
+    for split, seed, batches, index in (
+        ("train", derived_seed(1, "order"), train, step),
+        ("eval", EVALUATION_SEED, evaluation, 0),
+    ):
+        first = _batch(task, split, batches, index)
+        fresh = _call(task, "batches", seed, split)
+        if not (_same(first, _batch(task, split, batches, index)) and _same(first, _batch(task, split, fresh, index))):
+            raise SoonerError(
+                f"{where}: batches(seed, {split!r})[{index}] gave two different batches for one seed and step; "
+                "draw from torch.Generator().manual_seed(...) with a number made of seed and step"
+            )
+    other = _call(task, "model", derived_seed(2, "init"))
+    others = _call(task, "batches", derived_seed(2, "order"), "train")
+    if _same(model.state_dict(), other.state_dict()) and all(
+        _same(_batch(task, "train", train, i), _batch(task, "train", others, i)) for i in {0, step}
+    ):
+        raise SoonerError(
+            f"{where}: neither model(seed) nor batches(seed, split) depends on its seed, so all runs would be the same; "
+            "use the seed"
+        )
 
 
-def _check_finite(task: Task, model: nn.Module, batch: Any, evaluation: Any) -> None:
-    where = f"task {task.name}"
+def _check_loss(task: Task, model: nn.Module, batch: Any) -> None:
+    where = f"task {task.name}: loss(model, batch)"
     value = _call(task, "loss", model, batch)
-    if not isinstance(value, Tensor) or value.ndim != 0 or not value.requires_grad:
-        shown = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise SoonerError(f"{where}: loss(model, batch) returned {shown}; return a 0-d tensor that depends on the model's parameters")
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        shown = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise SoonerError(f"{where} returned {shown}; return a 0-d tensor, such as a mean")
     if not torch.isfinite(value):
-        raise SoonerError(f"{where}: loss(model, batch) is {value.item()} at step 0; make the untrained model's loss finite (check inputs and initialisation)")
-    if task.metric == "loss":
-        return
-    found = _call(task, "metrics", model, evaluation) if task.metrics else {}
-    if task.metric not in found:
-        raise SoonerError(f"{where}: metric {task.metric!r} is not among what metrics(model, batch) returns ({', '.join(found) or 'nothing'}); return it or set metric")
+        raise SoonerError(
+            f"{where} is {value.item()} at step 0; make the untrained model's loss finite (check inputs and "
+            "initialisation)"
+        )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    try:
+        gradients = torch.autograd.grad(value, trained, allow_unused=True) if value.requires_grad else ()
+    except Exception as error:
+        raise SoonerError(f"{where} can't be differentiated ({error}); return what backward() works on") from error
+    if all(g is None for g in gradients):
+        raise SoonerError(
+            f"{where} does not depend on the model's parameters; compute it from model(...) without detach or no_grad"
+        )
 
 
-def _check_picklable(task: Task) -> None:
+@torch.no_grad()
+def _check_metrics(task: Task, model: nn.Module, batch: Any) -> None:
+    where = f"task {task.name}"
+    found = _call(task, "metrics", model.eval(), batch) if task.metrics else {}
+    if not isinstance(found, Mapping):
+        raise SoonerError(f"{where}: metrics(model, batch) returned a {type(found).__name__}; return a dict of numbers")
+    for name, value in found.items():
+        try:
+            float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise SoonerError(f"{where}: metric {name!r} is not one number ({error}); return a 0-d tensor") from error
+    if task.metric != "loss" and task.metric not in found:
+        known = ", ".join(found) or "nothing"
+        raise SoonerError(
+            f"{where}: metric {task.metric!r} is not among what metrics(model, batch) returns ({known}); "
+            "return it or set metric"
+        )
+
+
+def _check_sendable(task: Task) -> None:
+    """Refuse a task made in Python that another process can't be given."""
+    remedy = "define model, batches and loss at the top level of a file"
     try:
         pickle.dumps(task)
     except Exception as error:
-        raise SoonerError(f"task {task.name} can't be sent to worker processes ({error}); define model, batches and loss at the top level of a file") from error
+        raise SoonerError(f"task {task.name} can't be sent to worker processes ({error}); {remedy}") from error
+    for function in (task.model, task.batches, task.loss, task.metrics, task.fingerprint):
+        if getattr(function, "__module__", "") == "__main__":
+            raise SoonerError(
+                f"task {task.name} can't be sent to worker processes ({getattr(function, '__name__', function)} lives in "
+                f"the main program, which they do not import); {remedy} of its own"
+            )
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -243,7 +329,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _bytes(tree: Any) -> bytes:
-    """Return bytes that are equal for equal batches: tensors and arrays by content, everything else pickled."""
+    """Return bytes that are equal for equal batches: tensors by content, everything else pickled."""
     leaves, structure = pytree.tree_flatten(tree)
     out = io.BytesIO()
     out.write(str(structure).encode())

@@ -1,8 +1,8 @@
-"""A recipe at work on one model: the optimizers, schedules and other parts that `Recipe.build` made, driven by a user's own loop.
+"""A recipe at work on one model: the parts that `Recipe.build` made, driven by a user's own loop.
 
-    training = Recipe("muon + cosine").build(model, steps=1000)
-    loss.backward(); training.step(); training.zero_grad()
-    with training.view(): evaluate(model)
+training = Recipe("muon + cosine").build(model, steps=1000)
+loss.backward(); training.step(); training.zero_grad()
+with training.view(): evaluate(model)
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ class Training:
         model: the model.
         optimizers: its optimizers; together they hold every parameter once.
         schedules: the learning-rate schedules.
-        others: parts of other stations; those with `after_step` are called after every step, those with `view` choose evaluation weights.
+        others: parts of other stations; those with `after_step` are called after every step, those with `view` choose
+            evaluation weights.
     """
 
     def __init__(
-        self, model: nn.Module, optimizers: Sequence[Optimizer], schedules: Sequence[LRScheduler], others: Sequence[Any] = ()
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        schedules: Sequence[LRScheduler],
+        others: Sequence[Any] = (),
     ) -> None:
         self.model = model
         self.optimizers = list(optimizers)
@@ -54,7 +59,7 @@ class Training:
 
     @contextlib.contextmanager
     def view(self) -> Iterator[nn.Module]:
-        """Inside this context the model holds the weights to evaluate or export; afterwards the training weights are back."""
+        """Inside, the model holds the weights to evaluate or export; afterwards the training weights are back."""
         with contextlib.ExitStack() as stack:
             for view in self._views:
                 stack.enter_context(view())
@@ -65,7 +70,7 @@ class Training:
         return [float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def state_bytes(self) -> int:
-        """Return the bytes of optimizer state kept now (parameters and gradients not counted, shared memory counted once)."""
+        """Return the bytes of optimizer state kept now (no parameters, no gradients; shared memory counted once)."""
         memory = {}
         for optimizer in self.optimizers:
             for state in optimizer.state.values():
@@ -77,18 +82,23 @@ class Training:
     def _parts(self) -> list[Any]:
         return [p for p in (*self.optimizers, *self.schedules, *self.others) if hasattr(p, "state_dict")]
 
+    def _names(self) -> list[str]:
+        return [type(part).__name__ for part in self._parts()]
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the model's own weights that is needed to go on bit for bit."""
-        return {"parts": [part.state_dict() for part in self._parts()]}
+        return {"names": self._names(), "parts": [part.state_dict() for part in self._parts()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what `state_dict` returned.
 
         Raises:
-            SoonerError: the state was saved by a recipe with another number of parts.
+            SoonerError: the state was saved by a recipe with other parts.
         """
-        saved = state.get("parts", [])
-        if len(saved) != len(self._parts()):
-            raise SoonerError(f"the saved recipe has {len(saved)} parts, this one has {len(self._parts())}; load with the recipe it was saved with")
-        for part, one in zip(self._parts(), saved, strict=True):
+        if state.get("names") != self._names():
+            theirs, ours = (", ".join(names) or "nothing" for names in (state.get("names") or [], self._names()))
+            raise SoonerError(
+                f"the state holds {theirs} where this recipe has {ours}; load with the recipe that saved it"
+            )
+        for part, one in zip(self._parts(), state["parts"], strict=True):
             part.load_state_dict(one)

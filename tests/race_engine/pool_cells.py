@@ -49,6 +49,8 @@ def misbehave(payload, report):
         case "abort":
             print("the disk is on fire", file=sys.stderr, flush=True)
             os.abort()
+        case "print":
+            print("all is well", file=sys.stderr, flush=True)
         case "exit":
             sys.exit(3)
         case "exit after answering":

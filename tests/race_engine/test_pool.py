@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pool_cells
 import pytest
 
 from sooner.error import SoonerError
+from sooner.race import pool_process
 from sooner.race.pool import Cell, Pool
+from sooner.race.pool_process import Attempt, Worker
 
 pytestmark = pytest.mark.timeout(120)
 HERE = str(Path(__file__).parent)
@@ -157,6 +160,47 @@ def test_the_last_words_of_a_dead_worker_are_kept(tmp_path):
     assert ledger.failures["kill"] == "killed by signal 9 (out of memory?)"
 
 
+def test_the_words_of_one_cell_are_not_those_of_the_next(tmp_path):
+    with Pool(1, "pool_cells:misbehave", retries=0) as pool:
+        ledger = Ledger().run(pool, misbehaving(tmp_path, "print", "kill"))
+    assert attempts(tmp_path, "print") == attempts(tmp_path, "kill")
+    assert ledger.failures == {"kill": "killed by signal 9 (out of memory?)"}
+
+
+def test_a_retry_gets_a_new_worker_even_if_another_is_idle(tmp_path):
+    with Pool(2, "pool_cells:misbehave") as pool:
+        Ledger().run(pool, misbehaving(tmp_path, "nothing", "nothing else"))
+        pids = pool.worker_pids
+        assert len(pids) == 2
+        assert Ledger().run(pool, misbehaving(tmp_path, "kill once")).results == {"kill once": {"attempts": 2}}
+    first, second = attempts(tmp_path, "kill once")
+    assert int(first) in pids
+    assert int(second) not in pids
+
+
+def test_an_answer_that_is_still_on_its_way_comes_before_the_death(tmp_path):
+    worker = Worker("pool_cells:misbehave")
+    worker.give(Attempt(misbehaving(tmp_path, "exit after answering")[0]))
+    while worker.take(0.0) != ["ready"]:
+        assert worker.trouble(120) is None
+    worker.process.wait()
+    assert worker.trouble(120) is None
+    assert worker.take(0.0) == ["progress", 0.1, {}]
+    assert worker.trouble(120) is None
+    assert worker.take(0.0) == ["progress", 1.0, {"last": True}]
+    assert worker.take(0.0) is None
+    assert worker.trouble(120) == "exit code 0"
+    worker.end()
+
+
+def test_modules_beside_the_worker_do_not_hide_the_standard_library(tmp_path, monkeypatch):
+    shutil.copy(Path(pool_process.__file__).with_name("pool_worker.py"), tmp_path)
+    (tmp_path / "queue.py").write_text("raise RuntimeError('this is not the queue of the standard library')")
+    monkeypatch.setattr(pool_process, "__file__", str(tmp_path / "pool_process.py"))
+    with Pool(1, "pool_cells:square") as pool:
+        assert list(Ledger().run(pool, squares(1)).results) == ["cell-0"]
+
+
 def test_what_a_worker_said_before_it_died_still_counts(tmp_path):
     with Pool(1, "pool_cells:misbehave", retries=0) as pool:
         ledger = Ledger().run(pool, misbehaving(tmp_path, "exit after answering"))
@@ -193,8 +237,8 @@ def test_a_worker_that_reports_is_not_silent(tmp_path):
 def test_a_busy_parent_is_not_the_silence_of_its_workers(tmp_path):
     ledger = Ledger()
     with Pool(2, "pool_cells:square", silence_seconds=1, retries=0) as pool:
-        pool.run(squares(4), lambda cell, result: (time.sleep(1.2), ledger.on_result(cell, result)))
-    assert len(ledger.results) == 4
+        pool.run(squares(3), lambda cell, result: (time.sleep(1.2), ledger.on_result(cell, result)))
+    assert len(ledger.results) == 3
 
 
 def test_a_worker_that_closes_its_connection_is_lost(tmp_path):
@@ -393,6 +437,17 @@ def test_ctrl_c_ends_parent_and_workers():
     assert errors.splitlines()[-1] == "KeyboardInterrupt"
     assert errors.count("Traceback") == 1
     pool_cells.wait_until_gone(pids)
+
+
+def test_workers_leave_ctrl_c_to_the_parent(tmp_path):
+    def interrupt(cell, fraction, info):
+        os.kill(info["pid"], signal.SIGINT)
+        (tmp_path / "file").touch()
+
+    ledger = Ledger()
+    with Pool(1, "pool_cells:wait_for_file", retries=0) as pool:
+        pool.run([Cell("a", {"until": str(tmp_path / "file")})], ledger.on_result, interrupt)
+    assert ledger.results == {"a": {}}
 
 
 def test_a_stopped_race_goes_on_where_it_was(tmp_path):

@@ -39,7 +39,7 @@ def test_log_ends_and_middle():
 
 def test_settings_print_in_few_digits():
     assert Uniform(0.8, 0.999).at(0.75) == 0.9492
-    assert Log(3e-4, 0.1).at(0.7) == 0.01751
+    assert Log(3e-4, 0.1).at(0.7) == 0.0175
 
 
 @pytest.mark.parametrize(

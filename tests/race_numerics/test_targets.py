@@ -77,7 +77,7 @@ def test_anytime_targets_are_what_nine_of_ten_runs_reach():
     for name, value in targets_anytime(curves, 100).items():
         limit = {"loose": 50, "middle": 75, "tight": 100}[name]
         reached = [confirmed_crossing(steps, values, value) for _, values in curves]
-        assert sum(step is not None and step <= limit for step in reached) == 9
+        assert sum(step is not None and step <= limit for step in reached) >= 9
 
 
 def test_diverged_runs_count_against_the_target():

@@ -65,9 +65,7 @@ def sample(
         },
         "looks": [8],
         "tuning_trials": 5,
-        "targets": {name: sign * value + (4.0 if higher_is_better else 0.0) for name, value in levels.items()}
-        if targets
-        else dict.fromkeys(levels),
+        "targets": {name: scaled(value, sign) for name, value in levels.items()} if targets else dict.fromkeys(levels),
         "primary_target": "middle",
         "noise_floor": {"ratio": 1.01, "low": 0.94, "high": 1.08, "p": 0.84, "hits": 8, "of": 8} if targets else None,
         "timing": {
@@ -80,6 +78,11 @@ def sample(
         "failures": [{"cell": "sophia, trial 3, seed 0", "cause": "the loss was not finite at step 12"}],
         "notes": [SYNTHETIC, "The best learning rate of sgd lies on the edge of its space."],
     }
+
+
+def scaled(value: float, sign: float) -> float:
+    """Return a loss as it is, or with a negative `sign` as something like an accuracy."""
+    return value if sign > 0 else 1.2 - 0.25 * value
 
 
 def speed(position: int) -> float:
@@ -99,7 +102,7 @@ def curves(position: int, rng: random.Random, sign: float, horizons: list[int]) 
             diverged = 160 if position == 2 and seed == RACING[3] else None
             if diverged is not None:
                 steps, values = steps[:8], [*values[:6], 6.0, 40.0]
-            values = [sign * value + (4.0 if sign < 0 else 0.0) for value in values]
+            values = [scaled(value, sign) for value in values]
             made.append({"seed": seed, "steps": steps, "values": values, "diverged_at": diverged})
     return made
 
@@ -134,7 +137,7 @@ def contender(
     else:
         verdict = "faster" if ratio < 1 else "slower"
         sentence = f"{recipe} needs {middle['ratio']:.2f} times the steps of the baseline."
-    finals = [sign * (1.8 + 0.1 * (ratio - 1) + rng.gauss(0, 0.02)) + (4.0 if sign < 0 else 0.0) for _ in RACING]
+    finals = [scaled(1.8 + 0.1 * (ratio - 1) + rng.gauss(0, 0.02), sign) for _ in RACING]
     mean = sum(finals) / len(finals)
     lr = 0.003 * 4 ** (position % 4)
     return {
@@ -182,17 +185,13 @@ def contender(
             "trials": [
                 {
                     "settings": {"lr": value, "weight_decay": 0.1},
-                    "score": None
-                    if value > 0.3
-                    else sign * (1.8 + 0.05 * math.log(value / lr) ** 2) + (4.0 if sign < 0 else 0.0),
+                    "score": None if value > 0.3 else scaled(1.8 + 0.05 * math.log(value / lr) ** 2, sign),
                     "diverged_at": 12 if value > 0.3 else None,
                 }
                 for value in (0.001, lr, lr * 3.1, lr / 2.7, 0.5)
             ],
             "expected_best": [
-                None
-                if k == 0 and position == 2
-                else sign * (1.8 + (0.3 + 0.05 * position) / (k + 1)) + (4.0 if sign < 0 else 0.0)
+                None if k == 0 and position == 2 else scaled(1.8 + (0.3 + 0.05 * position) / (k + 1), sign)
                 for k in range(5)
             ],
         },
@@ -202,7 +201,7 @@ def contender(
 
 def difference(centre: float) -> dict[str, float]:
     """Return a paired difference of the final metric with its interval and chances."""
-    return {"difference": centre, "low": centre - 0.02, "high": centre + 0.02, "p": 0.0078, "p_holm": 0.0234}
+    return {"difference": centre, "low": centre - 0.01, "high": centre + 0.01, "p": 0.0078, "p_holm": 0.0234}
 
 
 def target(

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. PyTorch is imported only by the commands that need it, so that help answers at once."""
+"""The command line: parse, call, print. Only the commands that need PyTorch import it, so that help answers at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_RECIPES = "adamw; sgd; muon"
 app = App(
     name="sooner",
     version=__version__,
-    help="Reach the training target sooner, and prove it: published methods as small parts, and a fair race between them.",
+    help="Reach the training target sooner, and prove it: published methods as small parts, and a fair race of them.",
     help_epilogue="Start with: sooner race   (adamw against sgd and muon on real text, about 3 minutes on 2 cores)",
 )
 
@@ -49,20 +49,20 @@ def race(
     workload
         A bundled workload (see `sooner workloads`) or a Python file that defines model, batches, loss and steps.
     recipes
-        Contenders separated by semicolons, the baseline first, e.g. "adamw; muon + cosine; torch.optim.NAdam(lr=1e-3)". A value given
-        is fixed; lr=log(1e-4, 1e-2) tunes it in that range.
+        Contenders separated by semicolons, the baseline first, e.g. "adamw; muon + cosine; torch.optim.NAdam(lr=1e-3)". A
+        value given is fixed; lr=log(1e-4, 1e-2) tunes it in that range.
     seeds
         Racing seeds per contender, 6 or more. Default 8.
     looks
-        Numbers of seeds after which to judge, declared in advance, e.g. 8,16,32: contenders that are decided early need no more.
-        Instead of --seeds.
+        Numbers of seeds after which to judge, declared in advance, e.g. 8,16,32: contenders that are decided early
+        need no more. Instead of --seeds.
     tune
         Quasi-random tuning trials per contender besides its default; everybody gets the same number.
     steps
         Training steps of one run. Default: the workload's own budget.
     regime
-        anytime: the first crossing of the target counts (constant learning rates). budgeted: every length is a run of its own (schedules
-        that decay to the end). auto chooses budgeted if any recipe plans for a fixed end.
+        anytime: the first crossing of the target counts (constant learning rates). budgeted: every length is a run of its
+        own (schedules that decay to the end). auto chooses budgeted if any recipe plans for a fixed end.
     jobs
         Worker processes of one thread each. Default: one for every core.
     series

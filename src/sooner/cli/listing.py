@@ -48,5 +48,6 @@ def describe_workload(spec: str) -> None:
     task = workloads.find(spec)
     facts = check(task)
     print(f"{task.name}: {task.description}")
-    print(f"{facts['parameters']:,} parameters, {task.steps} steps, metric {task.metric} ({'higher' if task.higher_is_better else 'lower'} is better)")
+    better = "higher" if task.higher_is_better else "lower"
+    print(f"{facts['parameters']:,} parameters, {task.steps} steps, metric {task.metric} ({better} is better)")
     print(f"data: {facts['data'] or 'no description (define fingerprint() to give one)'}, {facts['fingerprint']}")

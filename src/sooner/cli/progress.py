@@ -1,4 +1,4 @@
-"""What a running race shows on the terminal: the phase, what is running, how far it is, and an honest estimate of what is left."""
+"""What a running race shows on the terminal: the phase, what is running, and an honest estimate of what is left."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SECONDS_BEFORE_ESTIMATE = 5.0
 class RaceProgress(Watch):
     """Draws a bar for the whole race on a terminal, or prints a line per phase elsewhere.
 
-    The estimate divides the work left (in training steps) by the pace of this session. Work that only turns out to be needed later, such
-    as a wider tuning range, is not in it, so it is shown as a lower bound while tuning.
+    The estimate divides the work left (in training steps) by the pace of this session. Work that only turns out to be
+    needed later, such as a wider tuning range, is not in it, so it is shown as a lower bound while tuning.
 
     Args:
         console: where to draw.
@@ -96,7 +96,9 @@ class RaceProgress(Watch):
         done, left = self._spent + now, max(0.0, self._ahead - now)
         running = ", ".join(key.split(" | ")[0] for key in list(self._running)[: self._jobs])
         text = f"[bold]{self._phase}[/bold] {escape(running[:60])}"
-        self._bar.update(self._task, description=text, completed=done, total=max(done + left, 1.0), left=self._estimate(done, left))
+        self._bar.update(
+            self._task, description=text, completed=done, total=max(done + left, 1.0), left=self._estimate(done, left)
+        )
 
     def _estimate(self, done: float, left: float) -> str:
         elapsed = time.monotonic() - self._started

@@ -50,7 +50,9 @@ def run_race(
         **options,
     )
     folder = plan.folder()
-    console.print(f"{plan.task.name}: {plan.checked['parameters']:,} parameters, {plan.budget} steps, {plan.regime}; journal in {folder}")
+    console.print(
+        f"{plan.task.name}: {plan.checked['parameters']:,} parameters, {plan.budget} steps, {plan.regime}; journal in {folder}"
+    )
     for note in plan.warnings():
         console.print(f"note: {note}", markup=False)
     with RaceProgress(console, plan.jobs) as progress:
@@ -58,7 +60,9 @@ def run_race(
             result = run(plan, progress)
         except KeyboardInterrupt:
             progress.stop()
-            console.print(f"stopped; {progress.done} cells finished now are kept in {folder}, and the same command goes on from there")
+            console.print(
+                f"stopped; {progress.done} cells finished now are kept in {folder}, and the same command goes on from there"
+            )
             sys.exit(130)
     finish(result, folder, as_json=as_json)
 
@@ -83,4 +87,6 @@ def _looks(seeds: int | None, looks: str | None) -> list[int]:
     try:
         return [int(look) for look in looks.replace(",", " ").split()]
     except ValueError:
-        raise SoonerError(f"--looks {looks!r} is not a list of seed counts; write it like 8,16,32, each {LEAST_SEEDS} or more") from None
+        raise SoonerError(
+            f"--looks {looks!r} is not a list of seed counts; write it like 8,16,32, each {LEAST_SEEDS} or more"
+        ) from None

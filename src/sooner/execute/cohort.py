@@ -1,8 +1,8 @@
 """A cohort: parameters that step together, with their state in one flat buffer per kind.
 
 Parameters and gradients stay where PyTorch put them; state lives in flat vectors with one view per parameter, so that
-element rules run on one long vector whatever the number of parameters. Same-shaped parameters lie next to each other, so
-tensor rules get them as one stack.
+element rules run on one long vector whatever the number of parameters. Same-shaped parameters lie next to each other,
+so tensor rules get them as one stack.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ class Cohort:
         self.update = torch.empty(total, dtype=self.dtype, device=device)
         self._update_views = self.views(self.update)
         self.state = {slot: torch.zeros(total, dtype=self.dtype, device=device) for slot in self.slots}
-        self.shown = {
-            slot: list(zip(self.params, self.views(flat), strict=True)) for slot, flat in self.state.items()
-        }
+        self.shown = {slot: list(zip(self.params, self.views(flat), strict=True)) for slot, flat in self.state.items()}
         for slot, shown in self.shown.items():
             for p, view in shown:
                 if slot in state.get(p, {}):

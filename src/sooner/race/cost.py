@@ -1,7 +1,7 @@
-"""What a step costs, measured apart from the race: in short blocks, contenders interleaved, minimum of repeats, neighbours watched.
+"""What a step costs, measured apart from the race in short blocks: contenders interleaved, minimum of repeats.
 
-On a shared machine the same run can take three times as long a minute later, so wall time is believed only when a calibration kernel timed
-beside every block stays steady and the process gets its whole core.
+On a shared machine the same run can take three times as long a minute later, so wall time is believed only when a
+calibration kernel timed beside every block stays steady and the process gets its whole core.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def measure_blocks(task: Task, recipes: list[str], steps: int) -> dict[str, Any]
     """Time every recipe in turn, `ROUNDS` times over.
 
     Returns:
-        ``blocks``: per recipe the wall milliseconds per step of each round; ``calibration``: milliseconds of the calibration kernel before
-        each block; ``share``: wall over processor time of each block (1 when the core was ours).
+        ``blocks``: per recipe the wall milliseconds per step of each round; ``calibration``: milliseconds of the
+        calibration kernel before each block; ``share``: wall over processor time of each block (1 when the core was
+        ours).
     """
     steppers = [_stepper(task, text, steps) for text in recipes]
     lengths = [_block_length(step) for step in steppers]
@@ -64,8 +65,9 @@ def contention(measured: dict[str, Any]) -> str | None:
 
 
 def measure_memory(task: Task, recipe: str, steps: int) -> dict[str, Any]:
-    """Return the peak memory in MiB that a few steps and one evaluation add to a fresh process (or use on the accelerator)."""
-    torch.nn.Linear(8, 8)(torch.zeros(1, 8)).sum().backward()  # what PyTorch itself sets up at the first backward is not the recipe's
+    """Return the peak MiB that one evaluation and a few steps add to a fresh process (or use on the accelerator)."""
+    # what PyTorch itself sets up at the first backward is not the recipe's
+    torch.autograd.backward(torch.nn.Linear(8, 8)(torch.zeros(1, 8)).sum())
     before = _start_peak()
     step = _stepper(task, recipe, steps)
     for _ in range(3):
@@ -84,7 +86,7 @@ def _stepper(task: Task, recipe: str, steps: int) -> Callable[[], None]:
 
     def step() -> None:
         nonlocal taken
-        task.loss(model, batches[taken % steps]).backward()
+        torch.autograd.backward(task.loss(model, batches[taken % steps]))
         training.step()
         training.zero_grad()
         taken += 1

@@ -1,6 +1,7 @@
 """What the finished runs of a race say: curves, final values, steps to target and verdicts, read from the journal.
 
-Nothing here runs a model. Values are lower-is-better throughout; a run that diverged or failed has None where a finite value is missing.
+Nothing here runs a model. Values are lower-is-better throughout; a run that diverged or failed has None where a finite
+value is missing.
 """
 
 from __future__ import annotations
@@ -87,7 +88,12 @@ class Evidence:
             return Curve(seed, [0], [None], None)
         kept = [(s, self._oriented(v)) for s, v in zip(data["steps"], data["values"], strict=True) if s <= horizon]
         diverged = data["diverged_at"]
-        return Curve(seed, [s for s, _ in kept], [v for _, v in kept], diverged if diverged is not None and diverged <= horizon else None)
+        return Curve(
+            seed,
+            [s for s, _ in kept],
+            [v for _, v in kept],
+            diverged if diverged is not None and diverged <= horizon else None,
+        )
 
     def final(self, contender: Contender, purpose: str, number: int, horizon: int | None = None) -> float | None:
         """Return the value at the end of a run of `horizon` steps (default: the budget)."""
@@ -150,7 +156,9 @@ class Evidence:
         hits = self._baseline_hits(self.baseline.seeds)
         seen = self.smallest_effect(self.baseline, "a/a")
         name = str(self.baseline.recipe)
-        return judge(floor, floor["p"], baseline=name, baseline_hits=hits, alpha=self.plan.alpha, smallest_effect=seen)[0]
+        return judge(floor, floor["p"], baseline=name, baseline_hits=hits, alpha=self.plan.alpha, smallest_effect=seen)[
+            0
+        ]
 
     def _baseline_hits(self, seeds: int) -> int:
         steps = [self.steps_to(self.baseline, "racing", i, self.targets[PRIMARY]) for i in range(seeds)]

@@ -1,15 +1,18 @@
 """The plan of a race, fixed before the first step: who races, on which seeds, for how long, and under which rules.
 
-The plan is the race's identity. A journal belongs to one plan, so nothing that could change a result can change half-way.
+The plan is the race's identity. A journal belongs to one plan, so nothing that could change a result can change
+half-way.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,10 @@ RULES = "1"
 ALPHA = 0.05
 TARGET_SEEDS = 10
 LEAST_SEEDS = 6
+MOST_SEEDS = 1_000
+LEAST_STEPS = 10
+LEAST_EVALUATIONS = 4
+"""With fewer, no two successive evaluations lie in the first half of a run, where the loose target is set."""
 _SERIES = 100_000
 _OFFSETS = {"tuning": 10_000, "target": 20_000, "racing": 30_000, "a/a": 40_000}
 
@@ -40,7 +47,8 @@ class Plan:
     Args:
         task: what is trained.
         recipes: the contenders; the first is the baseline.
-        looks: numbers of racing seeds after which the race is judged, ascending, declared before it starts; the last is the most it uses.
+        looks: numbers of racing seeds after which the race is judged, ascending, declared before it starts; the last is
+            the most it uses.
         tune: quasi-random tuning trials per contender, besides its default.
         steps: budget in optimizer steps, None for the task's own.
         regime: "anytime" (first crossing counts), "budgeted" (each horizon is a run of its own) or "auto".
@@ -70,38 +78,77 @@ class Plan:
 
     def __post_init__(self) -> None:
         self._check_numbers()
-        if self.ablate:
-            self.recipes += [left for r in self.recipes[1:] for left in r.left_out(self.recipes[0]) if left not in self.recipes]
+        self._check_recipes()
+        self._choose_regime()
+        self._check_task()
+        for recipe in self.recipes:
+            recipe.with_settings(recipe.default).build(self.task.model(0), self.budget)
+
+    def _check_numbers(self) -> None:
+        limits = {"jobs": (1, 1_000), "tune": (0, 10_000), "series": (0, 1_000_000)}
+        for name, (least, most) in limits.items():
+            if not least <= getattr(self, name) <= most:
+                raise SoonerError(f"{name} is {getattr(self, name)}; choose a number from {least} to {most:,}")
+        self.budget: int = self.task.steps if self.steps is None else self.steps
+        if self.budget < LEAST_STEPS:
+            raise SoonerError(
+                f"a budget of {self.budget} steps is too short to race over; give --steps {LEAST_STEPS} or more"
+            )
+        if self.budget > 10**9:
+            raise SoonerError(
+                f"a budget of {self.budget} steps is more than any race ends in; give --steps 1e9 or fewer"
+            )
+        if list(self.looks) != sorted(set(self.looks)) or not self.looks:
+            raise SoonerError(
+                f"looks {list(self.looks)} must be different numbers of seeds in ascending order, such as 8,16"
+            )
+        if self.looks[0] < LEAST_SEEDS:
+            raise SoonerError(
+                f"too few racing seeds ({self.looks[0]}) can't tell luck from merit: the exact test needs {LEAST_SEEDS} "
+                "or more; 8 is the default"
+            )
+        if self.looks[-1] > MOST_SEEDS:
+            raise SoonerError(f"too many racing seeds ({self.looks[-1]}): give {MOST_SEEDS} or fewer; 8 is the default")
+
+    def _check_recipes(self) -> None:
+        if not self.recipes:
+            raise SoonerError("a race needs at least one recipe; the first is the baseline")
         texts = [str(r) for r in self.recipes]
         for text in texts:
             if texts.count(text) > 1:
-                raise SoonerError(f"recipe {text!r} is listed twice; the A/A arm already races the baseline against itself")
-            Recipe(text)  # workers read recipes as text
-        self.budget: int = self.task.steps if self.steps is None else self.steps
-        self.checked = check(self.task)
+                raise SoonerError(
+                    f"recipe {text!r} is listed twice; the A/A arm already races the baseline against itself"
+                )
+        if self.ablate:
+            less = {str(left): left for r in self.recipes[1:] for left in r.left_out(self.recipes[0])}
+            self.recipes = [*self.recipes, *(left for text, left in less.items() if text not in texts)]
         for recipe in self.recipes:
-            recipe.with_settings(recipe.default).build(self.task.model(0), self.budget)
-        self._choose_regime()
+            Recipe(str(recipe))  # workers read recipes as text
 
-    def _check_numbers(self) -> None:
-        for name, value, least in (("jobs", self.jobs, 1), ("tune", self.tune, 0), ("series", self.series, 0)):
-            if value < least:
-                raise SoonerError(f"{name} is {value}; it must be {least} or more")
-        if self.steps is not None and self.steps < 10:
-            raise SoonerError(f"a budget of {self.steps} steps is too short to race over; give --steps 10 or more")
-        if not self.recipes:
-            raise SoonerError("a race needs at least one recipe; the first is the baseline")
-        if list(self.looks) != sorted(set(self.looks)) or not self.looks:
-            raise SoonerError(f"looks {list(self.looks)} must be different numbers of seeds in ascending order, such as 8,16")
-        if self.looks[0] < LEAST_SEEDS:
-            raise SoonerError(f"{self.looks[0]} racing seeds can't tell luck from merit: the exact test needs {LEAST_SEEDS} or more; 8 is the default")
+    def _check_task(self) -> None:
+        task = self.task
+        functions = (task.model, task.batches, task.loss, task.metrics)
+        if not task.spec and any(getattr(f, "__module__", "") == "__main__" for f in functions):
+            raise SoonerError(
+                f"task {task.name} is defined in the running script, which worker processes can't import; put it in a "
+                "file of its own and load that with sooner.task.from_file"
+            )
+        if self.regime == "anytime" and task.evaluations < LEAST_EVALUATIONS:
+            raise SoonerError(
+                f"task {task.name}: evaluations = {task.evaluations} is too few to see when a run reaches a target; set "
+                f"it to {LEAST_EVALUATIONS} or more, 25 is the default"
+            )
+        self.checked = check(replace(task, steps=self.horizons[-1]))  # batches must last for the longest run
 
     def _choose_regime(self) -> None:
         if self.regime not in ("auto", "anytime", "budgeted"):
             raise SoonerError(f"regime {self.regime!r} is unknown; choose auto, anytime or budgeted")
         fixed = [str(r) for r in self.recipes if not r.horizon_free]
         if self.regime == "anytime" and fixed:
-            raise SoonerError(f"{fixed[0]!r} decays towards a fixed end, so its first crossing measures the schedule; race it with --regime budgeted")
+            raise SoonerError(
+                f"{fixed[0]!r} decays towards a fixed end, so its first crossing measures the schedule; race it with "
+                "--regime budgeted"
+            )
         self.regime = ("budgeted" if fixed else "anytime") if self.regime == "auto" else self.regime
         self.horizons = ladder(self.budget) if self.regime == "budgeted" else [self.budget]
 
@@ -127,8 +174,12 @@ class Plan:
         rivals = len(self.recipes) - 1
         if not can_reach(self.looks[-1], rivals, ALPHA, len(self.looks)):
             need = seeds_needed(rivals, ALPHA, len(self.looks))
-            notes.append(f"{self.looks[-1]} seeds cannot give any of {rivals} contenders a verdict after correction; at least {need} are needed")
-        notes += [f"{r} has no hyper-parameter left to tune: it races as written, untuned" for r in self.recipes if not r.space]
+            notes.append(
+                f"{self.looks[-1]} seeds cannot give any of {rivals} contenders a verdict after correction; at least "
+                f"{need} are needed"
+            )
+        pinned = [r for r in self.recipes if not r.space]
+        notes += [f"{r} has no hyper-parameter left to tune: it races as written, untuned" for r in pinned]
         if self.tune == 0:
             notes.append("nobody was tuned (--tune 0): the race compares defaults, not methods")
         return notes
@@ -140,11 +191,13 @@ class Plan:
             "task": {
                 "name": self.task.name,
                 "fingerprint": self.checked["fingerprint"],
+                "parameters": self.checked["parameters"],
                 "metric": self.task.metric,
                 "higher is better": self.task.higher_is_better,
                 "evaluations": self.task.evaluations,
             },
             "recipes": [str(r) for r in self.recipes],
+            "sources": _sources(self.recipes),
             "steps": self.budget,
             "regime": self.regime,
             "looks": list(self.looks),
@@ -156,9 +209,11 @@ class Plan:
         }
 
     def folder(self) -> Path:
-        """Return the race's folder: `out`, or one named after the identity, so that the same command finds its race again."""
+        """Return the race's folder: `out`, or one named after the identity, by which the same command finds it again."""
+        if self.out is not None:
+            return self.out
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-        return self.out if self.out is not None else Path("races") / f"{self.task.name}-{digest[:8]}"
+        return Path("races") / f"{self.task.name}-{digest[:8]}"
 
     def trial(self, recipe: Recipe, settings: Settings, seed: int) -> Cell:
         """Return one full-length run, as tuning needs it."""
@@ -167,7 +222,8 @@ class Plan:
     def runs(self, recipe: Recipe, settings: Settings, seed: int) -> list[Cell]:
         """Return the runs that one contender needs on one seed: one, or one per horizon in the budgeted regime.
 
-        A recipe that does not plan for a fixed end takes the same first steps at every horizon, so one run to the longest serves all.
+        A recipe that does not plan for a fixed end takes the same first steps at every horizon, so one run to the longest
+        serves all.
         """
         if recipe.horizon_free:
             return [self._cell(recipe, settings, seed, self.horizons[-1], self.horizons)]
@@ -175,9 +231,17 @@ class Plan:
 
     def _cell(self, recipe: Recipe, settings: Settings, seed: int, steps: int, horizons: Sequence[int]) -> Cell:
         text = str(recipe.with_settings(settings))
-        grid = {s for h in horizons for s in evaluation_steps(h, self.task.evaluations)} if self.regime == "anytime" else set(horizons)
-        grid |= evaluation_steps(self.budget, self.task.evaluations) if steps >= self.budget else {0}
-        payload = {"do": "train", "task": self.sendable_task(), "recipe": text, "seed": seed, "steps": steps, "evaluate_at": sorted(grid)}
+        grid = {0, *horizons}
+        if steps >= self.budget:
+            grid |= evaluation_steps(self.budget, self.task.evaluations)
+        payload = {
+            "do": "train",
+            "task": self.sendable_task(),
+            "recipe": text,
+            "seed": seed,
+            "steps": steps,
+            "evaluate_at": sorted(grid),
+        }
         return Cell(f"{text} | seed {seed} | {steps} steps", payload, float(steps))
 
     def sendable_task(self) -> dict[str, Any]:
@@ -185,3 +249,25 @@ class Plan:
         if not self.task.spec:
             return {"task": self.task}
         return {"spec": self.task.spec, "digest": hashlib.sha256(self.task.source.encode()).hexdigest()}
+
+    def task_changed(self) -> bool:
+        """Say whether the file that defines the task is no longer what it was when the race began."""
+        if not self.task.spec.endswith(".py"):
+            return False
+        try:
+            return Path(self.task.spec).read_text(encoding="utf-8") != self.task.source
+        except (OSError, UnicodeError):
+            return True
+
+
+def _sources(recipes: list[Recipe]) -> dict[str, str]:
+    """Return a digest of the file of every part that PyTorch does not bring: an edited method is another method."""
+    found = {}
+    for s in (s for r in recipes for s in r.slots):
+        if not s.factory.__module__.startswith("torch."):
+            try:
+                text = inspect.getsource(sys.modules[s.factory.__module__])
+            except (OSError, TypeError, KeyError):
+                continue  # no Python source, such as a compiled class
+            found[s.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return found

@@ -81,6 +81,7 @@ class Worker:
         """Have the worker run this cell, at once or as soon as it has started up."""
         self.attempt = attempt
         self._silence = 0.0
+        self._read_output()  # what is left of the cell before
         self._tail = b""
         if self._ready:
             self._send(pickle.dumps(attempt.cell.payload))

@@ -29,9 +29,8 @@ _QUIET_SECONDS = 0.1  # bare signs of life closer together than this are not sen
 
 def main(descriptor: int) -> None:
     """Serve the pool at the other end of the socket `descriptor` until it closes."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches every process of the terminal; the pool decides what it means
+    # Ctrl-C reaches every process of the terminal; the pool decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_inheritable(descriptor, False)
     connection = Connection(descriptor)
     start = pickle.loads(connection.recv_bytes())

@@ -56,7 +56,13 @@ def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None) -> dic
     Raises:
         SoonerError: the folder can't be used, the disk is full, or the baseline itself cannot run.
     """
-    provenance = {"command": plan.command, "versions": versions(), "machine": machine(), "jobs": plan.jobs, "started": now()}
+    provenance = {
+        "command": plan.command,
+        "versions": versions(),
+        "machine": machine(),
+        "jobs": plan.jobs,
+        "started": now(),
+    }
     with Journal.open(plan.folder(), plan.identity(), provenance) as journal:
         if journal.find("result", "result") is None:
             with contextlib.nullcontext(pool) if pool else Pool(plan.jobs, WORKER) as workers:
@@ -110,8 +116,15 @@ class _Race:
 
     def _run_trials(self, phase: str, settings: list[list[Settings]]) -> None:
         (seed,) = self.plan.seeds("tuning")
-        cells = [[self.plan.trial(c.recipe, s, seed) for s in some] for c, some in zip(self.contenders, settings, strict=True)]
-        self._ensure(phase, [cell for trial in itertools.zip_longest(*cells) for cell in trial if cell], self._work(10 + self._arms()))
+        cells = [
+            [self.plan.trial(c.recipe, s, seed) for s in some]
+            for c, some in zip(self.contenders, settings, strict=True)
+        ]
+        self._ensure(
+            phase,
+            [cell for trial in itertools.zip_longest(*cells) for cell in trial if cell],
+            self._work(10 + self._arms()),
+        )
         for c, some, theirs in zip(self.contenders, settings, cells, strict=True):
             for tried, cell in zip(some, theirs, strict=True):
                 data = self.evidence.data(cell)
@@ -124,7 +137,11 @@ class _Race:
     def _set_targets(self) -> None:
         plan, evidence = self.plan, self.evidence
         numbers = range(len(plan.seeds("target")))
-        self._ensure("setting targets", [x for i in numbers for x in evidence.cells(self.baseline, "target", i)], self._work(self._arms()))
+        self._ensure(
+            "setting targets",
+            [x for i in numbers for x in evidence.cells(self.baseline, "target", i)],
+            self._work(self._arms()),
+        )
         curves = [evidence.curve(self.baseline, "target", i) for i in numbers]
         if plan.regime == "anytime":
             targets = targets_anytime([(c.steps, c.values) for c in curves], plan.budget)
@@ -179,7 +196,11 @@ class _Race:
     def _ensure(self, phase: str, cells: Iterable[Cell], later: float) -> None:
         """Run the cells that the journal does not have yet."""
         journal, watch = self.journal, self.watch
-        missing = [c for key, c in {c.key: c for c in cells}.items() if not journal.find("cell", key) and not journal.find("failure", key)]
+        missing = [
+            c
+            for key, c in {c.key: c for c in cells}.items()
+            if not journal.find("cell", key) and not journal.find("failure", key)
+        ]
         watch.phase(phase, missing, later)
 
         def keep(cell: Cell, data: dict[str, Any]) -> None:

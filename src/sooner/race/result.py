@@ -12,7 +12,9 @@ from sooner.race.evidence import PRIMARY, TARGETS, Contender, Curve, Evidence
 from sooner.race.plan import RULES
 
 
-def make_result(evidence: Evidence, costs: dict[str, Any] | None, memory: dict[str, float], finished: str) -> dict[str, Any]:
+def make_result(
+    evidence: Evidence, costs: dict[str, Any] | None, memory: dict[str, float], finished: str
+) -> dict[str, Any]:
     """Put together everything a reader needs; nothing in it is not derived from the journal.
 
     Args:
@@ -60,7 +62,9 @@ def make_result(evidence: Evidence, costs: dict[str, Any] | None, memory: dict[s
     }
 
 
-def _contender(evidence: Evidence, c: Contender, costs: dict[str, Any] | None, memory: dict[str, float]) -> dict[str, Any]:
+def _contender(
+    evidence: Evidence, c: Contender, costs: dict[str, Any] | None, memory: dict[str, float]
+) -> dict[str, Any]:
     baseline = c is evidence.baseline
     verdict, sentence = _verdict(evidence, c)
     ratios = {name: evidence.ratio(c, name) for name in TARGETS} if c.seeds else {}
@@ -95,7 +99,10 @@ def _verdict(evidence: Evidence, c: Contender) -> tuple[str, str]:
     if c is evidence.baseline:
         return "baseline", "the baseline, tuned like everybody else"
     if evidence.targets[PRIMARY] is None:
-        return "too noisy", f"the budget of {evidence.plan.budget} steps is too small: the baseline reaches no target; race again with more steps"
+        return (
+            "too noisy",
+            f"the budget of {evidence.plan.budget} steps is too small: the baseline reaches no target; race again with more steps",
+        )
     return evidence.verdict(c)
 
 
@@ -156,7 +163,10 @@ def _state_bytes(evidence: Evidence, c: Contender) -> float | None:
 
 def _tuning(evidence: Evidence, c: Contender) -> dict[str, Any]:
     scores = [None if s is None or not math.isfinite(s[0]) else _raw(evidence, s[0]) for s in c.scores]
-    tried = [{"settings": s, "score": score, "diverged_at": d} for s, score, d in zip(c.trials, scores, c.diverged, strict=True)]
+    tried = [
+        {"settings": s, "score": score, "diverged_at": d}
+        for s, score, d in zip(c.trials, scores, c.diverged, strict=True)
+    ]
     return {
         "best": c.settings or {},
         "default": c.recipe.default,
@@ -170,7 +180,12 @@ def _tuning(evidence: Evidence, c: Contender) -> dict[str, Any]:
 
 
 def _curve(evidence: Evidence, curve: Curve) -> dict[str, Any]:
-    return {"seed": curve.seed, "steps": curve.steps, "values": [_raw(evidence, v) for v in curve.values], "diverged_at": curve.diverged_at}
+    return {
+        "seed": curve.seed,
+        "steps": curve.steps,
+        "values": [_raw(evidence, v) for v in curve.values],
+        "diverged_at": curve.diverged_at,
+    }
 
 
 def _raw(evidence: Evidence, value: float | None) -> float | None:
@@ -187,11 +202,17 @@ def _notes(evidence: Evidence, contenders: list[dict[str, Any]]) -> list[str]:
             "race again with more steps"
         )
     if evidence.noise_verdict() in ("faster", "slower"):
-        notes.append("the A/A arm came out different from itself: by chance this happens in up to 1 race of 20, so believe only large effects here")
+        notes.append(
+            "the A/A arm came out different from itself: by chance this happens in up to 1 race of 20, so believe only large effects here"
+        )
     for c, row in zip(evidence.contenders, contenders, strict=True):
         stack = c.recipe.left_out(evidence.baseline.recipe)
         if row["verdict"] == "faster" and stack and not evidence.plan.ablate:
-            notes.append(f"{c.recipe} differs from the baseline in {len(stack)} parts; race with --ablate to learn which of them matters")
+            notes.append(
+                f"{c.recipe} differs from the baseline in {len(stack)} parts; race with --ablate to learn which of them matters"
+            )
     if evidence.plan.regime == "budgeted":
-        notes.append("budgeted regime: steps to target are the length of a whole run, interpolated on a ladder of planned lengths")
+        notes.append(
+            "budgeted regime: steps to target are the length of a whole run, interpolated on a ladder of planned lengths"
+        )
     return notes

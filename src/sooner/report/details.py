@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sooner.report import words
+from sooner.report.figures.base import labels
 from sooner.report.numbers import EMPTY, chance, count, date, number, plain, settings, size, times
 
 
@@ -17,27 +18,40 @@ class Sheet:
 
 def summary(result: words.Result) -> Sheet:
     """Return the result table, with the same columns as in the terminal."""
-    rows = [(position, list(words.cells(contender, result).values())) for position, contender in words.ordered(result)]
+    rows = [
+        (position, [unbroken(key, cell) for key, cell in words.cells(contender, result).items()])
+        for position, contender in words.ordered(result)
+    ]
     return Sheet(list(words.headings(result).values()), rows)
+
+
+def unbroken(column: str, cell: str) -> str:
+    """Return the cell so that no line ends inside of an interval or before a deviation."""
+    if column == "steps":
+        return cell.replace(", ", ",\N{NO-BREAK SPACE}")
+    return cell.replace(" ", "\N{NO-BREAK SPACE}") if column == "final" else cell
 
 
 def at_every_target(result: words.Result) -> Sheet:
     """Return steps ratio, p-values, hits and the smallest effect that would have been seen, at each target."""
+    names = labels(result)
     rows = []
     for position, contender in words.ordered(result):
         for target in words.TARGETS:
             if words.raced(contender) and (result["targets"] or {}).get(target) is not None:
                 measured = words.at(contender, target)
-                cells = [contender["recipe"], target, words.steps_ratio(contender, result, target)]
-                cells += [chance(measured.get("p")), chance(measured.get("p_holm")), words.hits(measured)]
+                cells = [names[position], target, unbroken("steps", words.steps_ratio(contender, result, target))]
+                p = None if contender.get("baseline") else measured.get("p")
+                cells += [chance(p), chance(measured.get("p_holm")), words.hits(measured)]
                 least = contender.get("smallest_effect") if target == result["primary_target"] else None
                 cells.append(EMPTY if least is None else f"{times(least)} or less")
                 rows.append((position, cells))
-    return Sheet(["recipe", "target", "steps ratio", "p", "p (Holm)", "hit rate", "visible effect"], rows)
+    return Sheet(["recipe", "target", "steps ratio", "p", "p (Holm)", "hit rate", "smallest visible effect"], rows)
 
 
 def finals(result: words.Result) -> Sheet:
     """Return the final metric at equal budget, and its paired difference to the baseline with interval and p-value."""
+    names = labels(result)
     rows = []
     for position, contender in words.ordered(result):
         final = contender.get("final") or {}
@@ -47,13 +61,14 @@ def finals(result: words.Result) -> Sheet:
             told = f"{number(float(difference))} [{number(final.get('low'))}, {number(final.get('high'))}]"
         mean = words.cells(contender, result)["final"]
         chances = [chance(final.get("p")), chance(final.get("p_holm"))]
-        rows.append((position, [contender["recipe"], mean, told, *chances]))
+        rows.append((position, [names[position], unbroken("final", mean), unbroken("steps", told), *chances]))
     return Sheet(["recipe", "mean ± deviation", "difference to the baseline", "p", "p (Holm)"], rows)
 
 
 def costs(result: words.Result) -> Sheet:
     """Return time and memory per contender; the columns on time only where they are not withheld."""
     timed = not (result.get("timing") or {}).get("withheld")
+    names = labels(result)
     rows = []
     for position, contender in words.ordered(result):
         cost = contender.get("cost") or {}
@@ -64,18 +79,19 @@ def costs(result: words.Result) -> Sheet:
             time[2] = times(contender["time_ratio"])
         state = contender.get("state_bytes_per_parameter")
         room = [size(contender.get("peak_memory_mib")), EMPTY if state is None else f"{number(float(state))} bytes"]
-        rows.append((position, [contender["recipe"], *(time if timed else []), *room]))
+        rows.append((position, [names[position], *(time if timed else []), *room]))
     heads = ["milliseconds a step", "cost per step", "time to target (steps × cost)"] if timed else []
     return Sheet(["recipe", *heads, "peak memory", "optimizer state per parameter"], rows)
 
 
 def tuning(result: words.Result) -> Sheet:
     """Return what tuning found and what it cost, with the steps ratio before and after it is charged."""
+    names = labels(result)
     rows = []
     for position, contender in words.ordered(result):
         study: dict[str, Any] = contender.get("tuning") or {}
         cells = [
-            contender["recipe"],
+            names[position],
             words.tuned(contender),
             settings(study.get("default")),
             "yes" if study.get("widened") else "no",
@@ -90,7 +106,7 @@ def tuning(result: words.Result) -> Sheet:
 
 def provenance(result: words.Result) -> dict[str, str]:
     """Return where the result comes from, line by line."""
-    task, machine, seeds = result["task"], result["machine"], result["seeds"]
+    task, machine, seeds = result["task"], result.get("machine") or {}, result["seeds"]
     return {
         "Race rules": f"version {plain(result['rules'])}",
         "Workload": plain(task["spec"]),
@@ -98,8 +114,8 @@ def provenance(result: words.Result) -> dict[str, str]:
         "Fingerprint": plain(task["fingerprint"]),
         "Versions": ", ".join(f"{plain(name)} {plain(version)}" for name, version in result["versions"].items()),
         "Machine": (
-            f"{plain(machine['processor'])}, {plain(machine['cores'])} cores, {number(machine['memory_gib'])} GiB, "
-            f"{plain(machine['system'])}"
+            f"{plain(machine.get('processor'))}, {plain(machine.get('cores'))} cores, "
+            f"{number(machine.get('memory_gib'))} GiB, {plain(machine.get('system'))}"
         ),
         "Seeds": "; ".join(f"{plain(name)} {seed_list(values)}" for name, values in seeds.items()),
         "Looks": f"results were looked at after {', '.join(str(look) for look in result['looks'])} seeds, as declared",

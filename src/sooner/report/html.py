@@ -15,6 +15,7 @@ from sooner.error import SoonerError
 from sooner.report import details, figures, words
 from sooner.report.figures.base import COLOURS, dash, labels
 from sooner.report.figures.curves import AGAIN
+from sooner.report.numbers import plain
 
 # How an SVG line is dashed to look like Plotly's line of the same name.
 STROKES = {"solid": "none", "dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3", "longdash": "12 4"}
@@ -58,6 +59,7 @@ def page(result: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["plain"] = plain
     source = environment.loader.get_source if environment.loader else None
     assert source is not None  # it was given above
     script = source(environment, "script.js")[0]

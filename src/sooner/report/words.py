@@ -18,6 +18,7 @@ from sooner.report.numbers import (
     settings,
     size,
     times,
+    unknown,
 )
 
 Result = dict[str, Any]
@@ -145,14 +146,14 @@ def headings(result: Result) -> dict[str, str]:
 def cells(contender: Contender, result: Result) -> dict[str, str]:
     """Return one row of the result table: the keys of `headings` with the contender's text."""
     final, cost = contender.get("final") or {}, contender.get("cost") or {}
-    measured = primary(contender, result)
+    measured, decided = primary(contender, result), (result["targets"] or {}).get(result["primary_target"]) is not None
     return {
         "recipe": plain(contender["recipe"]),
         "verdict": plain(contender.get("verdict") or EMPTY),
         "steps": steps_ratio(contender, result, result["primary_target"]),
         "charged": with_tuning(contender, result),
-        "p": chance(measured.get("p_holm")),
-        "hits": hits(measured),
+        "p": chance(measured.get("p_holm")) if decided else EMPTY,
+        "hits": hits(measured) if decided else EMPTY,
         "final": final_value(final),
         "cost": EMPTY if cost.get("ratio") is None else times(cost["ratio"]),
         "memory": size(contender.get("peak_memory_mib")),
@@ -168,17 +169,19 @@ def final_value(final: dict[str, Any]) -> str:
     return plus_minus(final.get("mean"), final.get("sd"))
 
 
-def sentence(text: str | None) -> str:
-    """Return `text` with a capital at its start and a full stop at its end."""
-    text = plain(text or "").strip()
-    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
+def sentence(contender: Contender) -> str:
+    """Return what the referee says of `contender`, with a full stop and, unless a recipe comes first, a capital."""
+    text = plain(contender.get("sentence") or "").strip().rstrip(".")
+    if not text.startswith(plain(contender["recipe"])):
+        text = text[:1].upper() + text[1:]
+    return f"{text}." if text else ""
 
 
 def noise_floor(result: Result) -> str:
     """Return the sentence on the A/A arm, the baseline raced against itself."""
     floor = result.get("noise_floor")
-    if not floor:
-        return "A/A noise floor: not measured."
+    if not floor or unknown(floor):
+        return "A/A noise floor: unknown, as it takes runs of the baseline that reach the target."
     return (
         f"A/A noise floor: the baseline against itself with other seeds gave {ratio_interval(floor)}, "
         f"p {chance(floor.get('p'))}, {hits(floor)} hits."

@@ -1,4 +1,4 @@
-"""How far each step goes: learning-rate schedules, each a `torch.optim.lr_scheduler.LRScheduler` that knows the number of steps.
+"""How far each step goes: learning-rate schedules, each an `LRScheduler` of PyTorch that knows the number of steps.
 
 Classes load on first use: ``sooner.schedule.Cosine(optimizer, steps=1000)``.
 """

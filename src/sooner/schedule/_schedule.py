@@ -1,4 +1,4 @@
-"""The one scheduler class behind every schedule part: the learning rate of each group times a factor that depends on the step."""
+"""The one scheduler class behind every schedule part: each group's learning rate times a factor of time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,14 @@ class Schedule(Part, LRScheduler):
     owns = frozenset({"learning rate"})
 
     def __init__(self, optimizer: Optimizer, steps: int, last_epoch: int = -1) -> None:
-        check_range(type(self).__name__, "steps", steps, 1, math.inf)
+        check_range(self.name(), "steps", steps, 1, math.inf, whole=True)
         self.steps = steps
         super().__init__(optimizer, last_epoch)
+
+    @classmethod
+    def name(cls) -> str:
+        """The part's name, which is the name of its file."""
+        return cls.__module__.rpartition(".")[2]
 
     def factor(self, step: int) -> float:
         """Return the multiple of the base learning rate used in step number `step`, counted from 0."""
@@ -51,9 +56,11 @@ class DecayingSchedule(Schedule):
 
     horizon_free = False
 
-    def __init__(self, optimizer: Optimizer, steps: int, warmup: float = 0.05, floor: float = 0.0, last_epoch: int = -1) -> None:
-        check_range(type(self).__name__, "warmup", warmup, 0.0, 1.0, open_high=True)
-        check_range(type(self).__name__, "floor", floor, 0.0, 1.0)
+    def __init__(
+        self, optimizer: Optimizer, steps: int, warmup: float = 0.05, floor: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        check_range(self.name(), "warmup", warmup, 0.0, 1.0, open_high=True)
+        check_range(self.name(), "floor", floor, 0.0, 1.0)
         self.warmup, self.floor = warmup, floor
         super().__init__(optimizer, steps, last_epoch)
 

@@ -1,6 +1,8 @@
 """Constant learning rate, after an optional linear warm-up: the schedule for runs whose end is not known in advance.
 
-    factor(t) = min(1, (t + 1) / (warmup + 1)),   t = 0, 1, …   (warm-up counted in steps, so the length of the run does not matter)
+    factor(t) = min(1, (t + 1) / (warmup + 1)),   t = 0, 1, …
+
+The warm-up is counted in steps (the other schedules take a share), so that the length of the run does not matter.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class Constant(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, steps: int, warmup: int = 0, last_epoch: int = -1) -> None:
-        check_range("constant", "warmup", warmup, 0, math.inf)
+        check_range("constant", "warmup", warmup, 0, math.inf, whole=True)
         self.warmup = warmup
         super().__init__(optimizer, steps, last_epoch)
 

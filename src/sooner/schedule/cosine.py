@@ -1,6 +1,7 @@
 """Cosine decay after a linear warm-up: slow at first and at the end, fast in the middle.
 
-    factor(t) = floor + (1 - floor) * (1 + cos(pi * p)) / 2,   p = (t - W) / (T - W),   W = warmup * T;   before W a linear rise
+    factor(t) = floor + (1 - floor) * (1 + cos(pi * p)) / 2,   p = (t - W) / (T - W),   W = warmup * T;
+    before W a rise
 
 Loshchilov and Hutter, 2016, arXiv 1608.03983, eq. 5, without restarts.
 """

@@ -1,4 +1,4 @@
-"""Linear decay to zero after a linear warm-up: the plain schedule that is hard to beat when the number of steps is fixed.
+"""Linear decay to zero after a linear warm-up: plain, and hard to beat when the number of steps is fixed.
 
     factor(t) = floor + (1 - floor) * (1 - p),   p = (t - W) / (T - W),   W = warmup * T;   before W a linear rise
 

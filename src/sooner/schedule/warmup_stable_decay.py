@@ -1,8 +1,10 @@
-"""Warm-up, a long stretch of constant learning rate, then a short linear decay: most of the run can be shared by several horizons.
+"""Warm-up, a long stretch of constant learning rate, then a short linear decay: horizons can share most of a run.
 
-    factor(t) = 1 until p = 1 - decay, then (1 - p) / decay,   p = (t - W) / (T - W),   W = warmup * T;   before W a linear rise
+    factor(t) = floor + (1 - floor) * min(1, (1 - p) / decay),   p = (t - W) / (T - W),   W = warmup * T;
+    before W a linear rise
 
-Hu et al., 2024, arXiv 2404.06395, section 4 (there with an exponential decay; the linear one after Hägele et al., 2024, arXiv 2405.18392).
+Hu et al., 2024, arXiv 2404.06395, section 4 (there with an exponential decay; the linear one after Hägele et al., 2024,
+arXiv 2405.18392).
 """
 
 from __future__ import annotations

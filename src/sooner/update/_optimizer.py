@@ -42,7 +42,11 @@ class ChainOptimizer(Part, Optimizer):
         self._layout: dict[int, list[Cohort]] = {}
         self.check(defaults)
         groups = self.groups(params)
-        _check_parameters(self.name(), groups)
+        if check_parameters(self.name(), groups) == 0:
+            raise SoonerError(
+                f"{self.name()}: the parameter list is empty; a generator can be used only once, "
+                "so pass model.parameters() anew"
+            )
         super().__init__(groups, {**defaults, "maximize": maximize})
 
     @classmethod
@@ -155,7 +159,7 @@ class ChainOptimizer(Part, Optimizer):
         Raises:
             SoonerError: the group's parameters or hyper-parameters do not suit the method.
         """
-        _check_parameters(self.name(), [param_group])
+        check_parameters(self.name(), [param_group])
         self.check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         self._layout = {}
@@ -165,7 +169,7 @@ class ChainOptimizer(Part, Optimizer):
         content = super().state_dict()
         content["state"] = {
             number: {name: value.clone() if name == "step" else value for name, value in kept.items()}
-            for number, kept in content["state"].items()
+            for number, kept in sorted(content["state"].items())
         }
         return content
 
@@ -177,7 +181,9 @@ class ChainOptimizer(Part, Optimizer):
         """
         loaded: list[dict[str, Any]] = []
 
-        def check(_: Optimizer, hooked: dict[str, Any]) -> None:  # after the user's own hooks, which may adapt the state
+        def check(
+            _: Optimizer, hooked: dict[str, Any]
+        ) -> None:  # after the user's own hooks, which may adapt the state
             self._check_state(hooked)
             loaded.append(hooked)
 
@@ -243,16 +249,22 @@ def _numbered(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> list[
     return list(zip(numbers, (p for group in groups for p in group["params"]), strict=True))
 
 
-def _check_parameters(name: str, groups: list[dict[str, Any]]) -> None:
+def check_parameters(name: str, groups: list[dict[str, Any]]) -> int:
+    """Refuse anything but floating-point tensors that are listed once; `params` of every group becomes a list.
+
+    Returns:
+        The number of parameters.
+
+    Raises:
+        SoonerError: names the method, the parameter and what is wrong with it.
+    """
     seen: set[int] = set()
-    total = 0
     for group in groups:
         if isinstance(group["params"], set | frozenset):
             raise SoonerError(f"{name}: params is a set, whose order changes from run to run; pass a list")
         group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         for entry in group["params"]:
-            label, p = entry if isinstance(entry, tuple) else (f"number {total}", entry)
-            total += 1
+            label, p = entry if isinstance(entry, tuple) else (f"number {len(seen)}", entry)
             if not isinstance(p, Tensor):
                 raise SoonerError(f"{name}: params holds a {type(p).__name__}; pass tensors such as model.parameters()")
             if not p.is_floating_point():
@@ -260,7 +272,4 @@ def _check_parameters(name: str, groups: list[dict[str, Any]]) -> None:
             if id(p) in seen:
                 raise SoonerError(f"{name}: parameter {label} is listed twice; list every parameter once")
             seen.add(id(p))
-    if total == 0:
-        raise SoonerError(
-            f"{name}: the parameter list is empty; a generator can be used only once, so pass model.parameters() anew"
-        )
+    return len(seen)

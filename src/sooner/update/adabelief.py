@@ -1,23 +1,25 @@
-"""AdaBelief: like Adam, but divides by how far gradients stray from their running mean, so a steady gradient takes long steps.
+"""AdaBelief: like Adam, but divides by how far gradients stray from their mean, so a steady gradient takes long steps.
 
     m <- b1 m + (1 - b1) g,   s <- b2 s + (1 - b2) (g - m)^2 + eps          (m is the new one; eps accumulates inside s)
     theta <- theta - lr * ( (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + eps) + weight_decay * theta )
     rectified, with rho_t = rho_inf - 2 t b2^t / (1 - b2^t) and rho_inf = 2 / (1 - b2) - 1:
         rho_t >= 5:  theta <- theta - lr * r_t * m / (sqrt(s) + eps);  else  theta <- theta - lr * m / (1 - b1^t)
 
-Zhuang et al., 2020, arXiv 2010.07468, algorithm 2; rectification of Liu et al., 2019, arXiv 1908.03265, as the authors' package applies it.
+Zhuang et al., 2020, arXiv 2010.07468, algorithm 2; rectification of Liu et al., 2019, arXiv 1908.03265, as the authors'
+package applies it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from sooner.space import Log
-from sooner.transform import Chain, Clock, Decay, Descend, State, Transform, chain
+from sooner.space import Knob, Log
+from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update.adamw import check_adam
 
@@ -63,8 +65,8 @@ class AdaBelief(ChainOptimizer):
         params: a model, its parameters or parameter groups.
         lr: learning rate, default 1e-3.
         betas: decay rates of the two moments, each in [0, 1), default (0.9, 0.999).
-        eps: added inside the second moment at every step and once outside its root, default 1e-16. The authors recommend 1e-8 for
-            convolutional networks and about the square of Adam's eps elsewhere.
+        eps: added inside the second moment at every step and once outside its root, default 1e-16. The authors
+            recommend 1e-8 for convolutional networks and about the square of Adam's eps elsewhere.
         weight_decay: decoupled weight decay (multiplied by lr), default 0.
         rectify: RAdam's warm-up of the second moment, default True as in the authors' package since version 0.1.
         maximize: ascend instead of descend.
@@ -73,7 +75,7 @@ class AdaBelief(ChainOptimizer):
         SoonerError: a hyper-parameter outside its range.
     """
 
-    space = {"lr": Log(3e-4, 3e-2)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(3e-4, 3e-2)}
 
     def __init__(
         self,
@@ -86,11 +88,16 @@ class AdaBelief(ChainOptimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        check_adam("adabelief", betas, eps, weight_decay)
         defaults = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "rectify": rectify}
         super().__init__(params, {"lr": lr, **defaults}, maximize=maximize)
+
+    @classmethod
+    def check(cls, group: dict[str, Any]) -> None:
+        """Refuse hyper-parameters out of range."""
+        super().check(group)
+        check_adam("adabelief", group)
 
     def rule(self, group: dict[str, Any]) -> Chain:
         """``belief | decay | descend``."""
         belief = Belief(group["betas"], group["eps"], group["rectify"])
-        return chain(belief, Decay(group["weight_decay"]), Descend())
+        return chain(belief, decay(group["weight_decay"]), Descend())

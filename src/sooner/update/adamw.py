@@ -1,4 +1,4 @@
-"""AdamW: divide a running mean of gradients by the root of a running mean of their squares, and decay weights apart from that.
+"""AdamW: a running mean of gradients over the root of a running mean of their squares, with weight decay apart from it.
 
     m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
     theta <- theta - lr * ( (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay * theta )
@@ -9,20 +9,22 @@ Kingma and Ba, 2014, arXiv 1412.6980; Loshchilov and Hutter, 2017, arXiv 1711.05
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
+from sooner.error import SoonerError
 from sooner.part import check_range
-from sooner.space import Log
-from sooner.transform import Chain, Clock, Decay, Descend, State, Transform, chain
+from sooner.space import Knob, Log
+from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
 from sooner.update._optimizer import ChainOptimizer
 
 
 @dataclass(frozen=True)
 class AdamMoments(Transform):
-    """Adam's direction: bias-corrected first moment over the root of the bias-corrected second, eps outside the root."""
+    """Adam's direction: the bias-corrected first moment over the root of the second, eps outside the root."""
 
     betas: tuple[float, float]
     eps: float
@@ -37,12 +39,21 @@ class AdamMoments(Transform):
         return mean / (1 - beta1**clock.step) / root, {"exp_avg": mean, "exp_avg_sq": square}
 
 
-def check_adam(part: str, betas: tuple[float, float], eps: float, weight_decay: float) -> None:
-    """Refuse hyper-parameters of the Adam family that are out of range."""
+def check_adam(part: str, group: Mapping[str, Any]) -> None:
+    """Refuse hyper-parameters of the Adam family that are out of range.
+
+    Raises:
+        SoonerError: ``betas``, ``eps`` or ``weight_decay`` of the group is not allowed.
+    """
+    betas = group["betas"]
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise SoonerError(
+            f"{part}: betas={betas!r} is not a pair; give the decay rates of both moments, as (0.9, 0.999)"
+        )
     for i, beta in enumerate(betas):
         check_range(part, f"betas[{i}]", beta, 0.0, 1.0, open_high=True)
-    check_range(part, "eps", eps, 0.0, math.inf)
-    check_range(part, "weight_decay", weight_decay, 0.0, math.inf)
+    check_range(part, "eps", group["eps"], 0.0, math.inf)
+    check_range(part, "weight_decay", group["weight_decay"], 0.0, math.inf)
 
 
 class AdamW(ChainOptimizer):
@@ -60,7 +71,7 @@ class AdamW(ChainOptimizer):
         SoonerError: a hyper-parameter outside its range.
     """
 
-    space = {"lr": Log(3e-4, 3e-2)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(3e-4, 3e-2)}
 
     def __init__(
         self,
@@ -72,9 +83,15 @@ class AdamW(ChainOptimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        check_adam("adamw", betas, eps, weight_decay)
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}, maximize=maximize)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults, maximize=maximize)
+
+    @classmethod
+    def check(cls, group: dict[str, Any]) -> None:
+        """Refuse hyper-parameters out of range."""
+        super().check(group)
+        check_adam("adamw", group)
 
     def rule(self, group: dict[str, Any]) -> Chain:
         """``moments | decay | descend``."""
-        return chain(AdamMoments(group["betas"], group["eps"]), Decay(group["weight_decay"]), Descend())
+        return chain(AdamMoments(group["betas"], group["eps"]), decay(group["weight_decay"]), Descend())

@@ -1,10 +1,11 @@
 """Muon: orthogonalise the momentum of every weight matrix, so that all directions of the matrix learn at the same pace.
 
     b <- momentum * b + (1 - momentum) * g,   d = (1 - momentum) * g + momentum * b  (Nesterov; else b)
-    O = NewtonSchulz(d) ~ U V^T of d = U S V^T,   theta <- theta - lr * ( sqrt(max(1, rows / columns)) * O + weight_decay * theta )
+    O = NewtonSchulz(d) ~ U V^T of d = U S V^T
+    theta <- theta - lr * ( sqrt(max(1, rows / columns)) * O + weight_decay * theta )
 
-Only hidden weight matrices (convolution kernels count as matrices ``[out, in * kernel]``) are stepped this way; everything else, such as
-embeddings, the output layer, gains and biases, is stepped by AdamW inside the same optimizer.
+Only hidden weight matrices (convolution kernels count as matrices ``[out, in * kernel]``) are stepped this way;
+everything else, such as embeddings, the output layer, gains and biases, is stepped by AdamW inside the same optimizer.
 
 Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/ (coefficients and scaling of the authors' code).
 """
@@ -12,7 +13,7 @@ Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/ (coefficients an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,13 +22,13 @@ from torch import Tensor, nn
 
 from sooner.error import SoonerError
 from sooner.part import check_range
-from sooner.space import Log
-from sooner.transform import Chain, Clock, Decay, Descend, State, Transform, chain
-from sooner.update._optimizer import ChainOptimizer
+from sooner.space import Knob, Log
+from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
+from sooner.update._optimizer import ChainOptimizer, check_parameters
 from sooner.update.adamw import AdamMoments, check_adam
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Quintic of the authors: steep at zero, so that small singular values rise fast, at the price of ending in [0.7, 1.2]."""
+"""The authors' quintic: steep at zero, so small singular values rise fast, at the price of ending in [0.7, 1.2]."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ class AveragedMomentum(Transform):
 
 @dataclass(frozen=True)
 class Orthogonalize(Transform):
-    """Replaces every matrix by its approximate polar factor, scaled so that tall matrices move as much as square ones."""
+    """Replaces every matrix by its approximate polar factor, scaled so that tall ones move as much as square ones."""
 
     iterations: int
-    grain: ClassVar = "tensor"
+    grain: ClassVar[Grain] = "tensor"
 
     def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
         """Orthogonalise a stack ``[n, rows, *rest]`` of same-shaped weights."""
@@ -71,8 +72,8 @@ def newton_schulz(matrices: Tensor, iterations: int = 5) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x: Tensor = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(iterations):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -82,27 +83,32 @@ def newton_schulz(matrices: Tensor, iterations: int = 5) -> Tensor:
 def hidden_matrices(model: nn.Module) -> set[Tensor]:
     """Return the weights of a model that Muon should step: two or more dimensions, neither embedding nor output layer.
 
-    The output layer is the last module that holds such a weight in its own right; a weight shared with an embedding is an embedding.
+    The output layer is the last module that holds such a weight in its own right; a weight shared with an embedding is
+    an embedding.
     """
-    holders = [(m, p) for m in model.modules() for p in m.parameters(recurse=False) if p.ndim >= 2 and p.numel() > 0]
-    excluded = {p for m, p in holders if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
+    holders = [(m, p) for m in model.modules() for p in m.parameters(recurse=False) if _is_matrix(p)]
+    excluded: set[Tensor] = {p for m, p in holders if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
     if holders:
         excluded.add(holders[-1][1])
     return {p for _, p in holders if p not in excluded}
+
+
+def _is_matrix(p: Tensor) -> bool:
+    return p.ndim >= 2 and p.numel() > 0
 
 
 class Muon(ChainOptimizer):
     """Muon for hidden weight matrices and AdamW for the rest, with an explicit partition.
 
     Args:
-        params: a model (the partition is `hidden_matrices`); or parameters or groups, where every weight of two or more dimensions goes to
-            Muon unless its group says ``"muon": False``. Pass ``select`` to decide yourself.
+        params: a model (the partition is `hidden_matrices`); or parameters or groups, where every weight of two or more
+            dimensions goes to Muon unless its group says ``"muon": False``.
         lr: learning rate of the matrices, default 0.02.
         momentum: in [0, 1), default 0.95.
         nesterov: look ahead by one momentum step, default True.
         weight_decay: decoupled weight decay (multiplied by the group's learning rate), default 0.
         iterations: Newton-Schulz iterations, default 5.
-        adamw_lr: learning rate of everything else; default None means ``lr / 10``.
+        adamw_lr: learning rate of everything else; default None means a tenth of the learning rate of the matrices.
         betas: AdamW's moment decay rates, default (0.9, 0.95).
         eps: AdamW's eps, default 1e-10.
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices for Muon.
@@ -112,7 +118,7 @@ class Muon(ChainOptimizer):
         SoonerError: no suitable weight matrix, or a hyper-parameter outside its range.
     """
 
-    space = {"lr": Log(3e-3, 0.3)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(3e-3, 0.3)}
 
     def __init__(
         self,
@@ -129,59 +135,76 @@ class Muon(ChainOptimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        check_range("muon", "lr", lr, 0.0, math.inf)
-        check_range("muon", "momentum", momentum, 0.0, 1.0, open_high=True)
-        check_range("muon", "iterations", iterations, 1, 100)
-        check_adam("muon", betas, eps, weight_decay)
-        self._adamw_lr = lr / 10 if adamw_lr is None else adamw_lr
-        check_range("muon", "adamw_lr", self._adamw_lr, 0.0, math.inf)
-        self._select = select
+        if select is not None and not isinstance(params, nn.Module):
+            raise SoonerError(
+                'muon: select= chooses from a model; give groups with "muon": False instead, or the model'
+            )
+        groups = _of_model(params, select) if isinstance(params, nn.Module) else params
+        rates = {"lr": lr, "adamw_lr": adamw_lr}
         shared = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         defaults = {"momentum": momentum, "nesterov": nesterov, "iterations": iterations, "muon": True, **shared}
-        super().__init__(params, {"lr": lr, **defaults}, maximize=maximize)
+        super().__init__(groups, {**rates, **defaults}, maximize=maximize)
+        if not any(group["muon"] and group["params"] for group in self.param_groups):
+            unnamed = [(f"number {i}", p) for i, p in enumerate(p for g in self.param_groups for p in g["params"])]
+            raise SoonerError(_no_matrix(unnamed))
 
-    def groups(self, params: Any) -> list[dict[str, Any]]:
-        """Split into groups of matrices and groups of everything else.
+    @classmethod
+    def check(cls, group: dict[str, Any]) -> None:
+        """Refuse hyper-parameters out of range."""
+        super().check(group)
+        check_range("muon", "momentum", group["momentum"], 0.0, 1.0, open_high=True)
+        check_range("muon", "iterations", group["iterations"], 1, 100, whole=True)
+        check_adam("muon", group)
+        if group["adamw_lr"] is not None:
+            check_range("muon", "adamw_lr", group["adamw_lr"], 0.0, math.inf)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; one that holds both matrices and other parameters becomes two.
 
         Raises:
-            SoonerError: nothing is left for Muon.
+            SoonerError: the group's parameters or hyper-parameters do not suit the method.
         """
-        if isinstance(params, nn.Module):
-            named = list(params.named_parameters())
-            hidden = hidden_matrices(params)
-            chosen = {p for n, p in named if (self._select(n, p) if self._select else p in hidden)}
-            split = [{"params": [p for _, p in named]}]
-        else:
-            split = super().groups(params)
-            named = []
-            chosen = set()
-            for group in split:
-                entries = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-                group["params"] = [e[1] if isinstance(e, tuple) else e for e in entries]
-                named += [(f"number {i}", p) for i, p in enumerate(group["params"])]
-                chosen |= {p for p in group["params"] if getattr(p, "ndim", 0) >= 2 and group.get("muon", True)}
-        flat = [n for n, p in named if p in chosen and p.ndim < 2]
-        if flat:
-            raise SoonerError(f"muon: parameter {flat[0]} has fewer than two dimensions; select only weight matrices")
-        if not chosen:
-            shapes = ", ".join(f"{n} {tuple(getattr(p, 'shape', ()))}" for n, p in named[:4])
-            raise SoonerError(
-                f"muon finds no hidden weight matrix in this model ({shapes}{', …' if len(named) > 4 else ''}); "
-                "use adamw or sgd here, or pass select= to choose matrices yourself"
-            )
-        parts = []
-        for group in split:
-            rest = {k: v for k, v in group.items() if k not in ("params", "muon")}
-            matrices = [p for p in group["params"] if p in chosen]
-            others = [p for p in group["params"] if p not in chosen]
-            parts += [{**rest, "params": matrices, "muon": True}] if matrices else []
-            parts += [{"lr": self._adamw_lr, **rest, "params": others, "muon": False}] if others else []
-        return parts
+        check_parameters("muon", [param_group])
+        group = {**self.defaults, **param_group}
+        self.check(group)
+        matrices = [e for e in group["params"] if group["muon"] and _is_matrix(e[1] if isinstance(e, tuple) else e)]
+        chosen = {id(e) for e in matrices}
+        others = [e for e in group["params"] if id(e) not in chosen]
+        if matrices or not others:
+            super().add_param_group({**param_group, "params": matrices, "muon": True})
+        if others:
+            rate = group["lr"] / 10 if group["adamw_lr"] is None else group["adamw_lr"]
+            if "lr" in param_group and not group["muon"]:
+                rate = param_group["lr"]  # the lr of a group with matrices is meant for these
+            super().add_param_group({**param_group, "params": others, "lr": rate, "muon": False})
 
     def rule(self, group: dict[str, Any]) -> Chain:
         """Matrices: ``momentum | orthogonalize | decay | descend``; the rest: AdamW's chain."""
+        ending = decay(group["weight_decay"]), Descend()
         if group["muon"]:
-            first = [AveragedMomentum(group["momentum"], group["nesterov"]), Orthogonalize(group["iterations"])]
-        else:
-            first = [AdamMoments(group["betas"], group["eps"])]
-        return chain(*first, Decay(group["weight_decay"]), Descend())
+            momentum = AveragedMomentum(group["momentum"], group["nesterov"])
+            return chain(momentum, Orthogonalize(group["iterations"]), *ending)
+        return chain(AdamMoments(group["betas"], group["eps"]), *ending)
+
+
+def _of_model(model: nn.Module, select: Callable[[str, Tensor], bool] | None) -> list[dict[str, Any]]:
+    """Divide a model's parameters into matrices for Muon and the rest."""
+    named = list(model.named_parameters())
+    hidden = hidden_matrices(model)
+    chosen = {n for n, p in named if (select(n, p) if select else p in hidden)}
+    unfit = [n for n, p in named if n in chosen and not _is_matrix(p)]
+    if unfit:
+        raise SoonerError(f"muon: parameter {unfit[0]} has fewer than two dimensions; select only weight matrices")
+    if not chosen:
+        raise SoonerError(_no_matrix(named))
+    matrices = [p for n, p in named if n in chosen]
+    others = [p for n, p in named if n not in chosen]
+    return [{"params": matrices}, {"params": others, "muon": False}] if others else [{"params": matrices}]
+
+
+def _no_matrix(named: Sequence[tuple[str, Tensor]]) -> str:
+    shapes = ", ".join(f"{n} {tuple(p.shape)}" for n, p in named[:4]) + (", …" if len(named) > 4 else "")
+    return (
+        f"muon finds no hidden weight matrix among the parameters ({shapes or 'there are none'}); "
+        "use adamw or sgd here, or pass the model with select= to choose matrices yourself"
+    )

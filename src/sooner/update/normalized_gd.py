@@ -1,20 +1,22 @@
-"""Normalized gradient descent: step along the gradient's direction with a length that does not depend on the gradient's size.
+"""Normalized gradient descent: step along the gradient, with a length that does not depend on the gradient's size.
 
     theta <- theta - lr * b,   b = momentum * b + g / (||g|| + eps),   ||g|| over all parameters together
 
-Nesterov, 1984; the form with momentum after Cutkosky and Mehta, 2020, arXiv 2002.03305, with the gradient normalised before the sum.
+Nesterov, 1984; the form with momentum after Cutkosky and Mehta, 2020, arXiv 2002.03305, with the gradient normalised
+before the sum.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from sooner.part import check_range
-from sooner.space import Log
+from sooner.space import Knob, Log
 from sooner.transform import Chain, Descend, ModelTransform, chain
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update.sgd import Momentum
@@ -49,16 +51,28 @@ class NormalizedGD(ChainOptimizer):
         SoonerError: a hyper-parameter outside its range.
     """
 
-    space = {"lr": Log(1e-2, 1.0)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-2, 1.0)}
 
     def __init__(
-        self, params: Any, lr: float | Tensor = 0.1, momentum: float = 0.0, eps: float = 1e-12, *, maximize: bool = False
+        self,
+        params: Any,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.0,
+        eps: float = 1e-12,
+        *,
+        maximize: bool = False,
     ) -> None:
-        check_range("normalized_gd", "momentum", momentum, 0.0, 1.0, open_high=True)
-        check_range("normalized_gd", "eps", eps, 0.0, math.inf)
         super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps}, maximize=maximize)
 
+    @classmethod
+    def check(cls, group: dict[str, Any]) -> None:
+        """Refuse hyper-parameters out of range."""
+        super().check(group)
+        check_range("normalized_gd", "momentum", group["momentum"], 0.0, 1.0, open_high=True)
+        check_range("normalized_gd", "eps", group["eps"], 0.0, math.inf)
+
     def rule(self, group: dict[str, Any]) -> Chain:
-        """``normalise | momentum | descend``."""
-        momentum = [Momentum(group["momentum"])] if group["momentum"] else []
-        return chain(NormalizeGlobally(group["eps"]), *momentum, Descend())
+        """``normalise | momentum | descend``, leaving momentum out where no group has any."""
+        # all groups run the same kinds of rules, for only then is one norm taken over all of them
+        wanted = group["momentum"] or any(other["momentum"] for other in self.param_groups)
+        return chain(NormalizeGlobally(group["eps"]), Momentum(group["momentum"]) if wanted else None, Descend())

@@ -8,6 +8,8 @@ Polyak, 1964; Nesterov, 1983; conventions of `torch.optim.SGD`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,8 +17,8 @@ from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.part import check_range
-from sooner.space import Log
-from sooner.transform import Chain, Clock, Decay, Descend, State, Transform, chain
+from sooner.space import Knob, Log
+from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
 from sooner.update._optimizer import ChainOptimizer
 
 
@@ -52,7 +54,7 @@ class SGD(ChainOptimizer):
         SoonerError: a hyper-parameter outside its range, or Nesterov without momentum or with dampening.
     """
 
-    space = {"lr": Log(1e-2, 1.0)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-2, 3.0)}
 
     def __init__(
         self,
@@ -65,16 +67,20 @@ class SGD(ChainOptimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        check_range("sgd", "momentum", momentum, 0.0, 1.0, open_high=True)
-        check_range("sgd", "dampening", dampening, 0.0, 1.0)
-        check_range("sgd", "weight_decay", weight_decay, 0.0, float("inf"))
-        if nesterov and (momentum == 0 or dampening != 0):
-            raise SoonerError("sgd: nesterov=True needs momentum > 0 and dampening=0")
         defaults = {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **defaults}, maximize=maximize)
 
+    @classmethod
+    def check(cls, group: dict[str, Any]) -> None:
+        """Refuse hyper-parameters out of range."""
+        super().check(group)
+        check_range("sgd", "momentum", group["momentum"], 0.0, 1.0, open_high=True)
+        check_range("sgd", "dampening", group["dampening"], 0.0, 1.0)
+        check_range("sgd", "weight_decay", group["weight_decay"], 0.0, math.inf)
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise SoonerError("sgd: nesterov=True needs momentum > 0 and dampening=0; set them or drop nesterov")
+
     def rule(self, group: dict[str, Any]) -> Chain:
         """``decay | momentum | descend``, leaving out what is zero."""
-        decay = [Decay(group["weight_decay"])] if group["weight_decay"] else []
-        momentum = [Momentum(group["momentum"], group["dampening"], group["nesterov"])] if group["momentum"] else []
-        return chain(*decay, *momentum, Descend())
+        momentum = Momentum(group["momentum"], group["dampening"], group["nesterov"]) if group["momentum"] else None
+        return chain(decay(group["weight_decay"]), momentum, Descend())

@@ -46,14 +46,8 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def _check(name: str) -> None:
-    known = names()
-    if name not in known:
-        raise SoonerError(f"unknown workload {name!r}{nearest(name, known)}; the bundled ones are {', '.join(known)}.")
-
-
 def find(spec: str) -> Task:
-    """Return the task that `spec` names: a bundled workload, or the path of a Python file that defines one (imports torch).
+    """Return the task that `spec` names: a bundled one, or the path of a Python file that defines one (imports torch).
 
     Raises:
         SoonerError: no such workload or file, or the file defines no task.
@@ -63,3 +57,12 @@ def find(spec: str) -> Task:
     if spec.endswith(".py") or "/" in spec:
         return task.from_file(Path(spec))
     return task.from_module(load(spec), spec)
+
+
+def _check(name: str) -> None:
+    known = names()
+    if name not in known:
+        raise SoonerError(
+            f"unknown workload {name!r}{nearest(name, known)}; the bundled ones are {', '.join(known)}, "
+            "and a task of your own is named by the path of its file, such as ./my_task.py."
+        )

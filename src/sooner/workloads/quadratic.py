@@ -29,7 +29,7 @@ CONSTANT = 100  # seeds the rotation and the optimum, which belong to the task a
 
 
 class Bowl(nn.Module):
-    """Holds the point theta [DIMENSIONS] and, as buffers, the bowl; starts at the optimum plus a standard normal draw."""
+    """The bowl as buffers and the point theta [DIMENSIONS], which starts a standard normal draw away from the optimum."""
 
     optimum: Tensor
     rotation: Tensor

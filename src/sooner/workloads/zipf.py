@@ -115,4 +115,4 @@ def _deciles() -> npt.NDArray[np.int64]:
 @cache
 def _following() -> npt.NDArray[np.int64]:
     """Return the token that follows each token: a fixed permutation, so the targets are as heavy-tailed."""
-    return np.random.default_rng(CONSTANT).permutation(VOCABULARY).astype(np.int64)
+    return np.asarray(np.random.default_rng(CONSTANT).permutation(VOCABULARY), dtype=np.int64)

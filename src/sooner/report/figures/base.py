@@ -19,8 +19,8 @@ SYMBOLS = (
     "pentagon",
     "triangle-down",
     "hexagon2",
-    "star-square",
-    "bowtie",
+    "cross",
+    "hourglass",
     "star-diamond",
 )
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
@@ -133,6 +133,8 @@ class RatioAxis:
         20,
     )
     WIDEST = 32.0
+    # Room for an arrow and a word beyond either end, as a share of the axis, wide enough for a phone.
+    ROOM = 0.3
 
     def __init__(self, values: Iterable[float | None]):
         known = list(values)
@@ -142,15 +144,15 @@ class RatioAxis:
         self.low, self.high = low * math.exp(-0.06 * width), high * math.exp(0.06 * width)
         self.left, self.right = self.low, self.high
         if any(value is not None and (value <= 0 or value < self.low) for value in known):
-            self.left = self.low * math.exp(-0.16 * width)
+            self.left = self.low * math.exp(-self.ROOM * width)
         if any(value is None or value > self.high for value in known):
-            self.right = self.high * math.exp(0.16 * width)
+            self.right = self.high * math.exp(self.ROOM * width)
 
     def place(self, value: float | None) -> float:
-        """Return where `value` is drawn: itself, or the middle of the room at the end it falls off."""
+        """Return where `value` is drawn: itself, or a little way into the room at the end it falls off."""
         if value is None or value > self.high:
-            return math.sqrt(self.high * self.right)
-        return math.sqrt(self.left * self.low) if value < self.low else value
+            return self.high * math.pow(self.right / self.high, 0.2)
+        return self.low * math.pow(self.left / self.low, 0.2) if value < self.low else value
 
     def off(self, value: float | None) -> str:
         """Return "right" or "left" for a value that falls off that end of the axis, else ""."""

@@ -29,7 +29,7 @@ def learning_curves(result: words.Result) -> Figure | None:
     again = contender_traces(result.get("a/a_curves") or [], AGAIN, 0, "the baseline again", higher, linear)
     traces += [{**trace, "visible": False} for trace in again]
     end = max((step for curve in curves for step in curve["steps"]), default=0)
-    traces += target_traces(result, end, higher)
+    traces += target_traces(result, end, higher, linear)
     return {
         "data": traces,
         "layout": layout(
@@ -154,11 +154,13 @@ def quantile(values: list[float], level: float) -> float | None:
     return between if math.isfinite(between) else None
 
 
-def target_traces(result: words.Result, end: float, higher: bool) -> list[Trace]:
+def target_traces(result: words.Result, end: float, higher: bool, view: list[float]) -> list[Trace]:
     """Return a dashed horizontal line per target, with names where curves rarely pass and not upon each other."""
     good, bad = ("top", "bottom") if higher else ("bottom", "top")
+    loose, centre = ((result["targets"] or {}).get(name) for name in ("loose", "middle"))
+    near = loose is not None and centre is not None and abs(loose - centre) < 0.07 * (view[1] - view[0])
     lines = []
-    for name, share, side in (("loose", 0.0, bad), ("middle", 0.24, bad), ("tight", 0.0, good)):
+    for name, share, side in (("loose", 0.0, bad), ("middle", 0.24 if near else 0.0, bad), ("tight", 0.0, good)):
         value = (result["targets"] or {}).get(name)
         if value is not None:
             lines.append(

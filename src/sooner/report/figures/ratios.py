@@ -35,7 +35,7 @@ def steps_ratios(result: words.Result) -> Figure | None:
         note = f"{escape(rows.names[chosen[place]])}<br>{targets[entry]} target: {escape(told(bar))}"
         traces += bar_traces(bar, scale, rows.y(place, entry), chosen[place], MARKERS[targets[entry]], note)
     shapes, annotations = [line_at_one()], []
-    if floor:
+    if floor and not unknown(floor):
         low, high = floor.get("low"), floor.get("high")
         # The referee counts the noise floor as holding 1, so the band does too.
         left = scale.left if low is None else min(max(low, scale.left), 1.0)
@@ -131,13 +131,17 @@ def bar_traces(bar: dict[str, Any], scale: RatioAxis, y: float, position: int, m
     if unknown(bar):
         return [line, {**common, "x": [1], "y": [y], "mode": "text", "text": ["unknown"], "textfont": WORD}]
     if not side:
-        point = {"mode": "markers", "marker": {"color": paint, "size": 11, "symbol": marker, "line": outline(paint)}}
+        point: Trace = {
+            "mode": "markers",
+            "marker": {"color": paint, "size": 11, "symbol": marker, "line": outline(paint)},
+        }
     else:
         point = {
             "mode": "markers+text",
             "marker": {"color": paint, "size": 11, "symbol": f"triangle-{side}"},
             "text": ["never" if value is None else times(value)],
-            "textposition": "middle left" if side == "right" else "middle right",
+            "textposition": f"middle {side}",
+            "cliponaxis": False,
             "textfont": WORD,
         }
     return [line, {**common, "x": [scale.place(value)], "y": [y], **point}]

@@ -35,7 +35,7 @@ def sensitivity(result: words.Result) -> Figure | None:
     for position, trials in studies.items():
         tuning = result["contenders"][position]["tuning"]
         traces += study(trials, tuning, position, names[position], edge, higher)
-    pad = 0.08 * (high - low)
+    pad = 0.1 * (high - low)
     fell = any(outside(trial, edge, higher) for trials in studies.values() for _, trial in trials)
     title = " or ".join("learning rate (lr)" if knob == "lr" else knob for knob in knobs)
     score = f"score of the trial ({plain(result['task']['metric'])})"
@@ -102,54 +102,44 @@ def study(
         line = {"color": paint, "width": 1.5, "dash": dash(position)}
         x, y = [x for x, _ in finished], [score for _, score in finished]
         traces.append({**common, "mode": "lines", "x": x, "y": y, "line": line, "hoverinfo": "skip"})
-    kinds = [kind(trial, tuning) for _, trial in trials]
-    words_beside = [beside(each, tuning) for each in kinds]
+    height = [edge if outside(trial, edge, higher) else trial["score"] for _, trial in trials]
+    at_edge = main_knob(tuning) in (tuning.get("edge") or [])
+    best = [trial.get("settings") == tuning.get("best") and trial.get("score") is not None for _, trial in trials]
+    default = [trial.get("settings") == tuning.get("default") for _, trial in trials]
     marker = {
         "color": paint,
-        "symbol": [mark(each, trial, position) for each, (_, trial) in zip(kinds, trials, strict=True)],
-        "size": [15 if "best" in each else 11 if each else 8 for each in kinds],
-        "line": {"color": ["@page" if "best" in each else paint for each in kinds], "width": 1.5},
+        "symbol": [
+            "star" if top else "x" if trial.get("score") is None else symbol(position)
+            for top, (_, trial) in zip(best, trials, strict=True)
+        ],
+        "size": [15 if top else 8 for top in best],
+        "line": {"color": "@page", "width": 0.7},
     }
     points = {
         "mode": "markers+text",
         "x": [x for x, _ in trials],
-        "y": [edge if outside(trial, edge, higher) else trial["score"] for _, trial in trials],
+        "y": height,
         "marker": marker,
-        "text": words_beside,
-        "textposition": "top center" if higher else "bottom center",
+        "text": ["edge" if top and at_edge else "" for top in best],
+        "textposition": "top center" if position % 2 else "bottom center",
         "textfont": {"color": "@ink", "size": 12},
         "hoverinfo": "text",
-        "hovertext": [note(trial, name, each) for (_, trial), each in zip(trials, kinds, strict=True)],
+        "hovertext": [
+            note(trial, name, [*(["best"] if top else []), *(["default"] if first else [])])
+            for (_, trial), top, first in zip(trials, best, default, strict=True)
+        ],
     }
-    return [*traces, {**common, **points}]
+    square = {
+        "mode": "markers",
+        "x": [x for (x, _), first in zip(trials, default, strict=True) if first],
+        "y": [y for y, first in zip(height, default, strict=True) if first],
+        "marker": {"color": paint, "symbol": "square-open", "size": 17, "line": {"color": paint, "width": 1.5}},
+        "hoverinfo": "skip",
+    }
+    return [*traces, {**common, **square}, {**common, **points}]
 
 
-def kind(trial: Trial, tuning: dict[str, Any]) -> tuple[str, ...]:
-    """Return what a trial is: the best, the default, both or nothing special."""
-    chosen = trial.get("settings")
-    kinds = (("best", tuning.get("best")), ("default", tuning.get("default")))
-    return tuple(word for word, settings in kinds if settings and chosen == settings)
-
-
-def beside(kinds: tuple[str, ...], tuning: dict[str, Any]) -> str:
-    """Return the words beside a star: that it is the default too, that it lies on an edge."""
-    if "best" not in kinds:
-        return ""
-    edge = main_knob(tuning) in (tuning.get("edge") or [])
-    return ", ".join([*(["default"] if "default" in kinds else []), *(["edge"] if edge else [])])
-
-
-def mark(kinds: tuple[str, ...], trial: Trial, position: int) -> str:
-    """Return the symbol of a trial."""
-    diverged = trial.get("score") is None
-    if "best" in kinds and not diverged:
-        return "star"
-    if "default" in kinds:
-        return "square-x-open" if diverged else "square-open"
-    return "x" if diverged else symbol(position)
-
-
-def note(trial: Trial, name: str, kinds: tuple[str, ...]) -> str:
+def note(trial: Trial, name: str, kinds: list[str]) -> str:
     """Return what to say about one trial."""
     score, when = trial.get("score"), trial.get("diverged_at")
     told = f"score {number(score, 4)}" if score is not None else "diverged"
@@ -165,7 +155,8 @@ def edge_note(text: str, y: float, higher: bool) -> dict[str, Any]:
         "xref": "paper",
         "xanchor": "left",
         "y": y,
-        "yanchor": "bottom" if not higher else "top",
+        "yanchor": "top" if higher else "bottom",
+        "yshift": -6 if higher else 6,
         "text": text,
         "showarrow": False,
         "font": {"color": "@quiet", "size": 12},

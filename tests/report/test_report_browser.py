@@ -1,0 +1,146 @@
+"""The report in a real browser: offline, on a desktop and on a phone, light and dark."""
+
+import copy
+import shutil
+
+import pytest
+from sample_result import SAMPLES
+
+from sooner.report import figures, html
+
+pytestmark = pytest.mark.browser
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as api:
+        browser = api.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens the report of a result without network, and fails on any request, error or dialog."""
+    contexts, wrong = [], []
+
+    def open_report(result):
+        path = html.write(result, tmp_path / "report.html")
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+        contexts.append(context)
+        context.set_offline(True)
+
+        def watch(route):
+            if route.request.url.startswith(("file:", "data:")):
+                route.continue_()
+            else:
+                wrong.append(route.request.url)
+                route.abort()
+
+        context.route("**/*", watch)
+        page = context.new_page()
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or wrong.append(request.url))
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+
+        def refuse(dialog):
+            wrong.append(dialog.message)
+            dialog.dismiss()
+
+        page.on("dialog", refuse)
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-drawn]", state="attached")
+        return page
+
+    yield open_report
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def assert_fits(page):
+    """Nothing is wider than the window, and no label of a plot is cut off."""
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    clipped = page.evaluate(
+        """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap((plot) => {
+            const frame = plot.getBoundingClientRect();
+            return [...plot.querySelectorAll("svg text")].filter((text) => {
+                const box = text.getBoundingClientRect();
+                return box.width > 0 && (box.left < frame.left - 1 || box.right > frame.right + 1
+                    || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+            }).map((text) => plot.id + ": " + text.textContent);
+        })"""
+    )
+    assert clipped == []
+
+
+@pytest.mark.parametrize("name", ["hostile", "ten"])
+def test_report_is_drawn_fits_and_follows_the_scheme(opened, name):
+    page = opened(SAMPLES[name])
+    counts = page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll(".js-plotly-plot")].map(
+            (plot) => [plot.id, plot.querySelectorAll("svg.main-svg .scatterlayer .trace").length]))"""
+    )
+    assert {each.removeprefix("plot-") for each in counts} == set(figures.build(SAMPLES[name]))
+    assert all(count > 0 for count in counts.values())
+    assert_fits(page)
+
+    colours = """() => [getComputedStyle(document.body).backgroundColor,
+        getComputedStyle(document.querySelector("#plot-curves svg .xtick text")).fill,
+        getComputedStyle(document.querySelector("#plot-curves svg .scatterlayer .trace path.js-line")).stroke]"""
+    light = page.evaluate(colours)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"before => ({colours})()[1] !== before", arg=light[1])
+    dark = page.evaluate(colours)
+    assert all(before != after for before, after in zip(light, dark, strict=True))
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("document.querySelector('#plot-curves svg.main-svg').getBoundingClientRect().width < 390")
+    page.wait_for_timeout(200)  # the other plots follow within the same moment
+    assert_fits(page)
+
+
+def test_names_are_shown_letter_by_letter(opened):
+    page = opened(SAMPLES["hostile"])
+    assert page.locator("body img").count() == 0
+    shown = page.locator("#plot-final svg .annotation-text").all_text_contents()
+    assert any("<script>alert(1)</script>" in text for text in shown)
+    assert any("a&b <b>bold</b> %{x}" in text for text in shown)
+    assert page.locator("#headline .name").nth(1).text_content() == "<script>alert(1)</script>"
+
+
+def test_legend_scale_and_copy_button_work(opened):
+    page = opened(SAMPLES["plain"])
+    traces = "document.querySelectorAll('#plot-curves .scatterlayer .trace').length"
+    before = page.evaluate(traces)
+    button = page.locator("#figure-curves button[data-group='1']")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    page.wait_for_function(f"{traces} < {before}")
+    page.emulate_media(color_scheme="dark")  # a hidden contender stays hidden
+    page.wait_for_timeout(200)
+    assert page.evaluate(traces) < before
+    button.click()
+    page.wait_for_function(f"{traces} === {before}")
+    page.locator("#figure-curves button[data-group='a/a']").click()
+    page.wait_for_function(f"{traces} > {before}")
+    assert "4.5" in page.locator("#plot-curves .ytick text").all_text_contents()
+    page.locator("#figure-curves input").check()
+    page.wait_for_function("document.getElementById('plot-curves').layout.yaxis.type === 'log'")
+    page.locator("#copy").click()
+    assert page.locator("#copy").text_content() == "copied"
+    assert page.evaluate("window.getSelection().toString()") == SAMPLES["plain"]["command"]
+
+
+def test_page_reads_its_own_result(opened):
+    result = copy.deepcopy(SAMPLES["withheld"])
+    result["notes"].append("</script><!-- a note that would end the element -->")
+    page = opened(result)
+    assert page.evaluate("JSON.parse(document.getElementById('result').textContent)") == result
+    assert page.locator("#plot-cost").count() == 0

@@ -1,0 +1,114 @@
+import copy
+
+import pytest
+from sample_result import HOSTILE, SAMPLES, SYNTHETIC
+
+from sooner.report import table, words
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("width", [60, 80, 120, 160])
+def test_no_line_is_wider_than_the_terminal(name, width):
+    text = table.text(SAMPLES[name], width)
+    assert max(len(line) for line in text.splitlines()) <= width
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_every_contender_shows_what_was_measured(width):
+    text = table.text(SAMPLES["out"], width)
+    for expected in (
+        "adamw + linear",
+        "baseline",
+        "muon(lr=0.02) + linear",
+        "faster",
+        "0.57x [0.53, 0.61]",
+        "0.023",
+        "8/8",
+        "0.96x",
+        "1.755 ± 0.010",
+        "1.12x",
+        "332 MiB",
+        "lr=0.012",
+        "never",
+        "slower",
+        "(edge: lr)",
+        "sophia is out: it diverged at the start with every setting that was tried.",
+        "A/A noise floor",
+        "1.01x [0.94,",
+        "Tuning: 5 trials",
+        f"Note: {SYNTHETIC}",
+        "Failed: sophia, trial 3, seed 0: the loss was not finite at step 12",
+    ):
+        assert expected in text
+
+
+def test_wide_table_has_one_line_per_contender_and_narrow_has_few_columns():
+    wide, narrow = table.text(SAMPLES["plain"], 160), table.text(SAMPLES["plain"], 80)
+    line = next(line for line in wide.splitlines() if line.startswith("muon"))
+    assert "faster" in line
+    assert "weight_decay=0.1" in line
+    line = next(line for line in narrow.splitlines() if line.startswith("muon"))
+    assert line.split("  ")[0] == "muon(lr=0.02) + linear"
+    assert "1.755 ± 0.010" in line
+    assert "faster" not in line
+
+
+def test_withheld_time_is_said_and_no_cost_is_shown():
+    text = table.text(SAMPLES["withheld"], 80)
+    assert "Time is withheld: the machine was busy" in text
+    assert "cost per step" not in text
+
+
+def test_names_are_neither_markup_nor_control_sequences():
+    text = table.text(SAMPLES["hostile"], 200)
+    assert "\x1b" not in text
+    assert "[red]markup[/red]" in " ".join(text.split())
+    assert "<script>alert(1)</script>" in text
+
+
+def test_without_targets_nothing_is_claimed_about_steps():
+    text = table.text(SAMPLES["no targets"], 160)
+    assert "No targets: the baseline did not set any." in text
+    line = next(line for line in text.splitlines() if line.startswith("muon"))
+    assert "x [" not in line
+    assert "8/8" not in line
+
+
+def test_render_adapts_to_the_console():
+    from rich.console import Console
+
+    console = Console(width=160, color_system=None)
+    with console.capture() as capture:
+        console.print(table.render(SAMPLES["plain"]))
+    assert [line.rstrip() for line in capture.get().splitlines()] == table.text(SAMPLES["plain"], 160).splitlines()
+
+
+def test_contenders_are_listed_by_verdict_then_ratio():
+    listed = [contender["verdict"] for _, contender in words.ordered(SAMPLES["ten"])]
+    assert listed[0] == "baseline"
+    assert [verdict for k, verdict in enumerate(listed) if verdict not in listed[:k]] == list(words.VERDICTS)
+    ratios = [
+        words.primary(c, SAMPLES["ten"])["ratio"] for _, c in words.ordered(SAMPLES["ten"]) if c["verdict"] == "faster"
+    ]
+    assert ratios == sorted(ratios)
+
+
+def test_a_referee_sentence_gets_a_capital_unless_a_recipe_comes_first():
+    assert words.sentence({"recipe": "sgd", "sentence": "reaches the target"}) == "Reaches the target."
+    assert words.sentence({"recipe": "sgd", "sentence": "sgd needs longer."}) == "sgd needs longer."
+    assert words.sentence({"recipe": "sgd", "sentence": None}) == ""
+
+
+def test_diverged_runs_leave_no_mean_and_are_counted():
+    assert words.final_value({"mean": None, "sd": None, "values": [1.0, None, None]}) == "2 of 3 diverged"
+
+
+def test_a_noise_floor_without_hits_is_unknown():
+    result = copy.deepcopy(SAMPLES["plain"])
+    result["noise_floor"].update(ratio=None, low=0.0, high=None, hits=0)
+    assert "unknown" in words.noise_floor(result)
+
+
+def test_hostile_names_are_the_ones_meant():
+    assert HOSTILE[1].startswith("<script>")
+    assert "\x1b" in HOSTILE[3]
