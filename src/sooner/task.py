@@ -1,4 +1,4 @@
-"""A task is three functions: ``model(seed)``, ``batches(seed, split)`` and ``loss(model, batch)``, plus a budget of steps.
+"""A task: the functions ``model(seed)``, ``batches(seed, split)``, ``loss(model, batch)`` and a budget of steps.
 
 Nothing to subclass, and the batch is opaque: only the task's own `loss` and `metrics` look inside it.
 """
@@ -156,7 +156,7 @@ def _place(error: BaseException, path: Path) -> str:
 
 
 def derived_seed(seed: int, purpose: str) -> int:
-    """Return the seed of one of a run's separate random streams: "init", "order", or "private" for a method's own noise."""
+    """Return the seed of one of a run's separate streams: "init", "order", or "private" for a method's own noise."""
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1  # 31 bits: every library takes it
 
@@ -179,7 +179,8 @@ def check(task: Task) -> dict[str, Any]:
             )
         train = _call(task, "batches", derived_seed(1, "order"), "train")
         evaluation = _call(task, "batches", EVALUATION_SEED, "eval")
-        sample = [_batch(task, "train", train, i) for i in sorted({0, 1, 7, task.steps - 1})]
+        _batch(task, "train", train, task.steps - 1)
+        sample = [_batch(task, "train", train, i) for i in (0, 1, 7) if i < task.steps]
         sample += [_batch(task, "eval", evaluation, i) for i in range(_length(task, evaluation))]
         _check_seeded(task, model, train, evaluation)
         _check_loss(task, model, sample[0])
@@ -232,7 +233,7 @@ def _length(task: Task, evaluation: Any) -> int:
     count = len(evaluation) if hasattr(evaluation, "__len__") else 0
     if count < 1:
         raise SoonerError(
-            f'task {task.name}: batches(seed, "eval") has no length of at least 1; return a list of batches for that split'
+            f'task {task.name}: batches(seed, "eval") has no length of at least 1; return a list of batches'
         )
     return count
 
@@ -263,8 +264,8 @@ def _check_seeded(task: Task, model: nn.Module, train: Any, evaluation: Any) -> 
         _same(_batch(task, "train", train, i), _batch(task, "train", others, i)) for i in {0, step}
     ):
         raise SoonerError(
-            f"{where}: neither model(seed) nor batches(seed, split) depends on its seed, so all runs would be the same; "
-            "use the seed"
+            f"{where}: neither model(seed) nor batches(seed, split) depends on its seed, so all runs would be "
+            "the same; use it"
         )
 
 
@@ -319,8 +320,8 @@ def _check_sendable(task: Task) -> None:
     for function in (task.model, task.batches, task.loss, task.metrics, task.fingerprint):
         if getattr(function, "__module__", "") == "__main__":
             raise SoonerError(
-                f"task {task.name} can't be sent to worker processes ({getattr(function, '__name__', function)} lives in "
-                f"the main program, which they do not import); {remedy} of its own"
+                f"task {task.name} can't be sent to worker processes, which do not import the main program that "
+                f"{getattr(function, '__name__', function)} lives in; {remedy} of its own"
             )
 
 

@@ -101,7 +101,9 @@ def test_report_is_drawn_fits_and_follows_the_scheme(opened, name):
     assert all(before != after for before, after in zip(light, dark, strict=True))
 
     page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_function("document.querySelector('#plot-curves svg.main-svg').getBoundingClientRect().width < 390")
+    page.wait_for_function(
+        "() => document.querySelector('#plot-curves svg.main-svg').getBoundingClientRect().width < 390"
+    )
     page.wait_for_timeout(200)  # the other plots follow within the same moment
     assert_fits(page)
 
@@ -122,17 +124,17 @@ def test_legend_scale_and_copy_button_work(opened):
     button = page.locator("#figure-curves button[data-group='1']")
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
-    page.wait_for_function(f"{traces} < {before}")
+    page.wait_for_function(f"() => {traces} < {before}")
     page.emulate_media(color_scheme="dark")  # a hidden contender stays hidden
     page.wait_for_timeout(200)
     assert page.evaluate(traces) < before
     button.click()
-    page.wait_for_function(f"{traces} === {before}")
+    page.wait_for_function(f"() => {traces} === {before}")
     page.locator("#figure-curves button[data-group='a/a']").click()
-    page.wait_for_function(f"{traces} > {before}")
+    page.wait_for_function(f"() => {traces} > {before}")
     assert "4.5" in page.locator("#plot-curves .ytick text").all_text_contents()
     page.locator("#figure-curves input").check()
-    page.wait_for_function("document.getElementById('plot-curves').layout.yaxis.type === 'log'")
+    page.wait_for_function("() => document.getElementById('plot-curves').layout.yaxis.type === 'log'")
     page.locator("#copy").click()
     assert page.locator("#copy").text_content() == "copied"
     assert page.evaluate("window.getSelection().toString()") == SAMPLES["plain"]["command"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -49,8 +50,8 @@ def race(
     workload
         A bundled workload (see `sooner workloads`) or a Python file that defines model, batches, loss and steps.
     recipes
-        Contenders separated by semicolons, the baseline first, e.g. "adamw; muon + cosine; torch.optim.NAdam(lr=1e-3)". A
-        value given is fixed; lr=log(1e-4, 1e-2) tunes it in that range.
+        Contenders separated by semicolons, the baseline first, e.g. "adamw; muon + cosine; torch.optim.NAdam(lr=1e-3)".
+        A value given is fixed; lr=log(1e-4, 1e-2) tunes it in that range.
     seeds
         Racing seeds per contender, 6 or more. Default 8.
     looks
@@ -61,8 +62,8 @@ def race(
     steps
         Training steps of one run. Default: the workload's own budget.
     regime
-        anytime: the first crossing of the target counts (constant learning rates). budgeted: every length is a run of its
-        own (schedules that decay to the end). auto chooses budgeted if any recipe plans for a fixed end.
+        anytime: the first crossing of the target counts (constant learning rates). budgeted: every length is a run of
+        its own (schedules that decay to the end). auto chooses budgeted if any recipe plans for a fixed end.
     jobs
         Worker processes of one thread each. Default: one for every core.
     series
@@ -169,6 +170,8 @@ def explain(recipe: str, /) -> None:
 
 def main() -> None:
     """Run the command line; bad input ends with one sentence and exit code 2."""
+    with contextlib.suppress(FileNotFoundError):  # somebody removed the working directory
+        sys.path.append(str(Path.cwd()))  # so that recipes find an optimizer in a file of yours
     try:
         app(error_console=Console(stderr=True))
     except SoonerError as error:

@@ -1,4 +1,4 @@
-"""`sooner race`: make the plan from what was typed, run it under a progress display, print the table and write the report."""
+"""`sooner race`: make the plan from what was typed, run it, show progress, print the table, write the report."""
 
 from __future__ import annotations
 
@@ -51,31 +51,42 @@ def run_race(
     )
     folder = plan.folder()
     console.print(
-        f"{plan.task.name}: {plan.checked['parameters']:,} parameters, {plan.budget} steps, {plan.regime}; journal in {folder}"
+        f"{plan.task.name}: {plan.checked['parameters']:,} parameters, {plan.budget} steps, {plan.regime}; "
+        f"journal in {folder}",
+        markup=False,
+        soft_wrap=True,
     )
     for note in plan.warnings():
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     with RaceProgress(console, plan.jobs) as progress:
         try:
             result = run(plan, progress)
         except KeyboardInterrupt:
             progress.stop()
             console.print(
-                f"stopped; {progress.done} cells finished now are kept in {folder}, and the same command goes on from there"
+                f"stopped; {progress.done} cells finished now are kept in {folder}, and the same command goes on from "
+                "there",
+                markup=False,
+                soft_wrap=True,
             )
             sys.exit(130)
     finish(result, folder, as_json=as_json)
 
 
 def finish(result: dict[str, Any], folder: Path, *, as_json: bool) -> Path:
-    """Write the report beside the journal and print the table (or the JSON)."""
-    page = html.write(result, folder / "report.html")
+    """Print the table (or the JSON) and write the report beside the journal.
+
+    Raises:
+        SoonerError: the report can't be written; what was measured is on the screen by then.
+    """
+    console = Console(highlight=False)
     if as_json:
-        print(json.dumps(result, indent=1))
+        print(json.dumps(result, indent=1, allow_nan=False))
     else:
-        console = Console()
         console.print(table.render(result))
-        console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    page = html.write(result, folder / "report.html")
+    if not as_json:
+        console.print(f"report: {page}", soft_wrap=True, markup=False)
     return page
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sooner.race import statistics
 from sooner.race.journal import View
@@ -27,9 +27,20 @@ PRIMARY = "middle"
 """Verdicts rest on this target; it was chosen before any race."""
 
 
+class Judgement(NamedTuple):
+    """A verdict, the sentence that explains it, and the p-value after Holm that it rests on."""
+
+    word: Word
+    sentence: str
+    p_holm: float
+
+
 @dataclass
 class Contender:
-    """One recipe during the race: its tuning trials, what came of them, and how many racing seeds it has run."""
+    """One recipe during the race: its tuning trials, what came of them, and how many racing seeds it has run.
+
+    `failure` is why a trial failed, if one did; `judgement` is set once a look has settled the contender.
+    """
 
     recipe: Recipe
     trials: list[Settings] = field(default_factory=list)
@@ -37,9 +48,11 @@ class Contender:
     diverged: list[int | None] = field(default_factory=list)
     edge: dict[str, Side] = field(default_factory=dict)
     widened: bool = False
+    failure: str | None = None
     settings: Settings | None = None
     why_out: str | None = None
     seeds: int = 0
+    judgement: Judgement | None = None
 
     @property
     def tuned(self) -> Recipe:
@@ -134,13 +147,16 @@ class Evidence:
         spread = statistics.spread(statistics.paired_log_ratios(ours, theirs))
         return statistics.smallest_effect(spread, contender.seeds, self.plan.alpha / max(1, len(self.raced())))
 
-    def verdict(self, contender: Contender) -> tuple[Word, str]:
-        """Return the verdict on a contender that has raced, and the sentence that explains it."""
+    def judgement(self, contender: Contender) -> Judgement:
+        """Return the verdict on a contender that has raced: the one of an earlier look if that settled it."""
+        if contender.judgement:
+            return contender.judgement
         rivals = self.raced()
         adjusted = statistics.holm([self.ratio(c, PRIMARY)["p"] for c in rivals])
-        return judge(
+        p_holm = adjusted[rivals.index(contender)]
+        word, sentence = judge(
             self.ratio(contender, PRIMARY),
-            adjusted[rivals.index(contender)],
+            p_holm,
             baseline=str(self.baseline.recipe),
             baseline_hits=self._baseline_hits(contender.seeds),
             alpha=self.plan.alpha,
@@ -149,16 +165,16 @@ class Evidence:
             on_edge=contender.edge,
             baseline_on_edge=self.baseline.edge,
         )
+        return Judgement(word, sentence, p_holm)
 
     def noise_verdict(self) -> Word:
-        """Return what the referee would call the A/A arm, were it a contender: the honest answer is no difference found."""
+        """Return what the referee would call the A/A arm, were it a contender."""
         floor = self.noise_floor()
         hits = self._baseline_hits(self.baseline.seeds)
         seen = self.smallest_effect(self.baseline, "a/a")
-        name = str(self.baseline.recipe)
-        return judge(floor, floor["p"], baseline=name, baseline_hits=hits, alpha=self.plan.alpha, smallest_effect=seen)[
-            0
-        ]
+        name, alpha = str(self.baseline.recipe), self.plan.alpha
+        word, _ = judge(floor, floor["p"], baseline=name, baseline_hits=hits, alpha=alpha, smallest_effect=seen)
+        return word
 
     def _baseline_hits(self, seeds: int) -> int:
         steps = [self.steps_to(self.baseline, "racing", i, self.targets[PRIMARY]) for i in range(seeds)]

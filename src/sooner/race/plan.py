@@ -104,11 +104,13 @@ class Plan:
             )
         if self.looks[0] < LEAST_SEEDS:
             raise SoonerError(
-                f"too few racing seeds ({self.looks[0]}) can't tell luck from merit: the exact test needs {LEAST_SEEDS} "
-                "or more; 8 is the default"
+                f"racing seeds: {self.looks[0]} can't tell luck from merit; the exact test needs {LEAST_SEEDS} or "
+                "more, 8 is the default"
             )
         if self.looks[-1] > MOST_SEEDS:
-            raise SoonerError(f"too many racing seeds ({self.looks[-1]}): give {MOST_SEEDS} or fewer; 8 is the default")
+            raise SoonerError(
+                f"racing seeds: {self.looks[-1]} are too many; give {MOST_SEEDS} or fewer, 8 is the default"
+            )
 
     def _check_recipes(self) -> None:
         if not self.recipes:
@@ -135,8 +137,8 @@ class Plan:
             )
         if self.regime == "anytime" and task.evaluations < LEAST_EVALUATIONS:
             raise SoonerError(
-                f"task {task.name}: evaluations = {task.evaluations} is too few to see when a run reaches a target; set "
-                f"it to {LEAST_EVALUATIONS} or more, 25 is the default"
+                f"task {task.name}: evaluations = {task.evaluations} is too few to see when a run reaches a target; "
+                f"set it to {LEAST_EVALUATIONS} or more, 25 is the default"
             )
         self.checked = check(replace(task, steps=self.horizons[-1]))  # batches must last for the longest run
 
@@ -209,7 +211,7 @@ class Plan:
         }
 
     def folder(self) -> Path:
-        """Return the race's folder: `out`, or one named after the identity, by which the same command finds it again."""
+        """Return the race's folder: `out`, or one named after the identity, so that the same command finds it again."""
         if self.out is not None:
             return self.out
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
@@ -222,8 +224,8 @@ class Plan:
     def runs(self, recipe: Recipe, settings: Settings, seed: int) -> list[Cell]:
         """Return the runs that one contender needs on one seed: one, or one per horizon in the budgeted regime.
 
-        A recipe that does not plan for a fixed end takes the same first steps at every horizon, so one run to the longest
-        serves all.
+        A recipe that does not plan for a fixed end takes the same first steps at every horizon, so one run to the
+        longest serves all.
         """
         if recipe.horizon_free:
             return [self._cell(recipe, settings, seed, self.horizons[-1], self.horizons)]

@@ -79,12 +79,14 @@ class _Race:
         self.contenders = [Contender(recipe) for recipe in plan.recipes]
         self.baseline = self.contenders[0]
         self.evidence = Evidence(plan, journal, self.contenders)
+        self.given_up: set[str] = set()  # of this session only: another session tries once more
 
     def run(self) -> None:
         self._tune()
         if self.baseline.why_out:
             raise SoonerError(
-                f"the baseline {self.baseline.recipe} can't race: {self.baseline.why_out}; give it a range that works, or put another recipe first"
+                f"the baseline {self.baseline.recipe} can't race: {self.baseline.why_out}; mend that (a learning rate "
+                "range is written lr=log(low, high)), or put another recipe first"
             )
         self._set_targets()
         self._race()
@@ -100,13 +102,13 @@ class _Race:
             c.settings = tuning.best(c.trials, c.scores)
             c.edge = self._edge(c)
             if c.settings is None:
-                c.why_out = c.why_out or _why_diverged(c)
+                c.why_out = _why_out(c)
 
     def _edge(self, c: Contender) -> dict[str, Any]:
         return tuning.edges(c.recipe.space, c.trials, c.scores)
 
     def _wider(self, c: Contender) -> list[Settings]:
-        """Return the extra trials of one contender; everybody with something to tune gets as many, on an edge or not."""
+        """Return the extra trials of one contender; all with something to tune get as many, on an edge or not."""
         winner = tuning.best(c.trials, c.scores)
         if not c.recipe.space or winner is None:
             return []
@@ -131,8 +133,7 @@ class _Race:
                 c.trials.append(tried)
                 c.scores.append(self.evidence.score(cell))
                 c.diverged.append(data["diverged_at"] if data else None)
-                if data is None:
-                    c.why_out = f"its run failed: {self.evidence.cause(cell)}"
+                c.failure = c.failure if data else self.evidence.cause(cell)
 
     def _set_targets(self) -> None:
         plan, evidence = self.plan, self.evidence
@@ -153,7 +154,9 @@ class _Race:
 
     def _race(self) -> None:
         for look in self.plan.looks:
-            running = [c for c in self.contenders if not c.why_out and not self._decided(c)]
+            running = [c for c in self.contenders if not c.why_out and not c.judgement]
+            if look > self.plan.looks[0] and running == [self.baseline] and self.evidence.raced():
+                break
             cells = []
             for number in range(look):
                 for c in running:
@@ -162,10 +165,10 @@ class _Race:
             self._ensure(f"racing on {look} seeds", cells, 0.0)
             for c in running:
                 c.seeds = look
-
-    def _decided(self, c: Contender) -> bool:
-        """Say whether an earlier look has settled this contender, so that it needs no more seeds."""
-        return c is not self.baseline and c.seeds > 0 and self.evidence.verdict(c)[0] in ("faster", "slower")
+            found = [(c, self.evidence.judgement(c)) for c in running if c is not self.baseline]
+            for c, judgement in found:
+                if judgement.word in ("faster", "slower"):
+                    c.judgement = judgement  # settled: it needs no more seeds, and later looks change nothing about it
 
     def _measure_cost(self) -> tuple[dict[str, Any] | None, dict[str, float]]:
         texts = [str(c.tuned) for c in self.contenders if not c.why_out]
@@ -196,11 +199,8 @@ class _Race:
     def _ensure(self, phase: str, cells: Iterable[Cell], later: float) -> None:
         """Run the cells that the journal does not have yet."""
         journal, watch = self.journal, self.watch
-        missing = [
-            c
-            for key, c in {c.key: c for c in cells}.items()
-            if not journal.find("cell", key) and not journal.find("failure", key)
-        ]
+        wanted = {c.key: c for c in cells}
+        missing = [c for key, c in wanted.items() if not journal.find("cell", key) and key not in self.given_up]
         watch.phase(phase, missing, later)
 
         def keep(cell: Cell, data: dict[str, Any]) -> None:
@@ -208,15 +208,25 @@ class _Race:
             watch.finished(cell, data)
 
         def give_up(cell: Cell, cause: str) -> None:
+            if self.plan.task_changed():
+                raise SoonerError(
+                    f"{self.plan.task.spec} changed while the race was running; put the old file back and run the same "
+                    "command again (finished cells are kept), or race the new file in a folder of its own"
+                )
             journal.append("failure", cell.key, {"cause": cause})
+            self.given_up.add(cell.key)
             watch.failed(cell, cause)
 
         self.pool.run(missing, keep, watch.progress, give_up)
 
 
-def _why_diverged(c: Contender) -> str:
-    for settings, step in zip(c.trials, c.diverged, strict=True):
-        if step is not None:
-            shown = ", ".join(f"{k}={v}" for k, v in settings.items()) or "its fixed settings"
-            return f"its loss became NaN or infinite in all {len(c.trials)} tuning trials (at step {step} with {shown})"
-    return "none of its tuning trials ended with a finite value"
+def _why_out(c: Contender) -> str:
+    """Say why no trial of a contender can be used: when its loss was lost and with which settings, or what failed."""
+    lost = [(step, settings) for step, settings in zip(c.diverged, c.trials, strict=True) if step is not None]
+    if not lost:
+        return f"its runs failed: {c.failure}"
+    step, settings = lost[0]
+    trials = f"all {len(c.trials)} tuning trials" if len(c.trials) > 1 else "its only tuning trial"
+    also = f", and {len(c.trials) - len(lost)} runs failed: {c.failure}" if c.failure else ""
+    shown = c.recipe.with_settings(settings)
+    return f"its loss became NaN or infinite in {trials} (at step {step} with {shown}{also})"

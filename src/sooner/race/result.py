@@ -1,4 +1,4 @@
-"""The result of a race as one plain dictionary: what the report, the table and ``--json`` show (fields in docs/result.md)."""
+"""The result of a race as one plain dictionary: what report, table and ``--json`` show (fields in docs/result.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_result(
     task = plan.task
     withheld = contention(costs) if costs else "it was not measured"
     contenders = [_contender(evidence, c, None if withheld else costs, memory) for c in evidence.contenders]
-    _add_holm(contenders)
+    _add_holm(evidence, contenders)
     return {
         "rules": RULES,
         "task": {
@@ -56,8 +56,10 @@ def make_result(
         "noise_floor": {**evidence.noise_floor(), "verdict": evidence.noise_verdict()},
         "timing": {"withheld": withheld is not None, "why": withheld, "blocks": len(costs["share"]) if costs else 0},
         "contenders": contenders,
-        "a/a_curves": [_curve(evidence, evidence.curve(evidence.baseline, "a/a", i)) for i in range(plan.looks[-1])],
-        "failures": [{"cell": r.key, "cause": r.data["cause"]} for r in evidence.journal.all("failure")],
+        "a/a_curves": [
+            _curve(evidence, evidence.curve(evidence.baseline, "a/a", i)) for i in range(evidence.baseline.seeds)
+        ],
+        "failures": _failures(evidence),
         "notes": [*plan.warnings(), *_notes(evidence, contenders)],
     }
 
@@ -101,9 +103,10 @@ def _verdict(evidence: Evidence, c: Contender) -> tuple[str, str]:
     if evidence.targets[PRIMARY] is None:
         return (
             "too noisy",
-            f"the budget of {evidence.plan.budget} steps is too small: the baseline reaches no target; race again with more steps",
+            f"the budget of {evidence.plan.budget} steps is too small: the baseline reaches no target; race again with "
+            "more steps",
         )
-    return evidence.verdict(c)
+    return evidence.judgement(c)[:2]
 
 
 def _final(evidence: Evidence, c: Contender) -> dict[str, Any]:
@@ -116,15 +119,20 @@ def _final(evidence: Evidence, c: Contender) -> dict[str, Any]:
     return found
 
 
-def _add_holm(contenders: list[dict[str, Any]]) -> None:
-    """Correct p-values for the number of contenders, at each target and for the final value."""
+def _add_holm(evidence: Evidence, contenders: list[dict[str, Any]]) -> None:
+    """Correct p-values for the number of contenders, at each target and for the final value.
+
+    A contender that an early look settled keeps the p-value of that look at the primary target.
+    """
     rivals = [c for c in contenders if not c["baseline"] and c["targets"]]
     for rows in [[c["targets"][name] for c in rivals] for name in TARGETS] + [[c["final"] for c in rivals]]:
         for row, p in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True):
             row["p_holm"] = p
-    for c in contenders:
-        for row in [*c["targets"].values(), c["final"]]:
-            row.setdefault("p_holm", None)
+    for c, row in zip(evidence.contenders, contenders, strict=True):
+        for measured in [*row["targets"].values(), row["final"]]:
+            measured.setdefault("p_holm", None)
+        if c.judgement:
+            row["targets"][PRIMARY]["p_holm"] = c.judgement.p_holm
 
 
 def _cost(evidence: Evidence, c: Contender, costs: dict[str, Any] | None) -> dict[str, float] | None:
@@ -198,21 +206,38 @@ def _notes(evidence: Evidence, contenders: list[dict[str, Any]]) -> list[str]:
     missing = [name for name in TARGETS if evidence.targets[name] is None]
     if missing:
         notes.append(
-            f"the {' and '.join(missing)} target does not exist: fewer than 9 in 10 baseline runs get below their starting value in time; "
-            "race again with more steps"
+            f"there is no {' and no '.join(missing)} target: fewer than 9 in 10 baseline runs get below their starting "
+            "value in time; race again with more steps"
         )
     if evidence.noise_verdict() in ("faster", "slower"):
         notes.append(
-            "the A/A arm came out different from itself: by chance this happens in up to 1 race of 20, so believe only large effects here"
+            "the A/A arm came out different from itself: by chance this happens in up to 1 race of 20, so believe only "
+            "large effects here"
         )
     for c, row in zip(evidence.contenders, contenders, strict=True):
         stack = c.recipe.left_out(evidence.baseline.recipe)
         if row["verdict"] == "faster" and stack and not evidence.plan.ablate:
             notes.append(
-                f"{c.recipe} differs from the baseline in {len(stack)} parts; race with --ablate to learn which of them matters"
+                f"{c.recipe} differs from the baseline in {len(stack)} parts; race with --ablate to learn which of "
+                "them matters"
             )
+        if failed := _failed(evidence, c):
+            notes.append(f"{failed} of the racing runs of {c.recipe} failed, and count as not reaching anything")
     if evidence.plan.regime == "budgeted":
         notes.append(
-            "budgeted regime: steps to target are the length of a whole run, interpolated on a ladder of planned lengths"
+            "budgeted regime: steps to target are the length of a whole run, interpolated on a ladder of planned "
+            "lengths"
         )
     return notes
+
+
+def _failures(evidence: Evidence) -> list[dict[str, str]]:
+    """Return the cells that failed for good; one that succeeded in a later session did not."""
+    causes = {r.key: str(r.data["cause"]) for r in evidence.journal.all("failure")}
+    return [{"cell": k, "cause": cause} for k, cause in causes.items() if evidence.journal.find("cell", k) is None]
+
+
+def _failed(evidence: Evidence, c: Contender) -> int:
+    """Return how many racing runs of a contender failed."""
+    cells = [cell for i in range(c.seeds) for cell in evidence.cells(c, "racing", i)]
+    return sum(evidence.data(cell) is None for cell in cells)

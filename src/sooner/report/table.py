@@ -80,7 +80,11 @@ class ResultTable:
             row = words.cells(contender, self.result)
             table.add_row(
                 Text.assemble(
-                    row["recipe"], "\n", (row["verdict"], STYLES.get(row["verdict"], "")), "\n", (row["tuned"], "dim")
+                    (row["recipe"], "bold"),
+                    "\n",
+                    (row["verdict"], STYLES.get(row["verdict"], "")),
+                    "\n",
+                    (row["tuned"], "dim"),
                 ),
                 stack(row["steps"], chances(row), labelled(row["hits"], "hit rate"), charged(row)),
                 stack(row["final"], labelled(row["cost"], "cost per step"), labelled(row["memory"], "peak memory")),

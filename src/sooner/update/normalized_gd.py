@@ -51,7 +51,7 @@ class NormalizedGD(ChainOptimizer):
         SoonerError: a hyper-parameter outside its range.
     """
 
-    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-2, 1.0)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(3e-3, 1.0)}
 
     def __init__(
         self,

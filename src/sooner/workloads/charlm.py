@@ -55,8 +55,9 @@ class Block(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [N, H, T, D/H]
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.attention_out(mixed.transpose(1, 2).reshape(rows, length, WIDTH))
-        widened: Tensor = F.gelu(self.mlp_in(self.mlp_norm(x)))  # [N, T, 4D]
-        return torch.add(x, self.mlp_out(widened))
+        widened = F.gelu(self.mlp_in(self.mlp_norm(x)))  # [N, T, 4D]
+        out: Tensor = x + self.mlp_out(widened)
+        return out
 
 
 class GPT(nn.Module):

@@ -29,7 +29,7 @@ CONSTANT = 100  # seeds the rotation and the optimum, which belong to the task a
 
 
 class Bowl(nn.Module):
-    """The bowl as buffers and the point theta [DIMENSIONS], which starts a standard normal draw away from the optimum."""
+    """The bowl as buffers, and the point theta [DIMENSIONS], a standard normal draw away from the optimum."""
 
     optimum: Tensor
     rotation: Tensor

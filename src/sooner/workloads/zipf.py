@@ -109,7 +109,7 @@ def _deciles() -> npt.NDArray[np.int64]:
     """Return for each token the tenth of the probability (0 .. 9) in which the middle of its own share lies."""
     cumulative = _cumulative()
     middle = (cumulative + np.concatenate([[0.0], cumulative[:-1]])) / 2
-    return (10 * middle).astype(np.int64)
+    return np.asarray(10 * middle, dtype=np.int64)
 
 
 @cache

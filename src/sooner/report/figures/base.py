@@ -46,7 +46,7 @@ def escape(text: object) -> str:
     return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def shorten(text: str, limit: int = 36) -> str:
+def shorten(text: str, limit: int = 32) -> str:
     """Return `text` with its middle left out where it is longer than `limit`: both ends tell recipes apart."""
     if len(text) <= limit:
         return text
@@ -205,11 +205,13 @@ class Rows:
 
     def layout(self, ratios: dict[str, Any], top: int = 12, **more: Any) -> dict[str, Any]:
         """Return the layout around these rows, given the horizontal axis."""
+        labelled = any(self.entries)
         names = [
             {
                 "x": 0,
                 "xref": "paper",
                 "xanchor": "left",
+                "xshift": -52 if labelled else -8,
                 "y": -place * self.height,
                 "yanchor": "middle",
                 "text": f"<b>{escape(self.names[position])}</b>",
@@ -219,7 +221,6 @@ class Rows:
             for place, position in enumerate(self.chosen)
         ]
         places = [(place, entry) for place in range(len(self.chosen)) for entry in range(len(self.entries))]
-        labelled = any(self.entries)
         pixels = round((0.7 - self.bottom) * self.PIXELS) + top + 52
         return layout(
             pixels,

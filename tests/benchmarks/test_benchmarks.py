@@ -1,0 +1,120 @@
+"""Every benchmark runs, at sizes too small to say anything about time."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Import a benchmark the way `python benchmarks/NAME.py` finds its neighbours, and forget it afterwards."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in ("_interleaved", *(path.stem for path in FOLDER.glob("*.py"))):
+        if name not in before:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _keep_the_number_of_threads():
+    import torch
+
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_loop_overhead_compares_the_same_training(load, capsys):
+    load("loop_overhead").main(pairs=2, steps=3)
+    printed = capsys.readouterr().out
+    assert printed.count("weights bit-identical: yes") == 2
+    assert "wall time, sooner over by hand:" in printed
+    assert "overhead per step:" in printed
+
+
+def test_rounds_alternate_and_time_every_candidate(load):
+    called = []
+    rounds = load("_interleaved").interleave(
+        {"a": lambda: called.append("a"), "b": lambda: called.append("b")}, rounds=1, calls={"a": 1, "b": 2}
+    )
+    assert called[:3] == ["a", "b", "b"]
+    assert set(rounds[0].wall) == set(rounds[0].cpu) == {"a", "b"}
+    assert len(rounds[0].share) == len(rounds[0].calibration) == 2
+
+
+def test_update_step_prints_a_row_for_every_part(load, capsys, monkeypatch):
+    from torch import nn
+
+    benchmark = load("update_step")
+    monkeypatch.setattr(benchmark, "BLOCK_SECONDS", 0.0)
+    benchmark.measure(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), ["muon", "normalized_gd"], rounds=2)
+    rows = capsys.readouterr().out.splitlines()
+    (reference,) = [row for row in rows if benchmark.REFERENCE in row]
+    assert "1.000 [1.000, 1.000]" in reference
+    assert [row.split()[-1] for row in rows if row.startswith("  normalized_gd")] == ["0.0"]
+    assert any(row.startswith("  muon") for row in rows)
+
+
+def test_the_lists_of_update_step_are_as_described(load):
+    benchmark = load("update_step")
+    for name, tensors, parameters in (("small", 150, 1e6), ("large", 60, 32e6)):
+        made = list(benchmark.LISTS[name]().parameters())
+        assert len(made) == tensors
+        assert sum(p.numel() for p in made) == pytest.approx(parameters, rel=0.05)
+
+
+def test_help_time_runs_the_command_line(load, capsys):
+    load("help_time").main(runs=1)
+    assert capsys.readouterr().out.startswith("sooner --help: ")
+
+
+def test_false_alarms_races_and_goes_on_where_it_stopped(load, capsys, tmp_path):
+    benchmark = load("false_alarms")
+    benchmark.main(races=1, steps=20, seeds=6, jobs=1, folder=tmp_path)
+    first = capsys.readouterr().out
+    journals = {path: path.read_bytes().count(b'"cell"') for path in tmp_path.glob("*/journal.jsonl")}
+    benchmark.main(races=1, steps=20, seeds=6, jobs=1, folder=tmp_path)
+    assert first.startswith("false alarms of the A/A arm: ")
+    assert capsys.readouterr().out == first
+    assert {path: path.read_bytes().count(b'"cell"') for path in tmp_path.glob("*/journal.jsonl")} == journals
+    assert len(journals) == 1
+
+
+def result(settings, curves, aa_high=1.1):
+    """Return as much of a race's result as the benchmark reads; a curve is the step at which it falls below 1."""
+    steps = [0, 100, 200, 300]
+    return {
+        "targets": {"middle": 1.0},
+        "primary_target": "middle",
+        "noise_floor": {"low": 0.9, "high": aa_high},
+        "contenders": [
+            {
+                "tuned_recipe": settings,
+                "curves": [{"steps": steps, "values": [2.0 if s < at else 0.5 for s in steps]} for at in curves],
+            }
+        ],
+    }
+
+
+def test_strangers_are_judged_as_contenders_are(load):
+    benchmark = load("false_alarms")
+    slow, fast = result("a", [200] * 8), result("a", [100] * 8)
+    assert benchmark.judge_strangers(slow, [fast, slow]) == ["faster", "no difference found"]
+    assert benchmark.judge_strangers(fast, [slow, slow]) == ["slower", "slower"]
+    assert benchmark.judge_strangers(fast, [slow, fast]) == ["slower", "no difference found"]
+
+
+def test_only_races_with_two_others_of_the_same_settings_are_paired(load):
+    benchmark = load("false_alarms")
+    alike = [result("a", [100] * 8) for _ in range(3)]
+    assert len(benchmark.two_contenders([*alike, result("b", [100] * 8), result("b", [100] * 8)])) == 3
+
+
+def test_the_interval_of_a_rate_is_exact(load):
+    # Clopper and Pearson: 0 of n has the upper end 1 - 0.025 ** (1 / n)
+    assert load("false_alarms").rate(0, 10) == f"0 of 10 = 0.000 [0.000, {1 - 0.025**0.1:.3f}]"

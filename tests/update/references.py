@@ -1,0 +1,79 @@
+"""The update rules once more, transcribed from their papers one tensor at a time, with no line shared with sooner.
+
+Each reference is a function ``(parameters, gradients, memory, step, **hyper-parameters)`` that changes the lists in place:
+`memory` holds one dict per parameter, empty before the first step, and `step` counts from 1.
+"""
+
+import math
+
+import torch
+
+
+def sgd(parameters, gradients, memory, step, lr, momentum=0.9, dampening=0.0, nesterov=False, weight_decay=0.0):
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        direction = g + weight_decay * p
+        if momentum > 0:
+            if "buffer" not in kept:
+                kept["buffer"] = direction.clone()
+            else:
+                kept["buffer"] = momentum * kept["buffer"] + (1 - dampening) * direction
+            direction = direction + momentum * kept["buffer"] if nesterov else kept["buffer"]
+        p.sub_(lr * direction)
+
+
+def adamw(parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    b1, b2 = betas
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        m = b1 * kept.get("m", 0) + (1 - b1) * g
+        v = b2 * kept.get("v", 0) + (1 - b2) * g**2
+        kept.update(m=m, v=v)
+        m_hat, v_hat = m / (1 - b1**step), v / (1 - b2**step)
+        p.mul_(1 - lr * weight_decay)
+        p.sub_(lr * m_hat / (v_hat**0.5 + eps))
+
+
+def adabelief(
+    parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1e-16, weight_decay=0.0, rectify=True
+):
+    b1, b2 = betas
+    rho_inf = 2 / (1 - b2) - 1
+    rho = rho_inf - 2 * step * b2**step / (1 - b2**step)
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        m = b1 * kept.get("m", 0) + (1 - b1) * g
+        s = b2 * kept.get("s", 0) + (1 - b2) * (g - m) ** 2 + eps  # the new m; eps stays in the running mean
+        kept.update(m=m, s=s)
+        m_hat = m / (1 - b1**step)
+        p.mul_(1 - lr * weight_decay)
+        if not rectify:
+            p.sub_(lr * m_hat / (torch.sqrt(s / (1 - b2**step)) + eps))
+        elif rho >= 5:
+            r = math.sqrt(((rho - 4) * (rho - 2) * rho_inf) / ((rho_inf - 4) * (rho_inf - 2) * rho))
+            p.sub_(lr * r * m_hat * math.sqrt(1 - b2**step) / (torch.sqrt(s) + eps))
+        else:
+            p.sub_(lr * m_hat)
+
+
+def muon_matrix(
+    parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5
+):
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        b = momentum * kept.get("b", 0) + (1 - momentum) * g
+        kept["b"] = b
+        d = (1 - momentum) * g + momentum * b if nesterov else b
+        matrix = d.reshape(len(d), -1)
+        rows, columns = matrix.shape
+        x = matrix.T if rows > columns else matrix
+        x = x / (torch.sqrt((x * x).sum()) + 1e-7)
+        for _ in range(iterations):
+            a = x @ x.T
+            x = 3.4445 * x - 4.7750 * (a @ x) + 2.0315 * (a @ (a @ x))
+        orthogonal = (x.T if rows > columns else x).reshape(p.shape)
+        p.mul_(1 - lr * weight_decay)
+        p.sub_(lr * math.sqrt(max(1, rows / columns)) * orthogonal)
+
+
+def normalized_gd(parameters, gradients, memory, step, lr, momentum=0.0, eps=1e-12):
+    norm = math.sqrt(sum(float((g * g).sum()) for g in gradients))
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        kept["b"] = momentum * kept.get("b", 0) + g / (norm + eps)
+        p.sub_(lr * kept["b"])

@@ -1,0 +1,27 @@
+"""A plain training loop, with torch's own optimizers, so that a task can be tested apart from sooner's loop."""
+
+import torch
+
+
+def train(task, make_optimizer, steps, seed=0):
+    """Train one model with a constant learning rate; return (model, training loss of every step)."""
+    model, batches = task.model(seed), task.batches(seed, "train")
+    optimizer = make_optimizer(model.parameters())
+    losses = []
+    for step in range(steps):
+        loss = task.loss(model, batches[step])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return model, losses
+
+
+@torch.no_grad()
+def evaluate(task, model):
+    """Return the loss and the metrics on the first evaluation batch, in evaluation mode."""
+    model.eval()
+    batch = task.batches(0, "eval")[0]
+    found = {"loss": task.loss(model, batch), **(task.metrics(model, batch) if hasattr(task, "metrics") else {})}
+    model.train()
+    return {name: float(value) for name, value in found.items()}
