@@ -1,4 +1,4 @@
-"""Timing on a shared machine: one thread, candidates in turn, and rounds in which neighbours took the core once more."""
+"""Timing on a shared machine: one thread, candidates in turn, rounds in which neighbours took the core once more."""
 
 from __future__ import annotations
 

@@ -5,8 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("sooner", deadline=None)  # the machine is shared: how long one example takes says nothing
+settings.load_profile("sooner")
 
 
 @pytest.fixture(autouse=True)

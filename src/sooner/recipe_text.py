@@ -38,7 +38,7 @@ def parse(text: str) -> list[Call]:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        column = (getattr(error, "offset", None) or 1) + padding
+        column = (getattr(error, "offset", None) or len(text.strip()) + 1) + padding  # Python names no place at the end
         raise SoonerError(
             f"recipe {text!r} can't be read at column {column} ({text[column - 1 : column + 11]!r}): "
             f"{getattr(error, 'msg', None) or error}; write parts joined by +, such as 'muon(lr=0.02) + linear'"
@@ -79,6 +79,8 @@ def _call(node: ast.expr, text: str) -> Call:
     for keyword in node.keywords:
         if keyword.arg is None:
             raise _misread(keyword.value, text, "settings are written name=value")
+        if keyword.arg in settings:
+            raise _misread(keyword.value, text, f"{keyword.arg} is set twice; keep one of them")
         settings[keyword.arg] = _value(keyword.value, text)
     return Call(_dotted(node.func, text), settings, column)
 

@@ -84,16 +84,17 @@ def from_module(module: ModuleType, spec: str) -> Task:
         SoonerError: one of the three functions or the budget is missing (a name that looks mistyped is pointed out).
     """
     where = f"task {spec}"
-    defined = [n for n in vars(module) if not n.startswith("_")]
+    public = {n: value for n, value in vars(module).items() if not n.startswith("_")}
     for function in ("model", "batches", "loss"):
         if not callable(getattr(module, function, None)):
-            similar = nearest(function, [n for n in defined if n != function])
+            similar = nearest(function, [n for n, value in public.items() if callable(value)])
             raise SoonerError(
                 f"{where} defines no function {function}{similar}; "
                 "a task needs model(seed), batches(seed, split) and loss(model, batch)"
             )
     if not hasattr(module, "steps"):
-        raise SoonerError(f"{where} sets no budget{nearest('steps', defined)}; add a line such as steps = 400")
+        similar = nearest("steps", [n for n, value in public.items() if isinstance(value, int)])
+        raise SoonerError(f"{where} sets no budget{similar}; add a line such as steps = 400")
     options = {name: getattr(module, name) for name in OPTIONS if hasattr(module, name)}
     text = inspect.getdoc(module) or ""
     return Task(
@@ -240,7 +241,7 @@ def _length(task: Task, evaluation: Any) -> int:
 
 def _check_seeded(task: Task, model: nn.Module, train: Any, evaluation: Any) -> None:
     where = f"task {task.name}"
-    torch.manual_seed(20260101)  # a global state the task can't know
+    _forget_global_state()
     again = _call(task, "model", derived_seed(1, "init"))
     if not _same(model.state_dict(), again.state_dict()):
         raise SoonerError(
@@ -252,6 +253,7 @@ def _check_seeded(task: Task, model: nn.Module, train: Any, evaluation: Any) -> 
         ("eval", EVALUATION_SEED, evaluation, 0),
     ):
         first = _batch(task, split, batches, index)
+        _forget_global_state()
         fresh = _call(task, "batches", seed, split)
         if not (_same(first, _batch(task, split, batches, index)) and _same(first, _batch(task, split, fresh, index))):
             raise SoonerError(
@@ -267,6 +269,11 @@ def _check_seeded(task: Task, model: nn.Module, train: Any, evaluation: Any) -> 
             f"{where}: neither model(seed) nor batches(seed, split) depends on its seed, so all runs would be "
             "the same; use it"
         )
+
+
+def _forget_global_state() -> None:
+    """Put PyTorch's global random state where no task expects it."""
+    torch.manual_seed(20260101)
 
 
 def _check_loss(task: Task, model: nn.Module, batch: Any) -> None:

@@ -1,7 +1,7 @@
 """The update rules once more, transcribed from their papers one tensor at a time, with no line shared with sooner.
 
-Each reference is a function ``(parameters, gradients, memory, step, **hyper-parameters)`` that changes the lists in place:
-`memory` holds one dict per parameter, empty before the first step, and `step` counts from 1.
+Each reference is a function ``(parameters, gradients, memory, step, **hyper-parameters)`` that changes parameters and
+memory in place: `memory` holds one dict per parameter, empty before the first step, and `step` counts from 1.
 """
 
 import math
@@ -32,9 +32,7 @@ def adamw(parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1e-8,
         p.sub_(lr * m_hat / (v_hat**0.5 + eps))
 
 
-def adabelief(
-    parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1e-16, weight_decay=0.0, rectify=True
-):
+def adabelief(parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1e-16, weight_decay=0.0, rectify=True):
     b1, b2 = betas
     rho_inf = 2 / (1 - b2) - 1
     rho = rho_inf - 2 * step * b2**step / (1 - b2**step)
@@ -53,9 +51,7 @@ def adabelief(
             p.sub_(lr * m_hat)
 
 
-def muon_matrix(
-    parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5
-):
+def muon_matrix(parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5):
     for p, g, kept in zip(parameters, gradients, memory, strict=True):
         b = momentum * kept.get("b", 0) + (1 - momentum) * g
         kept["b"] = b

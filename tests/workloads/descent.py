@@ -3,18 +3,20 @@
 import torch
 
 
-def train(task, make_optimizer, steps, seed=0):
-    """Train one model with a constant learning rate; return (model, training loss of every step)."""
+def train(task, make_optimizer, steps, seed=0, watch=()):
+    """Train at a constant rate; return (model, loss of every step, evaluations after the steps of `watch`)."""
     model, batches = task.model(seed), task.batches(seed, "train")
     optimizer = make_optimizer(model.parameters())
-    losses = []
+    losses, watched = [], []
     for step in range(steps):
         loss = task.loss(model, batches[step])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    return model, losses
+        if step + 1 in watch:
+            watched.append(evaluate(task, model))
+    return model, losses, watched
 
 
 @torch.no_grad()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter, Token
 from rich.console import Console
 
 from sooner.error import SoonerError
@@ -23,19 +24,30 @@ app = App(
 )
 
 
+def _whole(_: type, tokens: Sequence[Token]) -> int:
+    """Read a whole number; left to itself, cyclopts would round 8.5."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+
+
 @app.command
 def race(
     workload: str = "charlm",
     /,
     *,
     recipes: str = DEFAULT_RECIPES,
-    seeds: int | None = None,
+    seeds: Whole | None = None,
     looks: str | None = None,
-    tune: int = 5,
-    steps: int | None = None,
+    tune: Whole = 5,
+    steps: Whole | None = None,
     regime: str = "auto",
-    jobs: int | None = None,
-    series: int = 0,
+    jobs: Whole | None = None,
+    series: Whole = 0,
     ablate: Annotated[bool, Parameter(negative=())] = False,
     cost: bool = True,
     out: Path | None = None,
@@ -173,7 +185,9 @@ def main() -> None:
     with contextlib.suppress(FileNotFoundError):  # somebody removed the working directory
         sys.path.append(str(Path.cwd()))  # so that recipes find an optimizer in a file of yours
     try:
-        app(error_console=Console(stderr=True))
+        app(error_console=Console(stderr=True), exit_on_error=False)
+    except CycloptsError:  # already told
+        sys.exit(2)
     except SoonerError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"sooner: {error}", markup=False)
         sys.exit(2)

@@ -66,7 +66,7 @@ class RaceProgress(Watch):
         self._running = {}
         self._ahead = sum(self._weights.values()) + later
         if cells and not self.console.is_terminal:
-            self.console.print(f"{name}: {len(cells)} cells")
+            self.console.print(f"{name}: {len(cells)} cell{'' if len(cells) == 1 else 's'}")
         self._draw()
 
     def progress(self, cell: Cell, fraction: float, info: dict[str, Any]) -> None:

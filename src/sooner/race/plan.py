@@ -18,6 +18,7 @@ from typing import Any
 
 from sooner.error import SoonerError
 from sooner.loop import evaluation_steps
+from sooner.race import tuning
 from sooner.race.machine import processor, versions
 from sooner.race.pool import Cell
 from sooner.race.statistics import can_reach, seeds_needed
@@ -81,8 +82,7 @@ class Plan:
         self._check_recipes()
         self._choose_regime()
         self._check_task()
-        for recipe in self.recipes:
-            recipe.with_settings(recipe.default).build(self.task.model(0), self.budget)
+        self._check_trials()
 
     def _check_numbers(self) -> None:
         limits = {"jobs": (1, 1_000), "tune": (0, 10_000), "series": (0, 1_000_000)}
@@ -96,7 +96,7 @@ class Plan:
             )
         if self.budget > 10**9:
             raise SoonerError(
-                f"a budget of {self.budget} steps is more than any race ends in; give --steps 1e9 or fewer"
+                f"a budget of {self.budget} steps is more than any race ends in; give --steps 1000000000 or fewer"
             )
         if list(self.looks) != sorted(set(self.looks)) or not self.looks:
             raise SoonerError(
@@ -141,6 +141,12 @@ class Plan:
                 f"set it to {LEAST_EVALUATIONS} or more, 25 is the default"
             )
         self.checked = check(replace(task, steps=self.horizons[-1]))  # batches must last for the longest run
+
+    def _check_trials(self) -> None:
+        """Make every recipe for the model with the first settings it will be tried with, so that no worker has to."""
+        for recipe in self.recipes:
+            for settings in tuning.trials(recipe.space, recipe.default, min(self.tune, 2) + 1):
+                recipe.with_settings(settings).build(self.task.model(0), self.budget)
 
     def _choose_regime(self) -> None:
         if self.regime not in ("auto", "anytime", "budgeted"):

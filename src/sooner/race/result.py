@@ -103,8 +103,8 @@ def _verdict(evidence: Evidence, c: Contender) -> tuple[str, str]:
     if evidence.targets[PRIMARY] is None:
         return (
             "too noisy",
-            f"the budget of {evidence.plan.budget} steps is too small: the baseline reaches no target; race again with "
-            "more steps",
+            f"the budget of {evidence.plan.budget} steps is too small: the baseline does not get below its starting "
+            f"value in time to set a {PRIMARY} target; race again with more steps",
         )
     return evidence.judgement(c)[:2]
 

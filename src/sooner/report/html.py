@@ -51,8 +51,9 @@ def page(result: dict[str, Any]) -> str:
 
     result = finite(result)
     drawn = figures.build(result)
+    loader = PackageLoader("sooner.report", "page")
     environment = Environment(
-        loader=PackageLoader("sooner.report", "page"),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -60,9 +61,7 @@ def page(result: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["plain"] = plain
-    source = environment.loader.get_source if environment.loader else None
-    assert source is not None  # it was given above
-    script = source(environment, "script.js")[0]
+    script = loader.get_source(environment, "script.js")[0]
     plotly = get_plotlyjs()
     return environment.get_template("page.html.j2").render(
         result=result,
@@ -74,7 +73,7 @@ def page(result: dict[str, Any]) -> str:
         contenders=words.ordered(result),
         colours=COLOURS,
         policy=policy(plotly, script),
-        style=Markup(source(environment, "style.css")[0]),
+        style=Markup(loader.get_source(environment, "style.css")[0]),
         script=Markup(script),
         plotly=Markup(plotly),
         figures=embed(drawn),

@@ -21,6 +21,8 @@ from sooner.execute import Cohort, Work, run_eager, state_dtype
 from sooner.part import Part, check_range
 from sooner.transform import Chain, Clock
 
+_NOT_A_STATE = "{name}: this is not an optimizer state; pass what optimizer.state_dict() returned"
+
 
 class ChainOptimizer(Part, Optimizer):
     """Base of the update parts.
@@ -93,12 +95,13 @@ class ChainOptimizer(Part, Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 result = closure()
-        alike: dict[tuple[type, ...], list[Work]] = {}
-        for index, group in enumerate(self.param_groups):
-            chain = self.rule(group)
-            for cohort in self._cohorts(index, group, chain):
+        chains = [self.rule(group) for group in self.param_groups]
+        cohorts = [self._cohorts(i, *both) for i, both in enumerate(zip(self.param_groups, chains, strict=True))]
+        alike: dict[tuple[type, ...], list[Work]] = {}  # all groups fit: from here on the step is taken
+        for group, chain, members in zip(self.param_groups, chains, cohorts, strict=True):
+            kinds = tuple(type(rule) for rule in chain.rules)
+            for cohort in members:
                 clock = Clock(self._advance(cohort), group["lr"])
-                kinds = tuple(type(rule) for rule in chain.rules)
                 alike.setdefault(kinds, []).append(Work(cohort, chain, clock, group["maximize"]))
         for work in alike.values():
             run_eager(work)
@@ -179,16 +182,16 @@ class ChainOptimizer(Part, Optimizer):
         Raises:
             SoonerError: the state belongs to another method, other groups or other shapes.
         """
+        if not isinstance(state_dict, dict):
+            raise SoonerError(_NOT_A_STATE.format(name=self.name()))
         loaded: list[dict[str, Any]] = []
 
-        def check(
-            _: Optimizer, hooked: dict[str, Any]
-        ) -> None:  # after the user's own hooks, which may adapt the state
+        def check(_: Optimizer, hooked: dict[str, Any]) -> None:
             self._check_state(hooked)
             loaded.append(hooked)
 
         before = self.param_groups
-        handle = self.register_load_state_dict_pre_hook(check)
+        handle = self.register_load_state_dict_pre_hook(check)  # runs after the user's hooks, which may adapt the state
         try:
             super().load_state_dict(state_dict)
         finally:
@@ -217,11 +220,7 @@ class ChainOptimizer(Part, Optimizer):
             theirs, ours = ([len(g["params"]) for g in some] for some in (groups, self.param_groups))
             if theirs != ours:
                 raise SoonerError(f"{name}: the state is for groups of {theirs} parameters, this optimizer has {ours}")
-            slots = {
-                p: set(self.rule({**group, **saved, "params": group["params"]}).slots)
-                for group, saved in zip(self.param_groups, groups, strict=True)
-                for p in group["params"]
-            }
+            slots = self._slots_under(groups)
             for number, p in _numbered(state_dict, self.param_groups):
                 kept = state_dict["state"].get(number, {})
                 if kept and set(kept) - {"step"} != slots[p]:
@@ -236,7 +235,17 @@ class ChainOptimizer(Part, Optimizer):
                             f"has {tuple(p.shape)}; load the state of the same model"
                         )
             return
-        raise SoonerError(f"{name}: this is not an optimizer state; pass what optimizer.state_dict() returned")
+        raise SoonerError(_NOT_A_STATE.format(name=name))
+
+    def _slots_under(self, saved: list[dict[str, Any]]) -> dict[Tensor, set[str]]:
+        """Return what is kept per parameter with the saved hyper-parameters, which loading brings along."""
+        before = self.param_groups
+        merged = [{**ours, **theirs, "params": ours["params"]} for ours, theirs in zip(before, saved, strict=True)]
+        self.param_groups = merged
+        try:
+            return {p: set(self.rule(group).slots) for group in merged for p in group["params"]}
+        finally:
+            self.param_groups = before
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -75,7 +75,7 @@ class AdaBelief(ChainOptimizer):
         SoonerError: a hyper-parameter outside its range.
     """
 
-    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(3e-4, 3e-2)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(3e-4, 1e-1)}
 
     def __init__(
         self,

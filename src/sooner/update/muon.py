@@ -108,7 +108,7 @@ class Muon(ChainOptimizer):
         nesterov: look ahead by one momentum step, default True.
         weight_decay: decoupled weight decay (multiplied by the group's learning rate), default 0.
         iterations: Newton-Schulz iterations, default 5.
-        adamw_lr: learning rate of everything else; default None means a tenth of the learning rate of the matrices.
+        adamw_lr: learning rate of everything else; default None means a quarter of the learning rate of the matrices.
         betas: AdamW's moment decay rates, default (0.9, 0.95).
         eps: AdamW's eps, default 1e-10.
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices for Muon.
@@ -173,7 +173,7 @@ class Muon(ChainOptimizer):
         if matrices or not others:
             super().add_param_group({**param_group, "params": matrices, "muon": True})
         if others:
-            rate = group["lr"] / 10 if group["adamw_lr"] is None else group["adamw_lr"]
+            rate = group["lr"] / 4 if group["adamw_lr"] is None else group["adamw_lr"]
             if "lr" in param_group and not group["muon"]:
                 rate = param_group["lr"]  # the lr of a group with matrices is meant for these
             super().add_param_group({**param_group, "params": others, "lr": rate, "muon": False})

@@ -1,4 +1,4 @@
-"""Logistic regression on two classes that a plane separates: 2,000 points, one in twenty of the rarer class.
+"""Logistic regression on two classes that a plane separates: 2,000 points, about one in twenty of the rarer class.
 
 It shows why a race needs the right target: with large steps the loss rises again and again while the error falls
 sooner than with small ones, so who stops at a loss picks the wrong method. The setting is that of Tyurin (2024: From

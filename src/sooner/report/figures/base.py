@@ -229,6 +229,8 @@ class Rows:
                 range=[self.bottom, 0.7],
                 fixedrange=True,
                 showgrid=False,
+                showline=False,
+                ticks="",
                 tickvals=[self.y(*place) for place in places] if labelled else [],
                 ticktext=[escape(self.entries[entry]) for _, entry in places] if labelled else [],
             ),

@@ -1,0 +1,99 @@
+# Every command makes the environment it needs in .venv, from pyproject.toml and constraints.txt, and keeps it up to date.
+# Works with GNU make 3.81 and later, in folders with spaces, and whatever other environment is active.
+
+PYTHON ?= python3
+WORKERS ?= 2
+ARGS ?=
+QUIET ?= -qq
+
+# Measurements that take hours have a command of their own; files with a leading underscore are not scripts.
+LONG := benchmarks/false_alarms.py
+SHORT := $(sort $(filter-out benchmarks/_% $(LONG),$(wildcard benchmarks/*.py)))
+
+# What runs is this checkout, not what a PYTHONPATH points to. Bytecode is written at the first import (see `install`).
+unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
+
+# A race and the tests each use all cores already; two things at once would only disturb each other.
+.NOTPARALLEL:
+
+.PHONY: help race test check bench claims format environment clean anew
+
+help: ## this list
+	@echo 'usage: make COMMAND [ARGS="..."] [PYTHON=python3.12] [WORKERS=2]'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-15s%s\n", $$1, $$2 }'
+
+race: .venv/.for-race ## race training recipes on this machine; ARGS go to `sooner race`
+	@.venv/bin/sooner race $(ARGS)
+
+test: .venv/.for-test ## run the tests; ARGS go to pytest, WORKERS is the number of processes
+	@OMP_NUM_THREADS=1 .venv/bin/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+check: .venv/.for-check ## formatting, lint, types, layers, then the same as `make test`
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	@$(MAKE) --no-print-directory test
+
+bench: .venv/.for-race ## run the short benchmarks one after the other (minutes, on a quiet machine)
+	@for script in $(SHORT); do echo "== $$script"; .venv/bin/python "$$script" || exit; done
+
+claims: .venv/.for-race ## the long measurements: false alarms in 200 races (CLAIMS_TIME); a second start goes on
+	@.venv/bin/python benchmarks/false_alarms.py --folder races/false-alarms $(ARGS)
+
+format: .venv/.for-check ## rewrite the code in the house style
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+environment: .venv/.for-check ## only make or update .venv, with everything in it
+
+clean: ## remove .venv, caches and builds; races/ holds results and is kept
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# The environment has three stages, so that a first race does not wait for tools that it does not use. The stamp of a stage
+# is the file .venv/.unfinished, which is written when the stage starts and gets the stamp's name when it is done. Where that
+# file is found, an installation was cut off, and there is no telling what is in place: the environment is made anew. So is
+# one that came along with a moved folder, or whose Python is gone. When pip itself gives up (no network, say), the stage has
+# failed, but what was there before is as good as it was.
+
+WHOLE := $(shell test ! -e .venv/.unfinished && test -x .venv/bin/python && \
+	test "$$(cat .venv/.made-in 2>/dev/null)" = "$$(pwd -P)" && echo yes)
+
+# Compiling the bytecode of every file of torch, SciPy and plotly would be half of the time that the installation takes.
+install = .venv/bin/python -I -m pip install $(QUIET) --no-input --no-compile \
+	-c constraints.txt --build-constraint constraints.txt
+
+define stage
+@trap 'exit 130' INT TERM HUP; touch .venv/.unfinished; \
+{ $(1); } || { status=$$?; echo 'to hear more from pip: make QUIET= $(MAKECMDGOALS)' >&2; \
+test $$status -gt 128 || rm -f .venv/.unfinished; exit $$status; }; \
+mv .venv/.unfinished $@
+endef
+
+ifneq ($(WHOLE),yes)
+.venv/.made-in: anew
+endif
+
+.venv/.made-in:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo '$(PYTHON) is not Python 3.11 or newer; name one that is, as in: make PYTHON=python3.12 race' >&2; exit 1; }
+	@if test -e .venv && test ! -e .venv/.unfinished && test ! -e .venv/.made-in; then \
+	echo '.venv is here already, but was not made by this Makefile; make clean removes it' >&2; exit 1; fi
+	@echo 'environment: a new .venv'
+	@rm -rf .venv && mkdir .venv && touch .venv/.unfinished
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -I -m pip install $(QUIET) --no-input -c constraints.txt pip # older ones know no dependency groups
+	@pwd -P > $@ && rm .venv/.unfinished
+
+.venv/.for-race: .venv/.made-in pyproject.toml constraints.txt
+	@echo 'environment: torch (the largest part) and what sooner runs on'
+	$(call stage,$(install) torch && $(install) --editable '.[digits]')
+
+.venv/.for-test: .venv/.for-race
+	@echo 'environment: test tools'
+	$(call stage,$(install) --group test)
+
+.venv/.for-check: .venv/.for-test
+	@echo 'environment: check tools'
+	$(call stage,$(install) --group check)

@@ -1,0 +1,31 @@
+import pytest
+from small_races import Notes, small_plan
+
+from sooner.race.pool import Pool
+from sooner.race.referee import WORKER, run
+
+
+@pytest.fixture(scope="session")
+def pool():
+    """Two workers for all the races here, since starting them takes longer than a race."""
+    with Pool(2, WORKER) as workers:
+        yield workers
+
+
+@pytest.fixture
+def race(tmp_path, pool):
+    """Runs a small race and returns its result."""
+
+    def run_race(*recipes, folder="race", watch=None, **options):
+        return run(small_plan(tmp_path / folder, *recipes, **options), watch, pool)
+
+    return run_race
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, pool):
+    """A finished race: (plan, what it told, result). One contender diverges, one is tuned, one is a torch class."""
+    recipes = ("sgd(lr=0.02)", "sgd(lr=1e6)", "sgd(lr=log(0.001, 0.05))", "torch.optim.NAdam(lr=log(0.01, 1.0))")
+    plan = small_plan(tmp_path_factory.mktemp("finished") / "race", *recipes, tune=3, looks=(8,), command="sooner race")
+    watch = Notes()
+    return plan, watch, run(plan, watch, pool)
