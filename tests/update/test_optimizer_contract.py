@@ -313,7 +313,7 @@ def test_a_group_can_join_in_mid_run(method):
     train(optimizer, old, 3)
     before = values(old)
     optimizer.add_param_group({"params": new, "lr": 0.02})
-    assert optimizer.param_groups[-1]["lr"] in (0.02, 0.002)  # Muon: a tenth for what is no matrix
+    assert optimizer.param_groups[-1]["lr"] in (0.02, 0.005)  # Muon: a quarter for what is no matrix
     train(optimizer, [*old, *new], 2, first=3)
     assert [int(optimizer.state[p]["step"]) for p in (*old, *new)] == [5, 5, 2, 2]
     assert not any(torch.equal(p, q) for p, q in zip(old, before, strict=True))
