@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -28,7 +29,7 @@ case "$*" in
     done ;;
   *"-m pip"*)
     echo "$*" >> pip.log
-    case "$*" in *torch) if test -e slow; then touch started; sleep 60; fi ;; esac
+    case "$*" in *torch) if test -e slow; then exec "$SLEEPER" -c "$SLEEP"; fi ;; esac
     test ! -e broken ;;
 esac
 """
@@ -53,8 +54,10 @@ def command(*arguments):
     return ["make", "PYTHON=./python", *arguments]
 
 
-# The tests may themselves run under make, whose options and directory are not meant for these.
+# The tests may themselves run under make, whose options are not meant for these.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
+# A slow installation says itself that it has started: a shell that waits for `touch` may miss the interrupt.
+ENVIRONMENT |= {"SLEEPER": sys.executable, "SLEEP": "import time; open('started', 'w').close(); time.sleep(60)"}
 
 
 def make(folder, *arguments, ok=True):

@@ -1,7 +1,7 @@
 """The rules of docs/race-rules.md at work: regimes, looks, stacks, directions, small budgets, failures, other seeds."""
 
 import pytest
-from small_races import LINE, Inline, Notes, cells, numbers, small_plan, written
+from small_races import LINE, Inline, Notes, small_plan, written
 
 import sooner
 from sooner.error import SoonerError
@@ -90,12 +90,12 @@ def test_ablation_adds_every_stack_with_one_part_left_out_once(tmp_path):
 
 
 def test_a_winning_stack_is_not_believed_before_ablation(race):
-    stack = "sgd(lr=0.05, momentum=0.9) + cosine"
-    result = race("adamw(lr=0.003)", stack, looks=(8,))
+    stack = "sgd(lr=0.1) + constant"
+    result = race("adamw(lr=0.02)", stack, looks=(8,))
     assert by_recipe(result)[stack]["verdict"] == "faster"
     doubt = [note for note in result["notes"] if "--ablate" in note]
     assert doubt == [f"{stack} differs from the baseline in 2 parts; race with --ablate to learn which of them matters"]
-    result = race("adamw(lr=0.003)", stack, looks=(8,), ablate=True, folder="ablated")
+    result = race("adamw(lr=0.02)", stack, looks=(8,), ablate=True, folder="ablated")
     assert len(result["contenders"]) == 4
     assert not any("--ablate" in note for note in result["notes"])
 
@@ -107,7 +107,7 @@ def metrics(model, batch):
 metric, higher_is_better = "closeness", True
 """
     task = written(tmp_path, LINE + closeness)
-    result = race("sgd(lr=0.005)", "sgd(lr=0.02)", task=task, looks=(8,))
+    result = race("sgd(lr=0.02, momentum=0.0)", "sgd(lr=0.08, momentum=0.0)", task=task, looks=(8,))
     targets = result["targets"]
     assert 0 < targets["loose"] < targets["middle"] < targets["tight"] < 1
     fast = result["contenders"][1]
@@ -186,9 +186,9 @@ def test_recipes_that_make_no_race_are_refused(tmp_path):
 
 def test_a_task_that_cannot_race_is_refused(tmp_path):
     short = written(tmp_path, LINE, "short.py")
-    with pytest.raises(SoonerError, match="ends before step 70"):
+    with pytest.raises(SoonerError, match="has no batch 69"):
         small_plan(tmp_path, "adamw", task=short, steps=70)
-    with pytest.raises(SoonerError, match="ends before step 63"):  # the longest run of the ladder: 1.4 x 45
+    with pytest.raises(SoonerError, match="has no batch 62"):  # the longest run of the ladder: 1.4 x 45
         small_plan(tmp_path, "adamw + cosine", task=short, steps=45)
     coarse = written(tmp_path, LINE + "evaluations = 3\n", "coarse.py")
     with pytest.raises(SoonerError, match="evaluations = 3 is too few"):
@@ -212,11 +212,11 @@ def test_a_task_of_the_running_script_is_refused_in_words(tmp_path, monkeypatch)
 
 
 TROUBLE = '''
-import os, torch
+import os, pathlib, torch
 class Fragile(torch.optim.SGD):
     """SGD that fails as the file beside it says."""
     def step(self, closure=None):
-        how, _, where = open({mode!r}).read().partition(" ")
+        how, _, where = pathlib.Path({mode!r}).read_text().partition(" ")
         if where in ("", str(torch.initial_seed()), str(self.param_groups[0]["lr"])):
             if how == "raise":
                 raise RuntimeError("a cable came loose")
@@ -249,23 +249,24 @@ def test_a_contender_whose_worker_dies_is_out_after_one_retry(fragile, tmp_path)
 
 
 def test_a_failed_trial_does_not_end_a_contender_and_a_failed_run_is_a_miss(fragile, tmp_path):
-    fragile("raise 0.0316")  # the second trial of three
+    fragile("raise 0.03162")  # the second trial of three
     plan = small_plan(tmp_path / "race", "sgd(lr=0.02)", "fragile.Fragile(lr=log(0.01, 0.1))", tune=2)
     result = run(plan, None, Inline())
     tried = result["contenders"][1]["tuning"]["trials"]
     assert result["contenders"][1]["status"] == "raced"
     assert any(f["cause"] == "a cable came loose" for f in result["failures"])
-    assert [t["score"] is None for t in tried if t["settings"]["lr"] == 0.0316] in ([True], [])
+    assert [t["score"] is None for t in tried if t["settings"]["lr"] == 0.03162] == [True]
 
     fragile(f"raise {derived_seed(plan.seeds('racing')[2], 'private')}")
-    plan = small_plan(tmp_path / "second", "sgd(lr=0.02)", "fragile.Fragile(lr=0.05)", looks=(8,))
+    plan = small_plan(tmp_path / "second", "sgd(lr=0.02)", "fragile.Fragile(lr=0.02, momentum=0.9)", looks=(8,))
     result = run(plan, None, Inline())
     rival = result["contenders"][1]
     assert rival["targets"]["middle"]["steps"][2] is None
     assert rival["targets"]["middle"]["hits"] == 7
     assert rival["curves"][2]["values"] == [None]
     assert (
-        "1 of the racing runs of fragile.Fragile(lr=0.05) failed, and count as not reaching anything" in result["notes"]
+        "1 of the racing runs of fragile.Fragile(lr=0.02, momentum=0.9) failed, and count as not reaching anything"
+        in result["notes"]
     )
 
 
@@ -289,10 +290,11 @@ def test_an_interrupted_race_tries_failed_cells_once_more(fragile, tmp_path):
 
 def test_an_edited_optimizer_is_another_race(fragile, tmp_path):
     fragile("fine")
-    first = small_plan(tmp_path, "sgd", "fragile.Fragile")
+    before = small_plan(tmp_path, "sgd", "fragile.Fragile").identity()["sources"]
     with (tmp_path / "fragile.py").open("a") as file:
         file.write("# edited\n")
-    assert first.identity()["sources"] != small_plan(tmp_path, "sgd", "fragile.Fragile").identity()["sources"]
+    after = small_plan(tmp_path, "sgd", "fragile.Fragile").identity()["sources"]
+    assert [name for name in after if after[name] != before[name]] == ["fragile.Fragile"]
 
 
 QUIET = {"blocks": [[1.0, 1.1, 1.2], [2.4, 2.0, 2.2]], "calibration": [1.0, 1.1, 1.0], "share": [1.0, 1.0, 1.1]}
@@ -339,17 +341,12 @@ def test_cost_that_fails_is_withheld_and_listed(tmp_path):
     assert result["contenders"][1]["peak_memory_mib"] is None
 
 
-def test_the_cost_of_a_real_race_is_measured(race):
-    result = race(*CLEAR, measure_cost=True)
-    assert all(c["peak_memory_mib"] >= 0 for c in result["contenders"])
-    assert result["timing"]["blocks"] == 2 * 7
-    if not result["timing"]["withheld"]:
-        assert result["contenders"][0]["cost"]["ratio"] == 1
-        assert result["contenders"][1]["cost"]["milliseconds"] > 0
-
-
 def test_two_contenders_that_are_tuned_alike_share_their_runs(race, tmp_path):
-    result = race("sgd(lr=0.02)", "sgd(lr=log(0.02, 0.0200001))", tune=0)
-    journal = read(tmp_path / "race")
-    assert len(cells(journal)) == len(set(cells(journal)))
-    assert numbers(result)["contenders"][1]["tuning"]["best"] == {"lr": 0.1}
+    result = race("sgd(lr=0.1)", "sgd", tune=0)
+    assert {c["tuned_recipe"] for c in result["contenders"]} == {"sgd(lr=0.1)"}
+    keys = [record.key for record in read(tmp_path / "race").all("cell")]
+    assert len(keys) == len(set(keys)) == 1 + 10 + 6 + 6
+    rival = result["contenders"][1]
+    assert (rival["targets"]["middle"]["ratio"], rival["targets"]["middle"]["p"]) == (1.0, 1.0)
+    assert rival["verdict"] == "no difference found"
+    assert "nobody was tuned (--tune 0): the race compares defaults, not methods" in result["notes"]

@@ -220,7 +220,7 @@ def test_every_optimizer_gets_its_schedule():
 
 def test_space_and_default_are_keyed_by_hyper_parameter():
     recipe = Recipe("adamw + cosine(floor=uniform(0.0, 0.5))")
-    assert recipe.space == {"lr": Log(3e-4, 3e-2), "floor": Uniform(0.0, 0.5)}
+    assert recipe.space == {"lr": AdamW.space["lr"], "floor": Uniform(0.0, 0.5)}
     assert recipe.default == {"lr": 1e-3, "floor": 0.0}
     assert Recipe("adamw(lr=0.1)").space == {}
     assert Recipe("torch.optim.SGD").space == {"lr": Log(1e-4, 1e-1)}

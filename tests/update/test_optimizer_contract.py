@@ -325,7 +325,7 @@ def test_muon_takes_a_group_without_matrices_in_mid_run():
     late = nn.Parameter(torch.ones(3, dtype=torch.float64))
     optimizer.add_param_group({"params": [late]})
     assert optimizer.param_groups[-1]["muon"] is False
-    assert optimizer.param_groups[-1]["lr"] == pytest.approx(0.01)
+    assert optimizer.param_groups[-1]["lr"] == pytest.approx(0.025)
     train(optimizer, [*params, late], 1)
     assert late[0] != 1.0
 

@@ -21,7 +21,7 @@ def show_race(folder: Path, *, open_browser: bool, as_json: bool) -> None:
     if result is None:
         cells = len(journal.all("cell"))
         command = journal.sessions[-1].data.get("command") or "the command that started it"
-        raise SoonerError(f"the race in {folder} is not finished ({cells} cells done); go on with: {command}")
+        raise SoonerError(f"the race in {folder} is not finished (cells done: {cells}); go on with: {command}")
     result["notes"] = [*result["notes"], *journal.notes]
     page = finish(result, folder, as_json=as_json)
     if open_browser:

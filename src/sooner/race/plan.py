@@ -83,6 +83,7 @@ class Plan:
         self._choose_regime()
         self._check_task()
         self._check_trials()
+        self.sources = _sources(self.recipes)
 
     def _check_numbers(self) -> None:
         limits = {"jobs": (1, 1_000), "tune": (0, 10_000), "series": (0, 1_000_000)}
@@ -205,7 +206,7 @@ class Plan:
                 "evaluations": self.task.evaluations,
             },
             "recipes": [str(r) for r in self.recipes],
-            "sources": _sources(self.recipes),
+            "sources": self.sources,
             "steps": self.budget,
             "regime": self.regime,
             "looks": list(self.looks),

@@ -1,0 +1,105 @@
+"""Kill -9 at random moments: every finished cell survives, nobody is left behind, and the table comes out the same."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from crash_driver import OPTIONS, RECIPES
+from small_races import cells, numbers, small_plan
+
+from sooner.race.journal import read
+from sooner.race.referee import run
+from sooner.report import table
+
+KILLS = 20
+PATIENCE = 60.0
+HERE = Path(__file__).parent
+
+
+def lines(folder):
+    """The whole lines of the journal, as written so far."""
+    with suppress(FileNotFoundError):
+        return (folder / "journal.jsonl").read_bytes().split(b"\n")[:-1]
+    return []
+
+
+def workers(parent):
+    with suppress(OSError):
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    return []
+
+
+def alive(pid):
+    """Whether the process computes still; a dead one may wait for its parent to take note."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened for a minute"
+        time.sleep(0.002)
+
+
+@pytest.mark.timeout(400)
+def test_killed_at_random_moments_again_and_again_the_race_comes_out_the_same(tmp_path, pool):
+    draw = random.Random(20260801)
+    whole = small_plan(tmp_path / "undisturbed", *RECIPES, **OPTIONS)
+    result = run(whole, None, pool)
+    pool.close()  # leave the cores to the race under test
+    folder, kept, kills = tmp_path / "race", [], {"worker": 0, "parent": 0}
+
+    def start():
+        return subprocess.Popen([sys.executable, str(HERE / "crash_driver.py"), str(folder)], stderr=subprocess.PIPE)
+
+    def wait_for_lines(count):
+        before = len(lines(folder))
+        until(lambda: len(lines(folder)) >= before + count or driver.poll() is not None)
+        time.sleep(draw.uniform(0, 0.1))  # somewhere inside the next cells
+
+    while sum(kills.values()) < KILLS:
+        driver = start()
+        wait_for_lines(1)  # the record of this session
+        until(lambda: len(workers(driver.pid)) == 2 or driver.poll() is not None)
+        first = workers(driver.pid)
+        draw.shuffle(first)
+        for victim in first:  # two different cells: the same one, hit twice, would be given up for good
+            wait_for_lines(draw.randint(1, 2))
+            os.kill(victim, signal.SIGKILL)
+            kills["worker"] += 1
+        wait_for_lines(draw.randint(1, 2))
+        left = workers(driver.pid)
+        driver.kill()
+        _, complaint = driver.communicate()
+        assert driver.returncode == -signal.SIGKILL, complaint.decode()
+        kills["parent"] += 1
+        until(lambda: not any(alive(pid) for pid in left))  # no worker outlives its parent
+        now = lines(folder)
+        assert now[: len(kept)] == kept
+        kept = now
+
+    driver = start()
+    _, complaint = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 0, complaint.decode()
+    assert lines(folder)[: len(kept)] == kept
+    journal = read(folder)
+    finished = [record.key for record in journal.all("cell")]
+    assert len(finished) == len(set(finished))
+    assert journal.all("failure") == []
+    assert cells(journal) == cells(read(whole.folder()))
+    survived = journal.find("result", "result")
+    assert json.dumps(numbers(survived)) == json.dumps(numbers(result))
+    assert table.text({**survived, **{k: result[k] for k in result if k not in numbers(result)}}, 200) == table.text(
+        result, 200
+    )
+    assert kills["worker"] >= 10
+    assert kills["parent"] >= 5
