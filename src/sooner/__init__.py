@@ -1,7 +1,8 @@
 """sooner: reach the training target sooner, and prove it.
 
-Parts are published methods as ordinary PyTorch objects (`sooner.update`, `sooner.schedule`), a `Recipe` combines them, `sooner.train` is the
-reference loop and `sooner.race` the referee. Importing this package is cheap; PyTorch is loaded on first use.
+Parts are published methods as ordinary PyTorch objects (`sooner.update`, `sooner.schedule`), a `Recipe` combines them,
+`sooner.train` is the reference loop and `sooner.race` the referee. Importing this package is cheap; PyTorch is loaded
+on first use.
 """
 
 from __future__ import annotations
@@ -14,12 +15,25 @@ from sooner.version import __version__
 
 if TYPE_CHECKING:
     from sooner import schedule, space, update
+    from sooner.loop import Run, train
     from sooner.recipe import Recipe, explain, slot
     from sooner.task import Task
-    from sooner.loop import Run, train
     from sooner.workloads import find as workload
 
-__all__ = ["Recipe", "Run", "SoonerError", "Task", "__version__", "explain", "schedule", "slot", "space", "train", "update", "workload"]
+__all__ = [
+    "Recipe",
+    "Run",
+    "SoonerError",
+    "Task",
+    "__version__",
+    "explain",
+    "schedule",
+    "slot",
+    "space",
+    "train",
+    "update",
+    "workload",
+]
 
 _HOMES = {
     "Recipe": "sooner.recipe",

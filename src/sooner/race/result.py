@@ -228,6 +228,13 @@ def _notes(evidence: Evidence, contenders: list[dict[str, Any]]) -> list[str]:
             "budgeted regime: steps to target are the length of a whole run, interpolated on a ladder of planned "
             "lengths"
         )
+        shortest = evidence.plan.horizons[0]
+        early = [row["recipe"] for row in contenders if shortest in row["targets"].get(PRIMARY, {}).get("steps", ())]
+        if early:
+            notes.append(
+                f"{', '.join(early)} reached the {PRIMARY} target already with the shortest length of {shortest} "
+                "steps, so those steps are upper bounds; race again with a smaller budget to tell such recipes apart"
+            )
     return notes
 
 
