@@ -72,7 +72,7 @@ def judge_strangers(result: Result, strangers: Sequence[Result]) -> list[str]:
     baseline = steps_to_target(result, result["contenders"][0]["curves"])
     theirs = [steps_to_target(result, one["contenders"][0]["curves"]) for one in strangers]
     ratios = [statistics.ratio_summary(one, baseline) for one in theirs]
-    words = []
+    words: list[str] = []
     for one, ratio, p in zip(theirs, ratios, statistics.holm([r["p"] for r in ratios]), strict=True):
         spread = statistics.spread(statistics.paired_log_ratios(one, baseline))
         word, _ = judge(
