@@ -19,6 +19,7 @@ DEFAULT_RECIPES = "adamw; sgd; muon"
 app = App(
     name="sooner",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # `main` says that it stopped
     help="Reach the training target sooner, and prove it: published methods as small parts, and a fair race of them.",
     help_epilogue="Start with: sooner race   (adamw against sgd and muon on real text, about 3 minutes on 2 cores)",
 )
@@ -185,7 +186,7 @@ def main() -> None:
     with contextlib.suppress(FileNotFoundError):  # somebody removed the working directory
         sys.path.append(str(Path.cwd()))  # so that recipes find an optimizer in a file of yours
     try:
-        app(error_console=Console(stderr=True), exit_on_error=False)
+        app(sys.argv[1:], error_console=Console(stderr=True), exit_on_error=False)
     except CycloptsError:  # already told
         sys.exit(2)
     except SoonerError as error:

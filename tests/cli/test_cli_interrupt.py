@@ -1,0 +1,90 @@
+"""Ctrl-C in a running race: it ends cleanly, says how to go on, and the same command finishes it."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sooner.race.journal import read
+
+PATIENCE = 60.0
+
+
+def until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened for a minute"
+        time.sleep(0.005)
+
+
+def lines(folder):
+    with suppress(FileNotFoundError):
+        return (folder / "journal.jsonl").read_bytes().count(b"\n")
+    return 0
+
+
+def alive(pid):
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.parametrize("who", ["terminal", "terminate"])
+def test_a_stopped_race_leaves_nobody_behind_and_the_same_command_finishes_it(program, cli, tmp_path, who):
+    folder = tmp_path / "race"
+    words = ["race", "quadratic", "--recipes", "sgd; adamw", "--steps", "300", "--tune", "2", "--seeds", "6"]
+    words += ["--no-cost", "--jobs", "2", "--out", str(folder)]
+    process = subprocess.Popen(
+        [*program.words, *words],
+        env=program.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until(lambda: lines(folder) >= 5 or process.poll() is not None)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    if who == "terminal":
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the workers as well
+    else:
+        process.terminate()
+    out, err = process.communicate(timeout=PATIENCE)
+    assert len(workers) == 2
+    until(lambda: not any(alive(pid) for pid in workers))
+    kept = [record.key for record in read(folder).all("cell")]
+    assert "Traceback" not in err
+    assert out == ""
+    if who == "terminal":
+        assert process.returncode == 130
+        stopped = re.search(r"stopped; (\d+) cells finished now are kept in (.*), and the same command goes on", err)
+        assert int(stopped[1]) == len(kept)
+        assert stopped[2] == str(folder)
+    else:
+        assert process.returncode == -signal.SIGTERM
+        return
+    told = cli(*words)
+    assert told.code == 0
+    assert [record.key for record in read(folder).all("cell")][: len(kept)] == kept
+
+
+def test_ctrl_c_before_the_race_runs_ends_quietly(cli, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sooner.workloads.find", interrupted)
+    told = cli("workloads", "quadratic")
+    assert (told.code, told.out) == (130, "")
+    assert told.err.strip() == "sooner: stopped"
+
+
+def test_a_reader_that_goes_away_is_no_error(program):
+    command = " ".join([program.words[0], "-c", f"'{program.words[2]}'", "race", "--help", "| head -1"])
+    done = subprocess.run(command, shell=True, env=program.environment, capture_output=True, text=True)
+    assert done.stdout.startswith("Usage: sooner race")
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
