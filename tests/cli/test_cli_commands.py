@@ -186,3 +186,25 @@ def test_the_estimate_is_the_work_left_at_the_pace_so_far(monkeypatch):
         shown.failed(cells[1], "it [bold]broke[/bold]")
         assert bar.fields["left"] == "about 20 s left"
     assert "failed: sgd | seed 1 | 100 steps: it [bold]broke[/bold]" in screen.file.getvalue()
+
+
+def test_what_a_task_prints_does_not_get_into_the_json(cli, tmp_path):
+    (tmp_path / "chatty.py").write_text("print('loading')\nfrom sooner.workloads.quadratic import *\n")
+    told = cli(
+        "race",
+        "chatty.py",
+        "--recipes",
+        "sgd",
+        "--steps",
+        "20",
+        "--tune",
+        "0",
+        "--seeds",
+        "6",
+        "--no-cost",
+        "--jobs",
+        "1",
+        "--json",
+    )
+    assert json.loads(told.out)["task"]["name"] == "chatty"
+    assert "loading" in told.err

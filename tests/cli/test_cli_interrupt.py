@@ -8,8 +8,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 from sooner.race.journal import read
 
 PATIENCE = 60.0
@@ -34,10 +32,9 @@ def alive(pid):
     return False
 
 
-@pytest.mark.parametrize("who", ["terminal", "terminate"])
-def test_a_stopped_race_leaves_nobody_behind_and_the_same_command_finishes_it(program, cli, tmp_path, who):
+def test_a_stopped_race_leaves_nobody_behind_and_the_same_command_finishes_it(program, cli, tmp_path):
     folder = tmp_path / "race"
-    words = ["race", "quadratic", "--recipes", "sgd; adamw", "--steps", "300", "--tune", "2", "--seeds", "6"]
+    words = ["race", "quadratic", "--recipes", "sgd; adamw", "--steps", "150", "--tune", "1", "--seeds", "6"]
     words += ["--no-cost", "--jobs", "2", "--out", str(folder)]
     process = subprocess.Popen(
         [*program.words, *words],
@@ -49,24 +46,17 @@ def test_a_stopped_race_leaves_nobody_behind_and_the_same_command_finishes_it(pr
     )
     until(lambda: lines(folder) >= 5 or process.poll() is not None)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    if who == "terminal":
-        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the workers as well
-    else:
-        process.terminate()
+    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the workers as well
     out, err = process.communicate(timeout=PATIENCE)
     assert len(workers) == 2
     until(lambda: not any(alive(pid) for pid in workers))
     kept = [record.key for record in read(folder).all("cell")]
     assert "Traceback" not in err
     assert out == ""
-    if who == "terminal":
-        assert process.returncode == 130
-        stopped = re.search(r"stopped; (\d+) cells finished now are kept in (.*), and the same command goes on", err)
-        assert int(stopped[1]) == len(kept)
-        assert stopped[2] == str(folder)
-    else:
-        assert process.returncode == -signal.SIGTERM
-        return
+    assert process.returncode == 130
+    stopped = re.search(r"stopped; (\d+) cells finished now are kept in (.*), and the same command goes on", err)
+    assert int(stopped[1]) == len(kept)
+    assert stopped[2] == str(folder)
     told = cli(*words)
     assert told.code == 0
     assert [record.key for record in read(folder).all("cell")][: len(kept)] == kept

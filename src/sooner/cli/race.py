@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
@@ -41,14 +42,15 @@ def run_race(
     console = Console(stderr=True, highlight=False)
     if jobs is not None:
         options["jobs"] = jobs
-    plan = Plan(
-        find(workload),
-        [Recipe(text) for text in split(recipes)],
-        looks=_looks(seeds, looks),
-        out=out,
-        command=shlex.join(["sooner", *sys.argv[1:]]),
-        **options,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
+        plan = Plan(
+            find(workload),
+            [Recipe(text) for text in split(recipes)],
+            looks=_looks(seeds, looks),
+            out=out,
+            command=shlex.join(["sooner", *sys.argv[1:]]),
+            **options,
+        )
     folder = plan.folder()
     console.print(
         f"{plan.task.name}: {plan.checked['parameters']:,} parameters, {plan.budget} steps, {plan.regime}; "
