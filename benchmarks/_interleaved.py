@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
-from sooner.race.cost import contention
+from sooner.race.cost import calibrate, contention
 
 ATTEMPTS = 4
 """A round is measured at most this often; the quietest attempt is kept."""
@@ -50,7 +48,7 @@ def interleave(candidates: Mapping[str, Callable[[], object]], rounds: int, call
 def _round(candidates: Mapping[str, Callable[[], object]], order: Sequence[str], calls: Mapping[str, int]) -> Round:
     measured = Round()
     for name in order:
-        measured.calibration.append(_calibrate())
+        measured.calibration.append(calibrate())
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(calls[name]):
             candidates[name]()
@@ -67,18 +65,6 @@ def _guard(rounds: Sequence[Round]) -> str:
     disturbed = sum(max(r.share) > QUIET for r in rounds)
     verdict = f"CONTENDED, do not believe what follows: {found}" if found else "quiet"
     return f"guard: {verdict}; {disturbed} of {len(rounds)} rounds stayed disturbed"
-
-
-def _calibrate() -> float:
-    """Return milliseconds of a fixed kernel: the fastest of three, so that only lasting contention shows."""
-    matrix = torch.ones(192, 192)
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        for _ in range(20):
-            torch.mm(matrix, matrix)
-        times.append(time.perf_counter() - started)
-    return 1000 * min(times)
 
 
 def spread(values: Sequence[float]) -> str:

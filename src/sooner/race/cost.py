@@ -39,11 +39,10 @@ def measure_blocks(task: Task, recipes: list[str], steps: int) -> dict[str, Any]
     blocks: list[list[float]] = [[] for _ in recipes]
     calibration: list[float] = []
     share: list[float] = []
-    matrix = torch.randn(192, 192, generator=torch.Generator().manual_seed(_SEED))
-    _calibrate(matrix)
+    calibrate()
     for _ in range(ROUNDS):
         for i, (step, length) in enumerate(zip(steppers, lengths, strict=True)):
-            calibration.append(_calibrate(matrix))
+            calibration.append(calibrate())
             wall, cpu = time.perf_counter(), time.process_time()
             for _ in range(length):
                 step()
@@ -103,8 +102,9 @@ def _block_length(step: Callable[[], None]) -> int:
     return max(3, min(500, round(3 * _BLOCK_SECONDS / (time.perf_counter() - start))))
 
 
-def _calibrate(matrix: torch.Tensor) -> float:
+def calibrate() -> float:
     """Return milliseconds of a fixed kernel: the fastest of three, so that only lasting contention shows."""
+    matrix = torch.ones(192, 192)
     times = []
     for _ in range(3):
         start = time.perf_counter()
