@@ -58,9 +58,17 @@ class Slot:
         return bool(getattr(self.factory, "horizon_free", True))
 
     def default(self, knob: str) -> Any:
-        """Return the default of a tuned hyper-parameter: what the class declares, else the middle of its range."""
+        """Return where tuning starts: what the class declares, or the middle of the range if that lies outside it."""
         declared = inspect.signature(self.factory).parameters[knob].default
-        return self.space[knob].at(0.5) if declared is inspect.Parameter.empty else declared
+        return self.space[knob].at(0.5) if self._outside(knob, declared) else declared
+
+    def _outside(self, knob: str, declared: Any) -> bool:
+        if declared is inspect.Parameter.empty:
+            return True
+        try:
+            return not 0 <= self.space[knob].unit(declared) <= 1
+        except SoonerError:  # such as None, which stands for a value derived from others
+            return False
 
     def __str__(self) -> str:
         return written(self.name, {**self.settings, **({"on": self.on} if self.on else {})}, self._own_ranges())

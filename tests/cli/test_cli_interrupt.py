@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -73,7 +74,7 @@ def test_ctrl_c_before_the_race_runs_ends_quietly(cli, monkeypatch):
 
 
 def test_a_reader_that_goes_away_is_no_error(program):
-    command = " ".join([program.words[0], "-c", f"'{program.words[2]}'", "race", "--help", "| head -1"])
+    command = f"{shlex.join([*program.words[:3], 'race', '--help'])} | head -1"
     done = subprocess.run(command, shell=True, env=program.environment, capture_output=True, text=True)
     assert done.stdout.startswith("Usage: sooner race")
     assert "Traceback" not in done.stderr

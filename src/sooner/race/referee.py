@@ -84,9 +84,10 @@ class _Race:
     def run(self) -> None:
         self._tune()
         if self.baseline.why_out:
+            mend = "mend that" if self.baseline.failure else "give it a range that works, written lr=log(low, high)"
             raise SoonerError(
-                f"the baseline {self.baseline.recipe} can't race: {self.baseline.why_out}; mend that (a learning rate "
-                "range is written lr=log(low, high)), or put another recipe first"
+                f"the baseline {self.baseline.recipe} can't race: {self.baseline.why_out}; {mend}, or put another "
+                "recipe first"
             )
         self._set_targets()
         self._race()
