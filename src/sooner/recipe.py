@@ -58,17 +58,15 @@ class Slot:
         return bool(getattr(self.factory, "horizon_free", True))
 
     def default(self, knob: str) -> Any:
-        """Return where tuning starts: what the class declares, or the middle of the range if that lies outside it."""
+        """Return where tuning starts: what the class declares, or the end of the range that is nearest to it."""
         declared = inspect.signature(self.factory).parameters[knob].default
-        return self.space[knob].at(0.5) if self._outside(knob, declared) else declared
-
-    def _outside(self, knob: str, declared: Any) -> bool:
         if declared is inspect.Parameter.empty:
-            return True
+            return self.space[knob].at(0.5)
         try:
-            return not 0 <= self.space[knob].unit(declared) <= 1
+            position = self.space[knob].unit(declared)
         except SoonerError:  # such as None, which stands for a value derived from others
-            return False
+            return declared
+        return declared if 0 <= position <= 1 else self.space[knob].at(min(max(position, 0.0), 1.0))
 
     def __str__(self) -> str:
         return written(self.name, {**self.settings, **({"on": self.on} if self.on else {})}, self._own_ranges())

@@ -313,6 +313,6 @@ def test_a_slot_says_what_it_is():
     assert str(made) == "sgd(lr=0.1, on='*.bias')"
 
 
-def test_tuning_starts_in_the_middle_of_a_range_that_leaves_out_the_default():
-    assert Recipe("sgd(lr=log(1e-4, 1e-2))").default == {"lr": 1e-3}
+def test_tuning_starts_at_the_nearest_end_of_a_range_that_leaves_out_the_default():
+    assert Recipe("sgd(lr=log(1e-4, 1e-2))").default == {"lr": 1e-2}
     assert Recipe("sgd(lr=log(1e-2, 1))").default == {"lr": 0.1}
