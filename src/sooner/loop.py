@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sooner.checkpoint import load_checkpoint, save_checkpoint
 from sooner.error import SoonerError
+from sooner.objective import PROVIDED, Objective
 from sooner.part import check_range
 from sooner.recipe import Recipe
 from sooner.task import EVALUATION_SEED, Task, derived_seed
@@ -100,7 +101,7 @@ def train(
     batches = task.batches(derived_seed(seed, "order"), "train")
     evaluation = task.batches(EVALUATION_SEED, "eval")
     torch.manual_seed(derived_seed(seed, "private"))
-    training = recipe.build(model, steps)
+    training = recipe.build(model, steps, provided_by(task))
     losses = torch.zeros(steps, device=next(model.parameters()).device)
     run = Run(model, [], [], [], losses, None, 0.0, 0)
     done = load_checkpoint(checkpoint, identity, training, run) if checkpoint else 0
@@ -118,13 +119,11 @@ def train(
             break
 
         started = time.process_time()
-        for micro in range(accumulate):
-            loss = task.loss(model, batches[step * accumulate + micro])
-            torch.autograd.backward(loss / accumulate)
-            run.losses[step] += loss.detach() / accumulate  # stays on the device: nothing waits for it
+        objective = objective_of(task, model, batches, step, accumulate)
+        run.losses[step] = training.backward(objective)  # stays on the device: nothing waits for it
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        training.step()
+        training.step(objective)
         training.zero_grad()
         run.cpu_seconds += time.process_time() - started
 
@@ -132,6 +131,31 @@ def train(
         run.diverged_at = _first_non_finite(run.losses)  # where the last steps are not evaluated
     run.state_bytes = training.state_bytes()
     return run
+
+
+HELD_OUT = 2**40
+"""Number from which on batches of the training split are kept for parts that check themselves (see `Objective`)."""
+
+
+def objective_of(task: Task, model: nn.Module, batches: Any, step: int, accumulate: int = 1) -> Objective:
+    """Return the loss of one step of a task: a function of the step's number, so that resuming repeats nothing."""
+
+    def micro_batches(number: int) -> list[Any]:
+        return [batches[number * accumulate + micro] for micro in range(accumulate)]
+
+    return Objective(
+        model,
+        task.loss,
+        micro_batches(step),
+        next_batches=lambda: micro_batches(step + 1),
+        held_out=lambda: batches[HELD_OUT + step],
+        losses=task.losses,
+    )
+
+
+def provided_by(task: Task) -> frozenset[str]:
+    """Return what this loop offers to parts that need more than gradients."""
+    return PROVIDED | ({"losses"} if task.losses else frozenset())
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:

@@ -25,8 +25,8 @@ from sooner.error import SoonerError, nearest
 from sooner.part import STATIONS, Part
 from sooner.recipe_text import Call, parse, written
 from sooner.space import Choice, Knob, Log
-from sooner.training import Training
-from sooner.update._optimizer import ChainOptimizer
+from sooner.training import Training, required_arguments
+from sooner.update._optimizer import ChainOptimizer, Options
 
 TORCH_SPACE: Mapping[str, Knob] = {"lr": Log(1e-4, 1e-1)}
 """What a race tunes of an optimizer that declares no space of its own, such as those of torch.optim."""
@@ -93,8 +93,7 @@ def slot(name_or_class: str | type[Any], /, **settings: Any) -> Slot:
     on = settings.pop("on", None)
     if on is not None and (station != "update" or not isinstance(on, str) or not on):
         raise SoonerError(f"{name}: on={on!r} can't be used; on='pattern' tells an optimizer which parameters it takes")
-    attached = ("params", "optimizer", "model", "steps", "last_epoch")  # what `Recipe.build` fills in
-    allowed = [n for n in inspect.signature(factory).parameters if n not in attached]
+    allowed = _settings_of(factory)
     for key in settings:
         if key not in allowed:
             known = ", ".join(allowed) or "none"
@@ -105,6 +104,15 @@ def slot(name_or_class: str | type[Any], /, **settings: Any) -> Slot:
     ranges = {k: v for k, v in settings.items() if isinstance(v, Knob)}
     space = {k: v for k, v in {**declared, **ranges}.items() if k in allowed and k not in fixed}
     return Slot(name, factory, station, fixed, space, on)
+
+
+def _settings_of(factory: type[Any]) -> list[str]:
+    """Return the hyper-parameters that a recipe may set: the constructor's, less what `Recipe.build` fills in."""
+    attached = ("params", "optimizer", "model", "steps", "last_epoch")
+    found = inspect.signature(factory).parameters.values()
+    named = [p.name for p in found if p.name not in attached and p.kind is not p.VAR_KEYWORD]
+    shared = any(p.kind is p.VAR_KEYWORD for p in found) and issubclass(factory, ChainOptimizer)
+    return [*named, *Options.__annotations__] if shared else named
 
 
 def _station_of(name: str, factory: type[Any]) -> str:
@@ -169,7 +177,7 @@ class Recipe:
         self._check_owners()
 
     def _check_owners(self) -> None:
-        if not any(s.station == "update" for s in self.slots):
+        if not any(_moves(s) for s in self.slots):
             raise SoonerError(
                 f"recipe {str(self)!r} has no part that moves the weights; add an optimizer such as adamw"
             )
@@ -271,7 +279,7 @@ class Recipe:
                     f"{s.name} needs {wanted}, which this training loop does not provide; "
                     "use another part or a loop of your own"
                 )
-        updates = [s for s in self.slots if s.station == "update"]
+        updates = [s for s in self.slots if _moves(s)]
         shares = _partition(updates, model)
         optimizers = [_optimizer(s, model, share) for s, share in zip(updates, shares, strict=True)]
         schedules = [
@@ -280,7 +288,11 @@ class Recipe:
             if s.station == "schedule"
             for optimizer in optimizers
         ]
-        others = [_make(s, model) for s in self.slots if s.station not in ("update", "schedule")]
+        others = [
+            _make(s, **_attachments(s, model, optimizers))
+            for s in self.slots
+            if not _moves(s) and s.station != "schedule"
+        ]
         return Training(model, optimizers, schedules, others)
 
 
@@ -312,6 +324,17 @@ def _slot_of(call: Call, text: str) -> Slot:
         raise SoonerError(f"recipe {text!r}, column {call.column}: {error}") from None
 
 
+def _moves(s: Slot) -> bool:
+    """Whether the part is an optimizer, rather than something around one."""
+    return s.station == "update" and issubclass(s.factory, Optimizer)
+
+
+def _attachments(s: Slot, model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Any]:
+    """Return what the part's constructor asks for by name."""
+    offered = {"model": model, "optimizer": optimizers[0] if len(optimizers) == 1 else optimizers}
+    return {name: offered[name] for name in inspect.signature(s.factory).parameters if name in offered}
+
+
 def _owns(factory: type[Any]) -> frozenset[str]:
     native = {"learning rate"} if issubclass(factory, LRScheduler) else set()
     return frozenset(getattr(factory, "owns", native))
@@ -321,8 +344,7 @@ def _needs(factory: type[Any]) -> frozenset[str]:
     """Return what the part declares, or for PyTorch's own classes what their `step` can't do without."""
     if issubclass(factory, Part):
         return factory.needs
-    arguments = list(inspect.signature(factory.step).parameters.values())[1:]
-    return frozenset(a.name for a in arguments if a.default is a.empty and a.kind is a.POSITIONAL_OR_KEYWORD)
+    return required_arguments(factory)
 
 
 def _make(s: Slot, *args: Any, **more: Any) -> Any:

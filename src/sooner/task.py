@@ -27,7 +27,7 @@ from sooner.error import SoonerError, nearest
 EVALUATION_SEED = 0
 """The evaluation split is always asked for with this seed, so that every run is measured on the same data."""
 
-OPTIONS = ("steps", "metric", "higher_is_better", "evaluations", "metrics", "fingerprint")
+OPTIONS = ("steps", "metric", "higher_is_better", "evaluations", "metrics", "losses", "fingerprint")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Task:
         loss: ``loss(model, batch) -> 0-d tensor`` to minimise.
         steps: budget in optimizer steps.
         metrics: optional ``metrics(model, batch) -> {name: number}``, averaged over the evaluation batches.
+        losses: optional ``losses(model, batch) -> {name: 0-d tensor}``, the terms that `loss` adds up, for parts that
+            weigh them against each other.
         metric: what a race compares, "loss" or a key of `metrics`.
         higher_is_better: whether larger values of the metric are better.
         evaluations: number of evaluations over a run, evenly spaced.
@@ -56,6 +58,7 @@ class Task:
     loss: Callable[[nn.Module, Any], Tensor]
     steps: int
     metrics: Callable[[nn.Module, Any], Mapping[str, Any]] | None = None
+    losses: Callable[[nn.Module, Any], Mapping[str, Tensor]] | None = None
     metric: str = "loss"
     higher_is_better: bool = False
     evaluations: int = 25
@@ -71,7 +74,7 @@ class Task:
             value = getattr(self, option)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SoonerError(f"{where}: {option} = {value!r} must be a whole number of at least 1")
-        for option in ("metrics", "fingerprint"):
+        for option in ("metrics", "losses", "fingerprint"):
             value = getattr(self, option)
             if value is not None and not callable(value):
                 raise SoonerError(f"{where}: {option} = {value!r} must be a function; define it or leave it out")

@@ -1,21 +1,26 @@
 """A recipe at work on one model: the parts that `Recipe.build` made, driven by a user's own loop.
 
 training = Recipe("muon + cosine").build(model, steps=1000)
-loss.backward(); training.step(); training.zero_grad()
+loss.backward(); training.step(); training.zero_grad()          # or, for parts that evaluate the loss themselves:
+training.backward(objective); training.step(objective); training.zero_grad()
 with training.view(): evaluate(model)
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sooner.error import SoonerError
+from sooner.objective import Objective
+from sooner.part import Part
 
 
 class Training:
@@ -25,8 +30,10 @@ class Training:
         model: the model.
         optimizers: its optimizers; together they hold every parameter once.
         schedules: the learning-rate schedules.
-        others: parts of other stations; those with `after_step` are called after every step, those with `view` choose
-            evaluation weights.
+        others: all other parts. What they do depends on the methods they have: `backward(objective)` finds the
+            gradients in place of backpropagation, `around_loss()` is a context for the training loss,
+            `around_step(objective)` is a context for the optimizers' step, `after_step()` is called after every step
+            and `view()` chooses the evaluation weights.
     """
 
     def __init__(
@@ -40,13 +47,44 @@ class Training:
         self.optimizers = list(optimizers)
         self.schedules = list(schedules)
         self.others = list(others)
-        self._after_step = [part.after_step for part in self.others if hasattr(part, "after_step")]
-        self._views = [part.view for part in self.others if hasattr(part, "view")]
+        self.around_loss = self._offered("around_loss")
+        self._sources = self._offered("backward")
+        self._around_step = self._offered("around_step")
+        self._after_step = self._offered("after_step")
+        self._views = self._offered("view")
 
-    def step(self) -> None:
-        """Move the weights by the gradients now in ``.grad`` and advance the schedules."""
-        for optimizer in self.optimizers:
-            optimizer.step()
+    def _offered(self, method: str) -> list[Callable[..., Any]]:
+        return [getattr(part, method) for part in self.others if hasattr(part, method)]
+
+    def backward(self, objective: Objective) -> Tensor:
+        """Put the gradients of the step's mean loss into ``.grad`` and return that loss, 0-d and without its graph."""
+        objective.around = self.around_loss
+        for source in self._sources:
+            found: Tensor = source(objective)
+            return found
+        total: Any = 0.0
+        for batch in objective.batches:
+            loss = objective.of(batch) / len(objective.batches)
+            torch.autograd.backward(loss)
+            total = total + loss.detach()
+        return total  # type: ignore[no-any-return]
+
+    def step(self, objective: Objective | None = None) -> None:
+        """Move the weights by the gradients now in ``.grad`` and advance the schedules.
+
+        Args:
+            objective: the step's loss; needed only where a part needs it.
+        """
+        with contextlib.ExitStack() as stack:
+            for around_step in self._around_step:
+                stack.enter_context(around_step(objective))
+            for optimizer in self.optimizers:
+                if isinstance(optimizer, Part):
+                    optimizer.step(objective)  # type: ignore[arg-type]
+                elif objective is not None and "closure" in required_arguments(type(optimizer)):
+                    optimizer.step(_torch_closure(optimizer, objective))
+                else:
+                    optimizer.step()
         for schedule in self.schedules:
             schedule.step()
         for after_step in self._after_step:
@@ -102,3 +140,22 @@ class Training:
             )
         for part, one in zip(self._parts(), state["parts"], strict=True):
             part.load_state_dict(one)
+
+
+def required_arguments(factory: type[Any]) -> frozenset[str]:
+    """Return what the `step` of a class of PyTorch can't do without, such as the closure of `torch.optim.LBFGS`."""
+    arguments = list(inspect.signature(factory.step).parameters.values())[1:]
+    return frozenset(a.name for a in arguments if a.default is a.empty and a.kind is a.POSITIONAL_OR_KEYWORD)
+
+
+def _torch_closure(optimizer: Optimizer, objective: Objective) -> Callable[[], float]:
+    """Return a closure as PyTorch's own optimizers expect it: one that goes back through the loss itself."""
+
+    def closure() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            loss = objective()
+        torch.autograd.backward(loss)
+        return float(loss.detach())
+
+    return closure

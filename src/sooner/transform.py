@@ -3,19 +3,20 @@
     (u, state) <- rule(u, state, theta, clock),   starting from u = gradient;   at the end  theta <- theta + u
 
 Rules say at which grain they work and executors (`sooner.execute`) decide from that how to run them: "element" rules
-read and write one element at a time, "tensor" rules need a whole parameter with its shape, "model" rules need a number
-measured over all parameters.
+read and write one element at a time, "sum" rules need sums over rows, parameters or the whole model (see `Reduction`),
+"tensor" rules need a whole parameter with its shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-Grain = Literal["element", "tensor", "model"]
+Grain = Literal["element", "sum", "tensor"]
+Scope = Literal["row", "parameter", "model"]
 State = Mapping[str, Tensor]
 
 
@@ -33,8 +34,8 @@ class Transform:
 
     Attributes:
         grain: "element" (tensors arrive as vectors ``[D]`` in any grouping), "tensor" (same-shaped parameters arrive
-            stacked, ``[n, *shape]``) or "model" (like element, plus `total`, the sum of `measure` over all parameters).
-        slots: names of the state tensors, shaped like the parameters, zero before the first step.
+            stacked, ``[n, *shape]``) or "sum" (see `Reduction`).
+        slots: names of the state tensors, zero before the first step and shaped as `slot_shape` says.
         reads_theta: whether the rule looks at the parameters (so that executors need not gather them otherwise).
     """
 
@@ -46,20 +47,74 @@ class Transform:
         """Return the new ``u`` and the new state; must not modify its arguments."""
         raise TypeError(f"{type(self).__name__} defines no rule")
 
+    def slot_shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a state tensor for a parameter of this shape; only tensor rules may choose another."""
+        return shape
+
 
 @dataclass(frozen=True)
-class ModelTransform(Transform):
-    """A rule that needs one number measured over all parameters, such as the global gradient norm."""
+class Reduction(Transform):
+    """A rule that needs sums: of products over the rows of a weight, over a parameter, or over the whole model.
 
-    grain: ClassVar[Grain] = "model"
+    It has three parts, so that executors can fuse the first and the last with the rules around them:
+    `prepare` works element by element and names the vectors to add up; `decide` turns the sums into numbers, on small
+    tensors, with any PyTorch operation; `finish` works element by element with these numbers.
 
-    def measure(self, u: Tensor) -> Tensor:
-        """Return this vector's share of the total, a 0-d tensor; shares add up."""
-        raise TypeError(f"{type(self).__name__} defines no measure")
+    Attributes:
+        over: "row" (all but the first dimension of a parameter with two or more; any other parameter is one row),
+            "parameter" or "model" (all parameters that have a gradient, of all groups).
+        slots: state shaped like the parameters, for `prepare`.
+        memory: names of state kept as one number per parameter, zero before the first step, for `decide`. A model rule
+            keeps the same number with every parameter.
+    """
 
-    def rule_with(self, u: Tensor, total: Tensor) -> Tensor:
-        """Return the new ``u`` given the total over all parameters."""
-        raise TypeError(f"{type(self).__name__} defines no rule_with")
+    grain: ClassVar[Grain] = "sum"
+    over: ClassVar[Scope] = "parameter"
+    memory: ClassVar[tuple[str, ...]] = ()
+
+    def prepare(
+        self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
+    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
+        """Return the new ``u``, the new state and the vectors to add up, element by element."""
+        raise TypeError(f"{type(self).__name__} defines no prepare")
+
+    def decide(
+        self, sums: tuple[Tensor, ...], memory: State, shape: tuple[int, ...], clock: Clock
+    ) -> tuple[tuple[Tensor, ...], State]:
+        """Return the numbers for `finish` and the new memory.
+
+        Args:
+            sums: one tensor per vector of `prepare`, added up in float64: ``[n, rows]`` for rows, ``[n]`` for
+                parameters, 0-d for the model.
+            memory: per name one number per parameter, ``[n]``, float64; 0-d for the model.
+            shape: of each of the n same-shaped parameters; ``()`` for the model.
+            clock: as everywhere.
+
+        Returns:
+            Numbers shaped like the sums, or ``[n]`` for one number per parameter where the sums are over rows.
+        """
+        raise TypeError(f"{type(self).__name__} defines no decide")
+
+    def finish(self, u: Tensor, theta: Tensor | None, numbers: tuple[Tensor, ...], clock: Clock) -> Tensor:
+        """Return the new ``u``, element by element; numbers broadcast against ``u`` and `theta`."""
+        raise TypeError(f"{type(self).__name__} defines no finish")
+
+
+@dataclass(frozen=True)
+class Quantity(Reduction):
+    """A model rule whose number is no sum, such as a quantile of all elements: `look` gets the whole vectors."""
+
+    over: ClassVar[Scope] = "model"
+
+    def prepare(
+        self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
+    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
+        """Add up nothing."""
+        return u, state, ()
+
+    def look(self, updates: Sequence[Tensor], clock: Clock) -> tuple[Tensor, ...]:
+        """Return 0-d tensors computed from the flat vectors ``u``, one per device and dtype; `decide` gets them."""
+        raise TypeError(f"{type(self).__name__} defines no look")
 
 
 @dataclass(frozen=True)
@@ -68,15 +123,27 @@ class Chain:
 
     rules: tuple[Transform, ...]
 
+    def shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every state tensor for a parameter of this shape."""
+        return {
+            slot: rule.slot_shape(slot, shape) if slot in rule.slots else ()
+            for rule in self.rules
+            for slot in _kept(rule)
+        }
+
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of all state tensors of the chain."""
-        return tuple(slot for rule in self.rules for slot in rule.slots)
+        return tuple(slot for rule in self.rules for slot in _kept(rule))
 
     @property
     def reads_theta(self) -> bool:
         """Whether any rule looks at the parameters."""
         return any(rule.reads_theta for rule in self.rules)
+
+
+def _kept(rule: Transform) -> tuple[str, ...]:
+    return (*rule.slots, *rule.memory) if isinstance(rule, Reduction) else rule.slots
 
 
 def chain(*rules: Transform | None) -> Chain:

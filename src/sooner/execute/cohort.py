@@ -7,15 +7,18 @@ so tensor rules get them as one stack.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sooner.transform import Chain, Clock
+
+Shapes = Callable[[tuple[int, ...]], Mapping[str, tuple[int, ...]]]
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -25,16 +28,38 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 @dataclass(frozen=True)
 class Bucket:
-    """The slice ``[start, stop)`` of the flat vectors that holds `count` parameters of one `shape`."""
+    """The `count` parameters of one `shape` that lie next to each other, from number `first` on.
 
-    start: int
-    stop: int
+    Attributes:
+        start, stop: where they lie in a flat vector of all elements.
+        slots: where their state lies in the flat vector of each slot, ``(start, stop, shape)``.
+    """
+
+    first: int
     count: int
     shape: tuple[int, ...]
+    start: int
+    stop: int
+    slots: Mapping[str, tuple[int, int, tuple[int, ...]]]
+
+    @functools.cached_property
+    def rows(self) -> tuple[int, int]:
+        """Number and length of a parameter's rows; with fewer than two dimensions it is a single row."""
+        height = self.shape[0] if len(self.shape) > 1 else 1
+        return height, math.prod(self.shape) // height if height else math.prod(self.shape[1:])
 
     def stack(self, flat: Tensor) -> Tensor:
-        """Return the parameters of the bucket as one view ``[count, *shape]`` of the flat vector."""
+        """Return the parameters of the bucket as one view ``[count, *shape]`` of a flat vector of all elements."""
         return flat[self.start : self.stop].view(self.count, *self.shape)
+
+    def rowed(self, flat: Tensor) -> Tensor:
+        """Return the same elements as ``[count, rows, length]``."""
+        return flat[self.start : self.stop].view(self.count, *self.rows)
+
+    def kept(self, slot: str, flat: Tensor) -> Tensor:
+        """Return the bucket's state as one view ``[count, *shape of the slot]`` of the slot's flat vector."""
+        start, stop, shape = self.slots[slot]
+        return flat[start:stop].view(self.count, *shape)
 
 
 class Cohort:
@@ -43,68 +68,94 @@ class Cohort:
     Args:
         params: the parameters; the cohort keeps its own order (same shapes together).
         state: per parameter, the state tensors it has so far (missing ones start at zero).
-        slots: names of the state tensors the chain keeps.
+        shapes: returns the shape of every state tensor for a parameter's shape.
         step: number of steps already taken by all of these parameters.
 
     Attributes:
+        slots: names of the state tensors.
+        state: per slot, the flat vector.
         shown: per slot, every parameter with the view of its state.
+        offsets: where each parameter starts in a flat vector of all elements, and behind the last the total.
     """
 
     def __init__(
-        self, params: Sequence[Tensor], state: Mapping[Tensor, Mapping[str, Tensor]], slots: Sequence[str], step: int
+        self, params: Sequence[Tensor], state: Mapping[Tensor, Mapping[str, Tensor]], shapes: Shapes, step: int
     ) -> None:
         self.params = sorted(params, key=lambda p: tuple(p.shape))
-        self.slots = tuple(slots)
         self.step = step
         self.dtype = state_dtype(self.params[0].dtype)
+        self.device = self.params[0].device
         self.mixed = self.params[0].dtype != self.dtype
-        device = self.params[0].device
-        sizes = [p.numel() for p in self.params]
-        total = sum(sizes)
-        self._offsets = [0, *itertools.accumulate(sizes)]
-        self.buckets = self._make_buckets()
-        # the gradient on the way in, the displacement on the way out
-        self.update = torch.empty(total, dtype=self.dtype, device=device)
-        self._update_views = self.views(self.update)
-        self.state = {slot: torch.zeros(total, dtype=self.dtype, device=device) for slot in self.slots}
-        self.shown = {slot: list(zip(self.params, self.views(flat), strict=True)) for slot, flat in self.state.items()}
+        kept = [shapes(tuple(p.shape)) for p in self.params]
+        self.slots = tuple(kept[0])
+        self.offsets = [0, *itertools.accumulate(p.numel() for p in self.params)]
+        places = {slot: [0, *itertools.accumulate(math.prod(of_one[slot]) for of_one in kept)] for slot in self.slots}
+        self.buckets = self._make_buckets(kept, places)
+        self.state = {slot: self._zeros(places[slot][-1]) for slot in self.slots}
+        self.shown = {
+            slot: [
+                (p, flat[a:b].view(of_one[slot]))
+                for p, of_one, (a, b) in zip(self.params, kept, itertools.pairwise(places[slot]), strict=True)
+            ]
+            for slot, flat in self.state.items()
+        }
         for slot, shown in self.shown.items():
             for p, view in shown:
                 if slot in state.get(p, {}):
                     view.copy_(state[p][slot])
 
-    def _make_buckets(self) -> list[Bucket]:
+    def _zeros(self, length: int) -> Tensor:
+        return torch.zeros(length, dtype=self.dtype, device=self.device)
+
+    def _make_buckets(
+        self, kept: Sequence[Mapping[str, tuple[int, ...]]], places: Mapping[str, Sequence[int]]
+    ) -> list[Bucket]:
         buckets = []
-        start = 0
+        first = 0
         for shape, same in itertools.groupby(self.params, key=lambda p: tuple(p.shape)):
             count = len(list(same))
-            stop = start + count * math.prod(shape)
-            buckets.append(Bucket(start, stop, count, shape))
-            start = stop
+            last = first + count
+            slots = {slot: (places[slot][first], places[slot][last], kept[first][slot]) for slot in self.slots}
+            buckets.append(Bucket(first, count, shape, self.offsets[first], self.offsets[last], slots))
+            first = last
         return buckets
+
+    @functools.cached_property
+    def update(self) -> Tensor:
+        """Scratch ``[D]``: the gradient on the way in, the displacement on the way out."""
+        return self._zeros(self.offsets[-1])
+
+    @functools.cached_property
+    def theta(self) -> Tensor:
+        """Scratch ``[D]`` for a flat copy of the parameters in the state's dtype."""
+        return self._zeros(self.offsets[-1])
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """Return one view of `flat` per parameter, shaped like it."""
         return [
-            flat[a:b].view(p.shape) for p, (a, b) in zip(self.params, itertools.pairwise(self._offsets), strict=True)
+            flat[a:b].view(p.shape) for p, (a, b) in zip(self.params, itertools.pairwise(self.offsets), strict=True)
         ]
+
+    @functools.cached_property
+    def _update_views(self) -> list[Tensor]:
+        return self.views(self.update)
+
+    @functools.cached_property
+    def _theta_views(self) -> list[Tensor]:
+        return self.views(self.theta)
 
     def gather_gradients(self, maximize: bool) -> Tensor:
         """Copy the gradients into the flat update vector (their own memory is never written) and return it."""
-        gradients = [p.grad.reshape(-1) for p in self.params]  # type: ignore[union-attr]
-        if self.mixed or any(g.dtype != self.dtype for g in gradients):
-            self.update.copy_(torch.cat(gradients))
-        else:
-            torch.cat(gradients, out=self.update)
+        torch._foreach_copy_(self._update_views, [p.grad for p in self.params])  # type: ignore[misc]
         return self.update.neg_() if maximize else self.update
 
     def gather_parameters(self) -> Tensor:
-        """Return a flat copy of the parameters ``[D]`` in the state's dtype."""
-        return torch.cat([p.detach().reshape(-1) for p in self.params]).to(self.dtype)
+        """Copy the parameters into the flat scratch vector ``[D]`` and return it."""
+        torch._foreach_copy_(self._theta_views, [p.detach() for p in self.params])
+        return self.theta
 
-    def apply(self, displacement: Tensor) -> None:
-        """Add the flat displacement ``[D]`` to the parameters, in the state's dtype, rounding once at the end."""
-        self.update.copy_(displacement)
+    def apply(self) -> None:
+        """Add the flat update vector ``[D]`` to the parameters, in the state's dtype, rounding once at the end."""
         if self.mixed:
             self.update.add_(self.gather_parameters())
             torch._foreach_copy_(self.params, self._update_views)
@@ -114,9 +165,14 @@ class Cohort:
 
 @dataclass
 class Work:
-    """One cohort about to take one step of one chain."""
+    """One cohort about to take one step of one chain.
+
+    Attributes:
+        moves: whether the result is added to the parameters; otherwise it stays in `Cohort.update`.
+    """
 
     cohort: Cohort
     chain: Chain
     clock: Clock
     maximize: bool = False
+    moves: bool = True

@@ -1,16 +1,22 @@
-"""The eager executor: every rule as written, with ordinary PyTorch operations. It is the reference for faster ones."""
+"""The eager executor: every rule as written, with ordinary PyTorch operations. It is the reference for faster ones.
+
+On a CPU, element rules run over pieces of the flat vectors that fit the cache: a large temporary would be fetched from
+the operating system, page by page, at every operation.
+"""
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from sooner.execute.cohort import Cohort, Work
-from sooner.transform import Clock, ModelTransform, State, Transform
+from sooner.execute.cohort import Bucket, Cohort, Work
+from sooner.execute.decide import RowSums, decide, sum_dtype
+from sooner.transform import Clock, Reduction, State, Transform
+
+PIECE = 2**18
+"""Elements of a piece on a CPU: 1 MiB in float32. See benchmarks/update_step.py."""
 
 
 def run_eager(work: Sequence[Work]) -> None:
@@ -18,40 +24,97 @@ def run_eager(work: Sequence[Work]) -> None:
 
     All chains must have the same kinds of rules, so that model rules see all cohorts at once.
     """
-    updates = [w.cohort.gather_gradients(w.maximize) for w in work]
-    thetas = [w.cohort.gather_parameters() if w.chain.reads_theta else None for w in work]
+    for w in work:
+        w.cohort.gather_gradients(w.maximize)
+        if w.chain.reads_theta:
+            w.cohort.gather_parameters()
     for position in range(len(work[0].chain.rules) if work else 0):
         rules = [w.chain.rules[position] for w in work]
-        if isinstance(rules[0], ModelTransform):
-            updates = _run_model_rule(rules, updates)  # type: ignore[arg-type]
+        if isinstance(rules[0], Reduction):
+            run_reduction(rules, work)  # type: ignore[arg-type]
             continue
-        for i, (w, rule) in enumerate(zip(work, rules, strict=True)):
-            run = _run_tensor_rule if rule.grain == "tensor" else _run_element_rule
-            updates[i] = run(rule, w.cohort, updates[i], thetas[i], w.clock)
-    for w, update in zip(work, updates, strict=True):
-        w.cohort.apply(update)
+        for w, rule in zip(work, rules, strict=True):
+            (run_tensor_rule if rule.grain == "tensor" else _run_element_rule)(rule, w.cohort, w.clock)
+    for w in work:
+        if w.moves:
+            w.cohort.apply()
 
 
-def _run_model_rule(rules: Sequence[ModelTransform], updates: Sequence[Tensor]) -> list[Tensor]:
-    shares = [rule.measure(u) for rule, u in zip(rules, updates, strict=True)]
-    total = functools.reduce(operator.add, [share.to(shares[0].device) for share in shares])
-    return [rule.rule_with(u, total.to(u)) for rule, u in zip(rules, updates, strict=True)]
+def pieces(cohort: Cohort) -> Iterator[slice]:
+    """Yield the pieces of the flat vectors that element rules take at a time."""
+    total = cohort.offsets[-1]
+    length = PIECE if cohort.device.type == "cpu" else max(total, 1)
+    for start in range(0, total, length):
+        yield slice(start, min(start + length, total))
 
 
-def _run_element_rule(rule: Transform, cohort: Cohort, u: Tensor, theta: Tensor | None, clock: Clock) -> Tensor:
-    u, state = rule.rule(u, {slot: cohort.state[slot] for slot in rule.slots}, theta, clock)
-    _store(rule, state, cohort.state)
-    return u
+def _run_element_rule(rule: Transform, cohort: Cohort, clock: Clock) -> None:
+    for piece in pieces(cohort):
+        state = {slot: cohort.state[slot][piece] for slot in rule.slots}
+        theta = cohort.theta[piece] if rule.reads_theta else None
+        u, after = rule.rule(cohort.update[piece], state, theta, clock)
+        _store(rule, after, state)
+        cohort.update[piece].copy_(u)
 
 
-def _run_tensor_rule(rule: Transform, cohort: Cohort, u: Tensor, theta: Tensor | None, clock: Clock) -> Tensor:
-    out = torch.empty_like(u)
+def run_tensor_rule(rule: Transform, cohort: Cohort, clock: Clock) -> None:
+    """Run a rule on stacks of same-shaped parameters, from the cohort's flat update vector into the same vector."""
     for bucket in cohort.buckets:
-        before = {slot: bucket.stack(cohort.state[slot]) for slot in rule.slots}
-        stacked, after = rule.rule(bucket.stack(u), before, None if theta is None else bucket.stack(theta), clock)
+        before = {slot: bucket.kept(slot, cohort.state[slot]) for slot in rule.slots}
+        theta = bucket.stack(cohort.theta) if rule.reads_theta else None
+        u = bucket.stack(cohort.update)
+        stacked, after = rule.rule(u, before, theta, clock)
         _store(rule, after, before)
-        bucket.stack(out).copy_(stacked)
-    return out
+        u.copy_(stacked)
+
+
+def run_reduction(rules: Sequence[Reduction], work: Sequence[Work]) -> None:
+    """Run one rule that needs sums, for all cohorts: add up, decide, finish."""
+    sums = [_prepare(rule, w) for rule, w in zip(rules, work, strict=True)]
+    for rule, w, numbers in zip(rules, work, decide(rules, work, sums), strict=True):
+        _finish(rule, w, numbers)
+
+
+def _prepare(rule: Reduction, w: Work) -> list[RowSums]:
+    """Run the first part of a reduction and return what it added up, for every bucket."""
+    cohort = w.cohort
+    added = []
+    for bucket in cohort.buckets:
+        height, length = bucket.rows
+        found: list[RowSums] = []
+        for rows, piece in _whole_rows(bucket, cohort.device):
+            state = {slot: cohort.state[slot][piece] for slot in rule.slots}
+            theta = cohort.theta[piece] if rule.reads_theta else None
+            u, after, vectors = rule.prepare(cohort.update[piece], state, theta, w.clock)
+            found.append(
+                tuple(v.view(rows.stop - rows.start, length).sum(1, dtype=sum_dtype(cohort.device)) for v in vectors)
+            )
+            _store(rule, after, state)
+            cohort.update[piece].copy_(u)
+        added.append(tuple(torch.cat(one).view(bucket.count, height) for one in zip(*found, strict=True)))
+    return added
+
+
+def _whole_rows(bucket: Bucket, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """Yield rows of the bucket and the piece of the flat vectors that they fill; one empty piece if there are none."""
+    height, length = bucket.rows
+    rows = bucket.count * height
+    at_once = max(1, PIECE // max(length, 1)) if device.type == "cpu" else max(rows, 1)
+    for row in range(0, max(rows, 1), at_once):
+        last = min(row + at_once, rows)
+        yield slice(row, last), slice(bucket.start + row * length, bucket.start + last * length)
+
+
+def _finish(rule: Reduction, w: Work, numbers: list[tuple[Tensor, ...]]) -> None:
+    cohort = w.cohort
+    for bucket, of_bucket in zip(cohort.buckets, numbers, strict=True):
+        height, length = bucket.rows
+        every = [n.expand(bucket.count, height).reshape(-1, 1) for n in of_bucket]  # a number for every row
+        for rows, piece in _whole_rows(bucket, cohort.device):
+            shape = rows.stop - rows.start, length
+            theta = cohort.theta[piece].view(shape) if rule.reads_theta else None
+            u = cohort.update[piece].view(shape)
+            u.copy_(rule.finish(u, theta, tuple(n[rows] for n in every), w.clock))
 
 
 def _store(rule: Transform, new: State, into: State) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from sooner.loop import objective_of, provided_by
 from sooner.recipe import Recipe
 from sooner.task import EVALUATION_SEED, Task, derived_seed
 
@@ -78,15 +79,16 @@ def _stepper(task: Task, recipe: str, steps: int) -> Callable[[], None]:
     model = task.model(derived_seed(_SEED, "init"))
     batches = task.batches(derived_seed(_SEED, "order"), "train")
     evaluation = task.batches(EVALUATION_SEED, "eval")
-    training = Recipe(recipe).build(model, steps)
+    training = Recipe(recipe).build(model, steps, provided_by(task))
     with torch.no_grad():
         task.loss(model, evaluation[0])
     taken = 0
 
     def step() -> None:
         nonlocal taken
-        torch.autograd.backward(task.loss(model, batches[taken % steps]))
-        training.step()
+        objective = objective_of(task, model, batches, taken % steps)
+        training.backward(objective)
+        training.step(objective)
         training.zero_grad()
         taken += 1
 

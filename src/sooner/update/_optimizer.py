@@ -10,16 +10,34 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sooner.error import SoonerError
+from sooner.error import SoonerError, nearest
 from sooner.execute import Cohort, Work, run_eager, state_dtype
+from sooner.objective import Objective
 from sooner.part import Part, check_range
-from sooner.transform import Chain, Clock
+from sooner.transform import Chain, Clock, Transform, chain
+
+NON_FINITE = ("pass", "skip", "raise")
+
+
+class Options(TypedDict, total=False):
+    """What every update part takes besides its own hyper-parameters.
+
+    Attributes:
+        maximize: ascend instead of descend, default False.
+        non_finite: what to do about a step whose gradients hold NaN or infinity: "pass" takes it as torch does
+            (default), "skip" leaves parameters and state alone, "raise" refuses it. The last two read all gradients
+            once more, wait for the device, and count such steps in ``optimizer.non_finite_steps``.
+    """
+
+    maximize: bool
+    non_finite: Literal["pass", "skip", "raise"]
+
 
 _NOT_A_STATE = "{name}: this is not an optimizer state; pass what optimizer.state_dict() returned"
 
@@ -30,7 +48,11 @@ class ChainOptimizer(Part, Optimizer):
     Args:
         params: what `torch.optim` takes: parameters, named parameters or groups of them; or a whole `nn.Module`.
         defaults: hyper-parameters of every group; ``lr`` is among them.
-        maximize: ascend instead of descend.
+        maximize, non_finite: see `Options`.
+
+    Attributes:
+        gradient_rules: rules that the gradient station put before the chain of every group.
+        non_finite_steps: steps whose gradients were not finite, counted unless `non_finite` is "pass".
 
     Raises:
         SoonerError: no parameters, a parameter that is listed twice or is not floating point, or a hyper-parameter out
@@ -40,8 +62,23 @@ class ChainOptimizer(Part, Optimizer):
     station: ClassVar[str] = "update"
     owns = frozenset({"step"})
 
-    def __init__(self, params: Any, defaults: dict[str, Any], *, maximize: bool = False) -> None:
+    def __init__(
+        self,
+        params: Any,
+        defaults: dict[str, Any],
+        *,
+        maximize: bool = False,
+        non_finite: Literal["pass", "skip", "raise"] = "pass",
+    ) -> None:
+        if non_finite not in NON_FINITE:
+            raise SoonerError(
+                f"{self.name()}: non_finite={non_finite!r}{nearest(str(non_finite), NON_FINITE)} is not one of "
+                f"{', '.join(NON_FINITE)}; choose one of them"
+            )
         self._layout: dict[int, list[Cohort]] = {}
+        self.gradient_rules: tuple[Transform, ...] = ()
+        self.non_finite = non_finite
+        self.non_finite_steps = 0
         self.check(defaults)
         groups = self.groups(params)
         if check_parameters(self.name(), groups) == 0:
@@ -81,31 +118,58 @@ class ChainOptimizer(Part, Optimizer):
         """Return the chain that this parameter group runs, with the group's present hyper-parameters."""
         raise TypeError(f"{type(self).__name__} defines no rule")
 
+    def full_rule(self, group: dict[str, Any]) -> Chain:
+        """Return the group's chain with what the gradient station put before it."""
+        own = self.rule(group)
+        return chain(*self.gradient_rules, *own.rules) if self.gradient_rules else own
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step. Parameters without a gradient are left alone, as torch does.
 
         Args:
-            closure: evaluates the model again and returns the loss; optional.
+            closure: evaluates the loss, goes back through it and returns it, as PyTorch has it; optional. An
+                `Objective` is not evaluated: the gradients are there already.
 
         Returns:
             What the closure returned, or None.
+
+        Raises:
+            SoonerError: sparse gradients, or gradients that are not finite where `non_finite` is "raise".
         """
         result = None
-        if closure is not None:
+        if closure is not None and not isinstance(closure, Objective):
             with torch.enable_grad():
                 result = closure()
-        chains = [self.rule(group) for group in self.param_groups]
+        if self.non_finite == "pass" or self._all_finite():
+            self._take_step()
+        return result
+
+    def _all_finite(self) -> bool:
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        dense = [g for g in gradients if g.layout == torch.strided and g.numel()]
+        largest = torch.nn.utils.get_total_norm(dense, math.inf)
+        if bool(torch.isfinite(largest)):
+            return True
+        self.non_finite_steps += 1
+        if self.non_finite == "raise":
+            raise SoonerError(
+                f"{self.name()}: the gradients hold NaN or infinity (step refused, nothing was changed); lower the "
+                'learning rate, clip the gradients, or pass non_finite="skip"'
+            )
+        return False
+
+    def _take_step(self) -> None:
+        chains = [self.full_rule(group) for group in self.param_groups]
         cohorts = [self._cohorts(i, *both) for i, both in enumerate(zip(self.param_groups, chains, strict=True))]
         alike: dict[tuple[type, ...], list[Work]] = {}  # all groups fit: from here on the step is taken
-        for group, chain, members in zip(self.param_groups, chains, cohorts, strict=True):
-            kinds = tuple(type(rule) for rule in chain.rules)
+        for group, rules, members in zip(self.param_groups, chains, cohorts, strict=True):
+            kinds = tuple(type(rule) for rule in rules.rules)
             for cohort in members:
                 clock = Clock(self._advance(cohort), group["lr"])
-                alike.setdefault(kinds, []).append(Work(cohort, chain, clock, group["maximize"]))
+                alike.setdefault(kinds, []).append(Work(cohort, rules, clock, group["maximize"]))
         for work in alike.values():
             run_eager(work)
-        return result
 
     def _advance(self, cohort: Cohort) -> int:
         cohort.step += 1
@@ -141,7 +205,7 @@ class ChainOptimizer(Part, Optimizer):
         for (stepping, _device, _dtype, steps), params in together.items():
             if not stepping and steps == 0:
                 continue  # never had a gradient: no state, as torch
-            cohort = Cohort(params, self.state, chain.slots, steps)
+            cohort = Cohort(params, self.state, chain.shapes, steps)
             self._show_state(cohort)
             cohorts.append(cohort)
         self._layout[index] = cohorts
@@ -243,9 +307,13 @@ class ChainOptimizer(Part, Optimizer):
         merged = [{**ours, **theirs, "params": ours["params"]} for ours, theirs in zip(before, saved, strict=True)]
         self.param_groups = merged
         try:
-            return {p: set(self.rule(group).slots) for group in merged for p in group["params"]}
+            return {p: set(self.full_rule(group).slots) for group in merged for p in group["params"]}
         finally:
             self.param_groups = before
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("gradient_rules", "non_finite", "non_finite_steps")}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._optimizer import ChainOptimizer
+from sooner.update._optimizer import ChainOptimizer, Options
 from sooner.update.adamw import check_adam
 
 
@@ -69,7 +69,7 @@ class AdaBelief(ChainOptimizer):
             recommend 1e-8 for convolutional networks and about the square of Adam's eps elsewhere.
         weight_decay: decoupled weight decay (multiplied by lr), default 0.
         rectify: RAdam's warm-up of the second moment, default True as in the authors' package since version 0.1.
-        maximize: ascend instead of descend.
+        **options: see `sooner.update._optimizer.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.
@@ -85,11 +85,10 @@ class AdaBelief(ChainOptimizer):
         eps: float = 1e-16,
         weight_decay: float = 0.0,
         rectify: bool = True,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "rectify": rectify}
-        super().__init__(params, {"lr": lr, **defaults}, maximize=maximize)
+        super().__init__(params, {"lr": lr, **defaults}, **options)
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._optimizer import ChainOptimizer
+from sooner.update._optimizer import ChainOptimizer, Options
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class AdamW(ChainOptimizer):
         betas: decay rates of the two moments, each in [0, 1), default (0.9, 0.999).
         eps: added to the root of the second moment, default 1e-8.
         weight_decay: decoupled weight decay (multiplied by lr), default 0.01.
-        maximize: ascend instead of descend.
+        **options: see `sooner.update._optimizer.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.
@@ -80,11 +80,10 @@ class AdamW(ChainOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, defaults, maximize=maximize)
+        super().__init__(params, defaults, **options)
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
-from sooner.update._optimizer import ChainOptimizer, check_parameters
+from sooner.update._optimizer import ChainOptimizer, Options, check_parameters
 from sooner.update.adamw import AdamMoments, check_adam
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -112,7 +112,7 @@ class Muon(ChainOptimizer):
         betas: AdamW's moment decay rates, default (0.9, 0.95).
         eps: AdamW's eps, default 1e-10.
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices for Muon.
-        maximize: ascend instead of descend.
+        **options: see `sooner.update._optimizer.Options`.
 
     Raises:
         SoonerError: no suitable weight matrix, or a hyper-parameter outside its range.
@@ -132,8 +132,7 @@ class Muon(ChainOptimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-10,
         select: Callable[[str, Tensor], bool] | None = None,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         if select is not None and not isinstance(params, nn.Module):
             raise SoonerError(
@@ -143,7 +142,7 @@ class Muon(ChainOptimizer):
         rates = {"lr": lr, "adamw_lr": adamw_lr}
         shared = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         defaults = {"momentum": momentum, "nesterov": nesterov, "iterations": iterations, "muon": True, **shared}
-        super().__init__(groups, {**rates, **defaults}, maximize=maximize)
+        super().__init__(groups, {**rates, **defaults}, **options)
         if not any(group["muon"] and group["params"] for group in self.param_groups):
             unnamed = [(f"number {i}", p) for i, p in enumerate(p for g in self.param_groups for p in g["params"])]
             raise SoonerError(_no_matrix(unnamed))

@@ -11,30 +11,39 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
 from sooner.part import check_range
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Descend, ModelTransform, chain
-from sooner.update._optimizer import ChainOptimizer
+from sooner.transform import Chain, Clock, Descend, Reduction, Scope, State, chain
+from sooner.update._optimizer import ChainOptimizer, Options
 from sooner.update.sgd import Momentum
 
 
 @dataclass(frozen=True)
-class NormalizeGlobally(ModelTransform):
+class NormalizeGlobally(Reduction):
     """Divides by the norm over all parameters of all groups."""
 
     eps: float
+    over: ClassVar[Scope] = "model"
 
-    def measure(self, u: Tensor) -> Tensor:
-        """Sum of squares of this vector, 0-d."""
-        return u.dot(u)
+    def prepare(
+        self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
+    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
+        """Add up the squares."""
+        return u, state, (u * u,)
 
-    def rule_with(self, u: Tensor, total: Tensor) -> Tensor:
-        """``u / (sqrt(total) + eps)``."""
-        return u / (total.sqrt() + self.eps)
+    def decide(
+        self, sums: tuple[Tensor, ...], memory: State, shape: tuple[int, ...], clock: Clock
+    ) -> tuple[tuple[Tensor, ...], State]:
+        """``1 / (norm + eps)``."""
+        return (1 / (sums[0].sqrt() + self.eps),), memory
+
+    def finish(self, u: Tensor, theta: Tensor | None, numbers: tuple[Tensor, ...], clock: Clock) -> Tensor:
+        """Multiply by it."""
+        return u * numbers[0]
 
 
 class NormalizedGD(ChainOptimizer):
@@ -45,7 +54,7 @@ class NormalizedGD(ChainOptimizer):
         lr: length of a step in the parameters' units, default 0.1.
         momentum: heavy-ball momentum on the normalised gradient, in [0, 1), default 0.
         eps: keeps a zero gradient from dividing by zero, default 1e-12.
-        maximize: ascend instead of descend.
+        **options: see `sooner.update._optimizer.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.
@@ -59,10 +68,9 @@ class NormalizedGD(ChainOptimizer):
         lr: float | Tensor = 0.1,
         momentum: float = 0.0,
         eps: float = 1e-12,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps}, maximize=maximize)
+        super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps}, **options)
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._optimizer import ChainOptimizer
+from sooner.update._optimizer import ChainOptimizer, Options
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class SGD(ChainOptimizer):
         dampening: in [0, 1], default 0.
         nesterov: look ahead by one momentum step, default False.
         weight_decay: L2 coefficient added to the gradient, default 0.
-        maximize: ascend instead of descend.
+        **options: see `sooner.update._optimizer.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range, or Nesterov without momentum or with dampening.
@@ -64,11 +64,10 @@ class SGD(ChainOptimizer):
         dampening: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": weight_decay}
-        super().__init__(params, {"lr": lr, **defaults}, maximize=maximize)
+        super().__init__(params, {"lr": lr, **defaults}, **options)
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:
