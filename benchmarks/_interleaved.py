@@ -1,11 +1,15 @@
-"""Timing on a shared machine: one thread, candidates in turn, rounds in which neighbours took the core once more."""
+"""Timing on a shared machine: candidates in turn, rounds in which neighbours took a core are measured once more."""
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
 
 from sooner.race.cost import calibrate, contention
 
@@ -13,15 +17,27 @@ ATTEMPTS = 4
 """A round is measured at most this often; the quietest attempt is kept."""
 
 QUIET = 1.1
-"""A block whose wall time exceeds its processor time by more than this factor was disturbed."""
+"""A block that lost more than this, less one, of its time to others was disturbed."""
+
+BLOCK_SECONDS = 0.1
+"""How long a block should take; `block_length` finds the number of calls."""
 
 
 @dataclass
 class Round:
-    """One block of every candidate: seconds per call by either clock, wall over processor time, and the calibration."""
+    """One block of every candidate.
+
+    Attributes:
+        wall, cpu: seconds per call by either clock.
+        faults: pages fetched from the operating system per call; fresh memory costs one for every 4 KiB.
+        share: of each block, what its time was over what it would have been without others: wall over processor time
+            on one thread; on several, one plus the share of the block that threads waited for a core.
+        calibration: milliseconds of a fixed kernel before each block.
+    """
 
     wall: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, float] = field(default_factory=dict)
     share: list[float] = field(default_factory=list)
     calibration: list[float] = field(default_factory=list)
 
@@ -41,27 +57,55 @@ def interleave(candidates: Mapping[str, Callable[[], object]], rounds: int, call
         while len(tries) < ATTEMPTS and not (tries and max(tries[-1].share) <= QUIET):
             tries.append(_round(candidates, order, calls))
         kept.append(min(tries, key=lambda one: max(one.share)))
-    print(_guard(kept))
+    print(_guard(kept), flush=True)
     return kept
+
+
+def block_length(candidate: Callable[[], object]) -> int:
+    """Return how many calls make a block; calls the candidate twice, so that it has its state."""
+    candidate()
+    started = time.perf_counter()
+    candidate()
+    return max(1, round(BLOCK_SECONDS / (time.perf_counter() - started)))
 
 
 def _round(candidates: Mapping[str, Callable[[], object]], order: Sequence[str], calls: Mapping[str, int]) -> Round:
     measured = Round()
     for name in order:
         measured.calibration.append(calibrate())
+        waited, faults = _waited(), _faults()
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(calls[name]):
             candidates[name]()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         measured.wall[name], measured.cpu[name] = wall / calls[name], cpu / calls[name]
-        measured.share.append(wall / cpu)
+        measured.faults[name] = (_faults() - faults) / calls[name]
+        alone = torch.get_num_threads() == 1
+        measured.share.append(wall / cpu if alone else 1 + (_waited() - waited) / wall)
     return measured
+
+
+def _waited() -> float:
+    """Return the seconds that threads of this process have been ready to run without getting a core (Linux; else 0)."""
+    total = 0
+    for thread in Path("/proc/self/task").glob("*/schedstat"):
+        try:
+            total += int(thread.read_text(encoding="ascii").split()[1])
+        except OSError:  # the thread ended meanwhile
+            continue
+    return total / 1e9
+
+
+def _faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def _guard(rounds: Sequence[Round]) -> str:
     found = contention(
         {"share": [s for r in rounds for s in r.share], "calibration": [c for r in rounds for c in r.calibration]}
     )
+    if found is None and torch.get_num_threads() > 1 and not Path("/proc/self/schedstat").exists():
+        found = "this system does not say who took a core from several threads; use --threads 1"
     disturbed = sum(max(r.share) > QUIET for r in rounds)
     verdict = f"CONTENDED, do not believe what follows: {found}" if found else "quiet"
     return f"guard: {verdict}; {disturbed} of {len(rounds)} rounds stayed disturbed"

@@ -1,84 +1,113 @@
-"""What one step of every update part costs with the present executor, as a ratio to torch.optim.AdamW(fused=True).
+"""What one step of every update part costs, as a ratio to torch.optim.AdamW(fused=True).
 
-    python benchmarks/update_step.py [--recipes "adamw; muon"] [--rounds 7] [--lists small] [--lists large]
+    python benchmarks/update_step.py [--lists small --lists gpt2] [--executors native --executors eager] [--peers]
+        [--recipes "adamw; sgd(momentum=0.9)"] [--threads 1 --threads 2] [--rounds 7]
 
-All candidates step the same parameters with the same constant gradients, in turn, on one thread, in one process. The
-ratio is per round. "limit" is the ratio that would be left if the memory's bandwidth were the only cost: the bytes that
-the method must move (gradient in, parameter and state in and out) over the bandwidth of an in-place multiplication of
-as much memory, timed in the same rounds. Muon is bound by arithmetic, so its limit is no aim.
+All candidates step the same parameters with the same constant gradients, in turn, in one process; the ratio is per
+round. "limit" is the ratio that would be left if the memory's bandwidth were the only cost: the bytes that the method
+must move (gradient in, parameter and state in and out) over the bandwidth of an in-place multiplication, timed in the
+same rounds. Methods that need sums go through some of the memory twice, so they can't reach it. A few candidates at a
+time share a block of rounds, because the state of each takes up to 1.5 GB on the list "gpt2".
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import statistics
-import time
-from collections.abc import Callable
 
 import cyclopts
 import torch
-from _interleaved import interleave, spread
+from _candidates import CLIP, REFERENCE, Candidate, clipped_by_torch, goal, ours, reference, theirs, updates
+from _interleaved import block_length, interleave, spread
+from _lists import LISTS, count, make
+from _peers import ELEMENT, installed
 from torch import nn
 
-from sooner.recipe import Recipe
+from sooner import part
 
-REFERENCE = "torch.optim.AdamW(lr=1e-3, fused=True)"
-PARTS = "sgd; adamw; adabelief; muon; normalized_gd"
-TORCH = "torch.optim.AdamW(lr=1e-3); torch.optim.SGD(lr=0.1, momentum=0.9)"
-BLOCK_SECONDS = 0.1
+LARGEST_PROBE = 2**28
+"""Elements of the vector that shows the bandwidth: 1 GiB, or less where AdamW touches less."""
 
-
-def small() -> nn.Module:
-    """150 tensors with about 1 million parameters: 37 square layers with biases, and normalisation between them."""
-    layers = [layer for _ in range(37) for layer in (nn.LayerNorm(160), nn.Linear(160, 160))]
-    return nn.Sequential(*layers, nn.LayerNorm(160))
+HEAD = f"  {'':46} {'ms':>8} {'ratio to fused AdamW':>24} {'limit':>6} {'B/param':>7} {'faults':>7} {'target':>7}"
 
 
-def large() -> nn.Module:
-    """60 tensors with about 32 million parameters, too many for any cache."""
-    return nn.Sequential(*(nn.Linear(*((256, 4096) if i % 2 else (4096, 256))) for i in range(30)))
+def measure(list_name: str, model: nn.Module, candidates: list[Candidate], rounds: int) -> dict[str, list[float]]:
+    """Print a row for every candidate, timed together; return the ratios of every round.
 
-
-LISTS: dict[str, Callable[[], nn.Module]] = {"small": small, "large": large}
-
-
-def measure(model: nn.Module, recipes: list[str], rounds: int) -> None:
-    """Print the table of one list of parameters."""
-    parameters = list(model.parameters())
-    count = sum(p.numel() for p in parameters)
-    for p in parameters:
-        p.grad = torch.full_like(p, 1e-3)
-    trainings = {text: Recipe(text).build(model, steps=1000) for text in [REFERENCE, *recipes]}
-    memory = torch.ones(4 * count)  # what AdamW touches: parameters, gradients and two moments
-    candidates: dict[str, Callable[[], object]] = {text: training.step for text, training in trainings.items()}
-    candidates["memory"] = lambda: memory.mul_(1.0)
-    calls = {name: _calls(candidate) for name, candidate in candidates.items()}
-    print(f"{len(parameters)} tensors, {count / 1e6:.2f} million parameters, float32")
-    timed = interleave(candidates, rounds, calls)
-    seconds = {name: statistics.median(r.wall[name] for r in timed) for name in candidates}
+    Columns: milliseconds per step, ratio, limit, bytes of state per parameter, pages fetched per step, target ratio.
+    """
+    number = count(model)
+    candidates = [reference(), *candidates]
+    steppers = {c.name: c.build(model) for c in candidates}
+    memory = torch.ones(min(4 * number, LARGEST_PROBE))  # AdamW touches parameters, gradients and two moments
+    steps = {**{name: stepper.step for name, stepper in steppers.items()}, "memory": lambda: memory.mul_(1.0)}
+    timed = interleave(steps, rounds, {name: block_length(step) for name, step in steps.items()})
+    seconds = {name: statistics.median(r.wall[name] for r in timed) for name in steps}
+    ratios = {name: [r.wall[name] / r.wall[REFERENCE] for r in timed] for name in steps}
     bandwidth = 8 * memory.numel() / seconds["memory"]
-    print(f"  bandwidth {bandwidth / 1e9:.1f} GB/s (in-place multiplication of {4 * memory.numel() / 2**20:.0f} MiB)")
-    print(f"  {'':44} {'ms':>8} {'ratio to fused AdamW':>24} {'limit':>6} {'state B/param':>13}")
-    for name, training in trainings.items():
-        ratio = spread([r.wall[name] / r.wall[REFERENCE] for r in timed])
-        state = training.state_bytes() / count
-        limit = (12 + 2 * state) * count / bandwidth / seconds[REFERENCE]
-        print(f"  {name:44} {1e3 * seconds[name]:8.2f} {ratio:>24} {limit:6.2f} {state:13.1f}")
+    print(f"  in-place multiplication of {4 * memory.numel() / 2**20:.0f} MiB: {bandwidth / 1e9:.1f} GB/s")
+    for c in candidates:
+        state = steppers[c.name].state_bytes() / number
+        limit = (12 + 2 * state) * number / bandwidth / seconds[REFERENCE]
+        faults = statistics.median(r.faults[c.name] for r in timed)
+        aim = goal(list_name, c, state)
+        print(
+            f"  {c.name:46} {1e3 * seconds[c.name]:8.2f} {spread(ratios[c.name]):>24} {limit:6.2f} {state:7.2f} "
+            f"{faults:7.0f} {'' if math.isnan(aim) else f'<= {aim:.2f}':>7}",
+            flush=True,
+        )
+    return ratios
 
 
-def _calls(candidate: Callable[[], object]) -> int:
-    candidate()  # the first call makes the state
-    started = time.perf_counter()
-    candidate()
-    return max(1, round(BLOCK_SECONDS / (time.perf_counter() - started)))
+def clipping(list_name: str, model: nn.Module, executor: str, rounds: int) -> None:
+    """Print what clipping by the norm of all gradients adds to AdamW, inside our chain and by torch's function."""
+    plain, clipped, by_torch = ours("adamw", executor), ours(f"{CLIP} + adamw", executor), clipped_by_torch()
+    ratios = measure(list_name, model, [plain, clipped, by_torch], rounds)
+    inside = [with_it - without for with_it, without in zip(ratios[clipped.name], ratios[plain.name], strict=True)]
+    outside = [ratio - 1 for ratio in ratios[by_torch.name]]
+    aim = " (target <= 0.6)" if list_name == "gpt2" else ""
+    print(f"  clipping adds {spread(inside)}{aim} inside the chain [{executor}], {spread(outside)} by torch's function")
 
 
-def main(*, recipes: str = f"{PARTS}; {TORCH}", rounds: int = 7, lists: tuple[str, ...] = ("small", "large")) -> None:
-    torch.set_num_threads(1)
+def main(
+    *,
+    lists: tuple[str, ...] = ("small", "gpt2"),
+    recipes: str = "",
+    executors: tuple[str, ...] = ("auto",),
+    peers: bool = False,
+    threads: tuple[int, ...] = (),
+    rounds: int = 7,
+    at_once: int = 3,
+) -> None:
+    """Print a table for every list and number of threads.
+
+    Args:
+        lists: of "small" (1 million parameters in 150 tensors), "middle" (32 million in 60), "gpt2" (124 million in 148).
+        recipes: what to time, separated by semicolons; default every update part that works element by element.
+        executors: of "auto", "eager", "native", "inductor".
+        peers: also the optimizers of other packages that are installed; heavyball takes a minute to compile.
+        threads: default as many as torch takes, and for "small" also one.
+        rounds: how often every candidate has its turn.
+        at_once: how many candidates are held in memory and timed together.
+    """
+    torch.set_num_threads(most := torch.get_num_threads())  # from here on nothing else decides
+    texts = [text.strip() for text in recipes.split(";")] if recipes else updates()
+    several = len(executors) > 1
+    candidates = [ours(text, executor, labelled=several) for text in texts for executor in executors]
+    everything = candidates + [theirs(peer) for peer in (installed(ELEMENT) if peers else ())]
+    clipped = executors if "clip_norm" in part.names() and not recipes else ()
     for name in lists:
-        torch.manual_seed(0)
-        measure(LISTS[name](), [text.strip() for text in recipes.split(";")], rounds)
-        gc.collect()  # the large list's state is gigabytes
+        model = make(name)
+        for n in threads or sorted({1, most} if name == "small" else {most}):
+            torch.set_num_threads(n)
+            tensors, millions = len(list(model.parameters())), count(model) / 1e6
+            print(f"== {name}: {tensors} tensors, {millions:.2f} million parameters, float32, threads: {n}\n{HEAD}")
+            for first in range(0, len(everything), at_once):
+                measure(name, model, everything[first : first + at_once], rounds)
+                gc.collect()  # the state is gigabytes
+            for executor in clipped:
+                clipping(name, model, executor, rounds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
-"""Executors run a chain of rules over an optimizer's parameters. Today: eager, the reference that always works."""
+"""Executors run a chain of rules over an optimizer's parameters; they take the same steps and differ in speed.
 
+"eager" uses ordinary PyTorch operations, is the reference and always works. "native" compiles element rules to C, on a
+CPU with a C compiler. "auto", the default, is native where that is possible and eager elsewhere.
+"""
+
+from sooner.execute.choice import run, using
 from sooner.execute.cohort import Cohort, Work, state_dtype
 from sooner.execute.eager import run_eager
+from sooner.execute.native import run_native
 
-__all__ = ["Cohort", "Work", "run_eager", "state_dtype"]
+__all__ = ["Cohort", "Work", "run", "run_eager", "run_native", "state_dtype", "using"]

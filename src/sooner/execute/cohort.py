@@ -7,11 +7,13 @@ so tensor rules get them as one stack.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +64,23 @@ class Bucket:
         return flat[start:stop].view(self.count, *shape)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How compiled loops see a cohort: every parameter cut into rows, all rows numbered through.
+
+    Attributes:
+        offsets, rows, first_row: C arrays with one entry per parameter (offsets has one more).
+        total_rows: number of rows of all parameters.
+        buckets: for each bucket its rows ``[start, stop)`` and the number of parameters.
+    """
+
+    offsets: Any
+    rows: Any
+    first_row: Any
+    total_rows: int
+    buckets: list[tuple[int, int, int]]
+
+
 class Cohort:
     """Parameters of one device, dtype and step count.
 
@@ -90,6 +109,7 @@ class Cohort:
         self.slots = tuple(kept[0])
         self.offsets = [0, *itertools.accumulate(p.numel() for p in self.params)]
         places = {slot: [0, *itertools.accumulate(math.prod(of_one[slot]) for of_one in kept)] for slot in self.slots}
+        self._layouts: dict[bool, Layout] = {}
         self.buckets = self._make_buckets(kept, places)
         self.state = {slot: self._zeros(places[slot][-1]) for slot in self.slots}
         self.shown = {
@@ -120,6 +140,22 @@ class Cohort:
             first = last
         return buckets
 
+    def layout(self, by_rows: bool) -> Layout:
+        """Return the cohort as compiled loops see it, with the rows of weights or each parameter as one row."""
+        if by_rows not in self._layouts:
+            heights = [bucket.rows[0] if by_rows else 1 for bucket in self.buckets]
+            rows = [height for bucket, height in zip(self.buckets, heights, strict=True) for _ in range(bucket.count)]
+            starts = [0, *itertools.accumulate(rows)]
+            array = ctypes.c_long * len(rows)
+            self._layouts[by_rows] = Layout(
+                (ctypes.c_long * len(self.offsets))(*self.offsets),
+                array(*rows),
+                array(*starts[:-1]),
+                starts[-1],
+                [(starts[b.first], starts[b.first + b.count], b.count) for b in self.buckets],
+            )
+        return self._layouts[by_rows]
+
     @functools.cached_property
     def update(self) -> Tensor:
         """Scratch ``[D]``: the gradient on the way in, the displacement on the way out."""
@@ -144,9 +180,13 @@ class Cohort:
     def _theta_views(self) -> list[Tensor]:
         return self.views(self.theta)
 
+    def gradients(self) -> list[Tensor]:
+        """Return the gradients, in the cohort's order."""
+        return [p.grad for p in self.params]  # type: ignore[misc]
+
     def gather_gradients(self, maximize: bool) -> Tensor:
         """Copy the gradients into the flat update vector (their own memory is never written) and return it."""
-        torch._foreach_copy_(self._update_views, [p.grad for p in self.params])  # type: ignore[misc]
+        torch._foreach_copy_(self._update_views, self.gradients())
         return self.update.neg_() if maximize else self.update
 
     def gather_parameters(self) -> Tensor:

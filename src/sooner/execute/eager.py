@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from sooner.execute.cohort import Bucket, Cohort, Work
-from sooner.execute.decide import RowSums, decide, sum_dtype
+from sooner.execute.decide import Numbers, RowSums, decide, sum_dtype
 from sooner.transform import Clock, Reduction, State, Transform
 
 PIECE = 2**18
@@ -28,16 +27,21 @@ def run_eager(work: Sequence[Work]) -> None:
         w.cohort.gather_gradients(w.maximize)
         if w.chain.reads_theta:
             w.cohort.gather_parameters()
-    for position in range(len(work[0].chain.rules) if work else 0):
+    run_rules(work, 0)
+    for w in work:
+        if w.moves:
+            w.cohort.apply()
+
+
+def run_rules(work: Sequence[Work], first: int) -> None:
+    """Run the rules from number `first` on, from the cohorts' flat update vectors into the same vectors."""
+    for position in range(first, len(work[0].chain.rules) if work else 0):
         rules = [w.chain.rules[position] for w in work]
         if isinstance(rules[0], Reduction):
             run_reduction(rules, work)  # type: ignore[arg-type]
             continue
         for w, rule in zip(work, rules, strict=True):
             (run_tensor_rule if rule.grain == "tensor" else _run_element_rule)(rule, w.cohort, w.clock)
-    for w in work:
-        if w.moves:
-            w.cohort.apply()
 
 
 def pieces(cohort: Cohort) -> Iterator[slice]:
@@ -72,7 +76,7 @@ def run_reduction(rules: Sequence[Reduction], work: Sequence[Work]) -> None:
     """Run one rule that needs sums, for all cohorts: add up, decide, finish."""
     sums = [_prepare(rule, w) for rule, w in zip(rules, work, strict=True)]
     for rule, w, numbers in zip(rules, work, decide(rules, work, sums), strict=True):
-        _finish(rule, w, numbers)
+        finish_eagerly(rule, w, numbers)
 
 
 def _prepare(rule: Reduction, w: Work) -> list[RowSums]:
@@ -105,7 +109,8 @@ def _whole_rows(bucket: Bucket, device: torch.device) -> Iterator[tuple[slice, s
         yield slice(row, last), slice(bucket.start + row * length, bucket.start + last * length)
 
 
-def _finish(rule: Reduction, w: Work, numbers: list[tuple[Tensor, ...]]) -> None:
+def finish_eagerly(rule: Reduction, w: Work, numbers: list[Numbers]) -> None:
+    """Run the last part of a reduction with its numbers."""
     cohort = w.cohort
     for bucket, of_bucket in zip(cohort.buckets, numbers, strict=True):
         height, length = bucket.rows

@@ -37,6 +37,10 @@ class Schedule(Part, LRScheduler):
         """Return the multiple of the base learning rate used in step number `step`, counted from 0."""
         raise TypeError(f"{type(self).__name__} defines no factor")
 
+    def mean_factor(self) -> float:
+        """Return the mean of `factor` over the steps planned, to compare schedules at an equal total of steps."""
+        return math.fsum(self.factor(step) for step in range(self.steps)) / self.steps
+
     def get_lr(self) -> list[Any]:
         """Return the learning rate of every group for the step about to be taken."""
         factor = self.factor(self.last_epoch)

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sooner.update.adabelief import AdaBelief
+    from sooner.update.adagrad_norm import AdaGradNorm
+    from sooner.update.adamp import AdamP
     from sooner.update.adamw import AdamW
+    from sooner.update.diffgrad import DiffGrad
     from sooner.update.muon import Muon
     from sooner.update.normalized_gd import NormalizedGD
     from sooner.update.sgd import SGD
+    from sooner.update.sgd_sai import SGDSaI
+    from sooner.update.sgdp import SGDP
 
-__all__ = ["SGD", "AdaBelief", "AdamW", "Muon", "NormalizedGD"]
+__all__ = ["AdaBelief", "AdaGradNorm", "AdamP", "AdamW", "DiffGrad", "Muon", "NormalizedGD", "SGD", "SGDP", "SGDSaI"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
-from sooner.execute import Cohort, Work, run_eager, state_dtype
+from sooner.execute import Cohort, Work, run, state_dtype
 from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.transform import Chain, Clock, Transform, chain
@@ -169,7 +169,7 @@ class ChainOptimizer(Part, Optimizer):
                 clock = Clock(self._advance(cohort), group["lr"])
                 alike.setdefault(kinds, []).append(Work(cohort, rules, clock, group["maximize"]))
         for work in alike.values():
-            run_eager(work)
+            run(work)
 
     def _advance(self, cohort: Cohort) -> int:
         cohort.step += 1

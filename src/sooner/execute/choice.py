@@ -1,0 +1,50 @@
+"""Which executor runs: chosen by ``$SOONER_EXECUTOR``, or for a while by `using`."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from sooner.error import SoonerError, nearest
+from sooner.execute.cohort import Work
+from sooner.execute.eager import run_eager
+from sooner.execute.native import run_native
+
+EXECUTORS: Mapping[str, Callable[[Sequence[Work]], None]] = {
+    "auto": run_native,
+    "eager": run_eager,
+    "native": run_native,
+}
+
+_chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("executor", default=None)
+
+
+def run(work: Sequence[Work]) -> None:
+    """Take one step for every cohort with the executor of the moment.
+
+    Raises:
+        SoonerError: ``$SOONER_EXECUTOR`` names no executor.
+    """
+    EXECUTORS[_checked(_chosen.get() or os.environ.get("SOONER_EXECUTOR") or "auto")](work)
+
+
+@contextlib.contextmanager
+def using(executor: str) -> Iterator[None]:
+    """Inside, optimizers of sooner step with this executor: "auto", "eager" or "native".
+
+    Raises:
+        SoonerError: there is no such executor.
+    """
+    token = _chosen.set(_checked(executor))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def _checked(name: str) -> str:
+    if name not in EXECUTORS:
+        raise SoonerError(f"there is no executor {name!r}{nearest(name, EXECUTORS)}; choose {', '.join(EXECUTORS)}")
+    return name

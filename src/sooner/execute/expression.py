@@ -1,0 +1,159 @@
+"""Writing down what element rules compute, without computing it: rules run on symbols, operations become lines.
+
+A traced program holds operations only, no numbers: every number a rule uses (a decay rate, a bias correction, the
+learning rate) is an argument of the program, in the order of appearance. So one compiled program serves all steps,
+whatever the schedule does to the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BINARY = ("add", "sub", "mul", "div", "maximum", "minimum", "lt", "le", "gt", "ge", "logical_and", "logical_or")
+UNARY = ("neg", "abs", "sqrt", "rsqrt", "sign", "sigmoid", "square", "reciprocal", "exp", "isfinite", "logical_not")
+
+Operand = tuple[str, int]
+"""``("in", i)``, ``("number", i)`` or ``("line", i)``."""
+
+
+class UntraceableError(TypeError):
+    """A rule does something that is not on the closed list of element operations; it runs eagerly instead."""
+
+
+@dataclass
+class Program:
+    """Operations in order; each is ``(name, operand, …)`` with operands that are inputs, numbers or earlier results.
+
+    Attributes:
+        inputs: names of the input vectors, such as "gradient", "theta" or a state slot, in the order of first use.
+        lines: the operations.
+        numbers: the values of the numbers in this trace; not part of the program's identity.
+        outputs: what is written back, by name.
+        sums: what is added up over rows.
+    """
+
+    inputs: list[str] = field(default_factory=list)
+    lines: list[tuple[Any, ...]] = field(default_factory=list)
+    numbers: list[float] = field(default_factory=list)
+    outputs: dict[str, Operand] = field(default_factory=dict)
+    sums: list[Operand] = field(default_factory=list)
+
+    @classmethod
+    def from_key(cls, key: tuple[Any, ...]) -> Program:
+        """Return the program of a key, with zeros for its numbers."""
+        inputs, lines, numbers, outputs, sums = key
+        return cls(list(inputs), list(lines), [0.0] * numbers, dict(outputs), list(sums))
+
+    def key(self) -> tuple[Any, ...]:
+        """Return what identifies the program: everything but the values of its numbers."""
+        written = tuple(self.outputs.items())
+        return tuple(self.inputs), tuple(self.lines), len(self.numbers), written, tuple(self.sums)
+
+    def input(self, name: str) -> Symbol:
+        """Return the symbol of an input vector."""
+        if name not in self.inputs:
+            self.inputs.append(name)
+        return Symbol(self, ("in", self.inputs.index(name)))
+
+    def operand(self, value: Any) -> Operand:
+        """Return the operand for a symbol of this program or a number.
+
+        Raises:
+            UntraceableError: it is neither.
+        """
+        if isinstance(value, Symbol):
+            return value.operand
+        if isinstance(value, Tensor) and value.ndim == 0 and value.device.type == "cpu":
+            value = value.item()
+        if isinstance(value, bool | int | float):
+            self.numbers.append(float(value))
+            return "number", len(self.numbers) - 1
+        raise UntraceableError(f"an operand of type {type(value).__name__}")
+
+    def apply(self, name: str, *values: Any) -> Symbol:
+        """Append one operation and return the symbol of its result."""
+        self.lines.append((name, *(self.operand(v) for v in values)))
+        return Symbol(self, ("line", len(self.lines) - 1))
+
+
+class Symbol:
+    """Stands for a vector while a rule is traced; has the operators and methods of a tensor that work by element."""
+
+    def __init__(self, program: Program, operand: Operand) -> None:
+        self.program, self.operand = program, operand
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Symbol:
+        """Let ``torch.where(…)`` and ``tensor * symbol`` be traced too."""
+        name = _NAMES.get(function)
+        if name is None or (kwargs and function is not torch.clamp):
+            raise UntraceableError(f"{getattr(function, '__name__', function)} is not an element operation")
+        first = next(a for a in args if isinstance(a, Symbol))
+        if function is torch.clamp:
+            return first.clamp(*args[1:], **(kwargs or {}))
+        return first.program.apply(name, *(reversed(args) if function in _REVERSED else args))
+
+    def clamp(self, min: Any = None, max: Any = None) -> Symbol:
+        """Limit to [min, max]; NaN stays NaN."""
+        limited = self if min is None else self.program.apply("maximum", self, min)
+        return limited if max is None else limited.program.apply("minimum", limited, max)
+
+    def clamp_min(self, min: Any) -> Symbol:
+        """Raise what is below `min`."""
+        return self.clamp(min)
+
+    def clamp_max(self, max: Any) -> Symbol:
+        """Lower what is above `max`."""
+        return self.clamp(None, max)
+
+    def where(self, condition: Symbol, other: Any) -> Symbol:
+        """Return this where the condition holds, the other elsewhere."""
+        return self.program.apply("where", condition, self, other)
+
+    def __pow__(self, exponent: Any) -> Symbol:
+        if exponent != 2:
+            raise UntraceableError(f"a power of {exponent}")
+        return self.program.apply("square", self)
+
+    def __bool__(self) -> bool:
+        raise UntraceableError("a decision that depends on the data")
+
+
+def _method(name: str, *, reverse: bool = False) -> Callable[..., Symbol]:
+    def method(self: Symbol, *others: Any) -> Symbol:
+        return self.program.apply(name, *((*others, self) if reverse else (self, *others)))
+
+    return method
+
+
+_OPERATORS = {
+    **{f"__{name}__": name for name in ("add", "sub", "mul", "lt", "le", "gt", "ge", "neg", "abs")},
+    "__truediv__": "div",
+    "__and__": "logical_and",
+    "__or__": "logical_or",
+    "__invert__": "logical_not",
+}
+for _name in (*UNARY, *BINARY):
+    setattr(Symbol, _name, _method(_name))
+for _operator, _name in _OPERATORS.items():
+    setattr(Symbol, _operator, _method(_name))
+for _name in ("add", "sub", "mul", "truediv"):
+    setattr(Symbol, f"__r{_name}__", _method(_OPERATORS[f"__{_name}__"], reverse=True))
+
+_REVERSED = {Tensor.__rsub__, Tensor.__rtruediv__, Tensor.__rdiv__}
+_NAMES: dict[Any, str] = {
+    **{getattr(torch, name): name for name in (*UNARY, *BINARY)},
+    **{getattr(Tensor, name): name for name in (*UNARY, *BINARY)},
+    **{getattr(Tensor, operator): name for operator, name in _OPERATORS.items()},
+    **{getattr(Tensor, f"__r{name}__"): name for name in ("add", "mul", "sub")},
+    **dict.fromkeys((Tensor.__rtruediv__, Tensor.__rdiv__), "div"),
+    torch.where: "where",
+    torch.clamp: "clamp",
+}
