@@ -73,7 +73,7 @@ def _round(candidates: Mapping[str, Callable[[], object]], order: Sequence[str],
     measured = Round()
     for name in order:
         measured.calibration.append(calibrate())
-        waited, faults = _waited(), _faults()
+        lost, faults = waited(), _faults()
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(calls[name]):
             candidates[name]()
@@ -81,11 +81,11 @@ def _round(candidates: Mapping[str, Callable[[], object]], order: Sequence[str],
         measured.wall[name], measured.cpu[name] = wall / calls[name], cpu / calls[name]
         measured.faults[name] = (_faults() - faults) / calls[name]
         alone = torch.get_num_threads() == 1
-        measured.share.append(wall / cpu if alone else 1 + (_waited() - waited) / wall)
+        measured.share.append(wall / cpu if alone else 1 + (waited() - lost) / wall)
     return measured
 
 
-def _waited() -> float:
+def waited() -> float:
     """Return the seconds that threads of this process have been ready to run without getting a core (Linux; else 0)."""
     total = 0
     for thread in Path("/proc/self/task").glob("*/schedstat"):

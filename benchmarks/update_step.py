@@ -20,7 +20,7 @@ import cyclopts
 import torch
 from _candidates import CLIP, REFERENCE, Candidate, clipped_by_torch, goal, ours, reference, theirs, updates
 from _interleaved import block_length, interleave, spread
-from _lists import LISTS, count, make
+from _lists import count, make
 from _peers import ELEMENT, installed
 from torch import nn
 
@@ -38,23 +38,28 @@ def measure(list_name: str, model: nn.Module, candidates: list[Candidate], round
     Columns: milliseconds per step, ratio, limit, bytes of state per parameter, pages fetched per step, target ratio.
     """
     number = count(model)
-    candidates = [reference(), *candidates]
-    steppers = {c.name: c.build(model) for c in candidates}
+    steppers = {c.name: c.build(model) for c in [reference(), *candidates]}
     memory = torch.ones(min(4 * number, LARGEST_PROBE))  # AdamW touches parameters, gradients and two moments
     steps = {**{name: stepper.step for name, stepper in steppers.items()}, "memory": lambda: memory.mul_(1.0)}
     timed = interleave(steps, rounds, {name: block_length(step) for name, step in steps.items()})
     seconds = {name: statistics.median(r.wall[name] for r in timed) for name in steps}
     ratios = {name: [r.wall[name] / r.wall[REFERENCE] for r in timed] for name in steps}
     bandwidth = 8 * memory.numel() / seconds["memory"]
-    print(f"  in-place multiplication of {4 * memory.numel() / 2**20:.0f} MiB: {bandwidth / 1e9:.1f} GB/s")
+
+    def at_the_limit(state: float) -> float:
+        return (12 + 2 * state) * number / bandwidth / seconds[REFERENCE]
+
+    print(
+        f"  beside {REFERENCE} at {1e3 * seconds[REFERENCE]:.2f} ms (limit {at_the_limit(8):.2f} of that) and "
+        f"{bandwidth / 1e9:.0f} GB/s (in-place multiplication of {4 * memory.numel() / 2**20:.0f} MiB)"
+    )
     for c in candidates:
         state = steppers[c.name].state_bytes() / number
-        limit = (12 + 2 * state) * number / bandwidth / seconds[REFERENCE]
         faults = statistics.median(r.faults[c.name] for r in timed)
         aim = goal(list_name, c, state)
         print(
-            f"  {c.name:46} {1e3 * seconds[c.name]:8.2f} {spread(ratios[c.name]):>24} {limit:6.2f} {state:7.2f} "
-            f"{faults:7.0f} {'' if math.isnan(aim) else f'<= {aim:.2f}':>7}",
+            f"  {c.name:46} {1e3 * seconds[c.name]:8.2f} {spread(ratios[c.name]):>24} {at_the_limit(state):6.2f} "
+            f"{state:7.2f} {faults:7.0f} {'' if math.isnan(aim) else f'<= {aim:.2f}':>7}",
             flush=True,
         )
     return ratios
@@ -83,7 +88,7 @@ def main(
     """Print a table for every list and number of threads.
 
     Args:
-        lists: of "small" (1 million parameters in 150 tensors), "middle" (32 million in 60), "gpt2" (124 million in 148).
+        lists: of "small" (1 million parameters in 150 tensors), "middle" (32 in 60) and "gpt2" (124 in 148).
         recipes: what to time, separated by semicolons; default every update part that works element by element.
         executors: of "auto", "eager", "native", "inductor".
         peers: also the optimizers of other packages that are installed; heavyball takes a minute to compile.

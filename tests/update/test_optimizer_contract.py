@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sooner import part
+from sooner.transform import Reduction
 from sooner.update import SGD, AdaBelief, AdamW, Muon, NormalizedGD
 
 METHODS = [part.load(name) for name, station in part.names().items() if station == "update"]
@@ -44,6 +45,12 @@ def values(params):
 
 def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def shares_a_number(optimizer):
+    """Whether all parameters that step together share a number, such as the norm of all gradients."""
+    rules = (rule for group in optimizer.param_groups for rule in optimizer.full_rule(group).rules)
+    return any(isinstance(rule, Reduction) and rule.over == "model" for rule in rules)
 
 
 def train(optimizer, params, steps, first=0):
@@ -120,7 +127,7 @@ def test_gradients_may_come_and_go_as_in_torch(pattern, ours_theirs):
 def test_a_split_and_reunited_set_of_parameters_forgets_nothing(method):
     together, apart = make([(3,), (3, 4)]), make([(3,), (3, 4)])
     a, b = method(together, lr=0.01), [method([p], lr=0.01) for p in apart[::2]]
-    both = [] if method is NormalizedGD else [[1, 0, 1]]  # there, parameters that step together share a norm
+    both = [] if shares_a_number(a) else [[1, 0, 1]]
     for step, present in enumerate([*both, [1, 0, 0], [1, 0, 0], [0, 0, 1], *both, [0, 0, 1]]):
         give_gradients(together, step, present)
         give_gradients(apart, step, present)
@@ -293,7 +300,7 @@ def test_hyper_parameters_are_read_from_the_group_at_every_step(method):
     a, b = make([(3,)]), make([(3,)])
     shared = method([{"params": a[:1], "lr": 0.1}, {"params": a[1:], "lr": 0.3}])
     lone = [method(b[:1], lr=0.1)] if method is Muon else [method(b[:1], lr=0.1), method(b[1:], lr=0.3)]
-    if method is NormalizedGD:  # one norm over both groups
+    if shares_a_number(shared):
         lone = [method([{"params": b[:1], "lr": 0.1}, {"params": b[1:], "lr": 0.3}])]
     for step in range(4):
         give_gradients(a, step)
@@ -452,12 +459,14 @@ def test_state_is_ordinary_tensors_that_can_be_edited(method):
     params = make([(3,)])
     optimizer = method(params, lr=0.01)
     train(optimizer, params, 2)
-    for p in params:
-        assert optimizer.state[p]["step"].item() == 2.0
-        assert all(s.shape == p.shape for k, s in optimizer.state[p].items() if k != "step")
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            kept = {name: tuple(value.shape) for name, value in optimizer.state[p].items()}
+            assert optimizer.state[p]["step"].item() == 2.0
+            assert kept == {"step": (), **optimizer.full_rule(group).shapes(tuple(p.shape))}
     for p in params:
         for slot in set(optimizer.state[p]) - {"step"}:
-            optimizer.state[p][slot] = torch.zeros_like(p)  # replaced, not changed in place
+            optimizer.state[p][slot] = torch.zeros_like(optimizer.state[p][slot])  # replaced, not changed in place
     shadow = [nn.Parameter(p.detach().clone()) for p in params]
     content = optimizer.state_dict()
     for kept in content["state"].values():

@@ -7,13 +7,12 @@ so tensor rules get them as one stack.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
 import math
+from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -69,14 +68,14 @@ class Layout:
     """How compiled loops see a cohort: every parameter cut into rows, all rows numbered through.
 
     Attributes:
-        offsets, rows, first_row: C arrays with one entry per parameter (offsets has one more).
+        offsets, rows, first_row: one entry per parameter (offsets has one more), as C reads them.
         total_rows: number of rows of all parameters.
         buckets: for each bucket its rows ``[start, stop)`` and the number of parameters.
     """
 
-    offsets: Any
-    rows: Any
-    first_row: Any
+    offsets: array[int]
+    rows: array[int]
+    first_row: array[int]
     total_rows: int
     buckets: list[tuple[int, int, int]]
 
@@ -93,7 +92,8 @@ class Cohort:
     Attributes:
         slots: names of the state tensors.
         state: per slot, the flat vector.
-        shown: per slot, every parameter with the view of its state.
+        shown: per slot, the view of every parameter's state, in the order of the parameters.
+        states: per parameter, the dict in which the optimizer shows them.
         offsets: where each parameter starts in a flat vector of all elements, and behind the last the total.
     """
 
@@ -114,13 +114,14 @@ class Cohort:
         self.state = {slot: self._zeros(places[slot][-1]) for slot in self.slots}
         self.shown = {
             slot: [
-                (p, flat[a:b].view(of_one[slot]))
-                for p, of_one, (a, b) in zip(self.params, kept, itertools.pairwise(places[slot]), strict=True)
+                flat[a:b].view(of_one[slot])
+                for of_one, (a, b) in zip(kept, itertools.pairwise(places[slot]), strict=True)
             ]
             for slot, flat in self.state.items()
         }
-        for slot, shown in self.shown.items():
-            for p, view in shown:
+        self.states: list[dict[str, Tensor]] = []
+        for slot, views in self.shown.items():
+            for p, view in zip(self.params, views, strict=True):
                 if slot in state.get(p, {}):
                     view.copy_(state[p][slot])
 
@@ -146,11 +147,10 @@ class Cohort:
             heights = [bucket.rows[0] if by_rows else 1 for bucket in self.buckets]
             rows = [height for bucket, height in zip(self.buckets, heights, strict=True) for _ in range(bucket.count)]
             starts = [0, *itertools.accumulate(rows)]
-            array = ctypes.c_long * len(rows)
             self._layouts[by_rows] = Layout(
-                (ctypes.c_long * len(self.offsets))(*self.offsets),
-                array(*rows),
-                array(*starts[:-1]),
+                array("q", self.offsets),
+                array("q", rows),
+                array("q", starts[:-1]),
                 starts[-1],
                 [(starts[b.first], starts[b.first + b.count], b.count) for b in self.buckets],
             )
@@ -180,14 +180,11 @@ class Cohort:
     def _theta_views(self) -> list[Tensor]:
         return self.views(self.theta)
 
-    def gradients(self) -> list[Tensor]:
-        """Return the gradients, in the cohort's order."""
-        return [p.grad for p in self.params]  # type: ignore[misc]
-
-    def gather_gradients(self, maximize: bool) -> Tensor:
-        """Copy the gradients into the flat update vector (their own memory is never written) and return it."""
-        torch._foreach_copy_(self._update_views, self.gradients())
-        return self.update.neg_() if maximize else self.update
+    def gather_gradients(self, gradients: list[Tensor], maximize: bool) -> None:
+        """Copy the gradients into the flat update vector; their own memory is never written."""
+        torch._foreach_copy_(self._update_views, gradients)
+        if maximize:
+            self.update.neg_()
 
     def gather_parameters(self) -> Tensor:
         """Copy the parameters into the flat scratch vector ``[D]`` and return it."""
@@ -208,6 +205,7 @@ class Work:
     """One cohort about to take one step of one chain.
 
     Attributes:
+        gradients: of the cohort's parameters in its order; by default what is in ``.grad``.
         moves: whether the result is added to the parameters; otherwise it stays in `Cohort.update`.
     """
 
@@ -216,3 +214,8 @@ class Work:
     clock: Clock
     maximize: bool = False
     moves: bool = True
+    gradients: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.gradients:
+            self.gradients = [p.grad for p in self.cohort.params]  # type: ignore[misc]

@@ -24,7 +24,7 @@ def run_eager(work: Sequence[Work]) -> None:
     All chains must have the same kinds of rules, so that model rules see all cohorts at once.
     """
     for w in work:
-        w.cohort.gather_gradients(w.maximize)
+        w.cohort.gather_gradients(w.gradients, w.maximize)
         if w.chain.reads_theta:
             w.cohort.gather_parameters()
     run_rules(work, 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import operator
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -108,38 +110,29 @@ class Stretch:
             NoCompilerError: it can't be compiled.
         """
         cohort = self.work.cohort
-        gradient = next(p.grad for p in cohort.params if p.grad is not None)
-        dtypes = (cohort.params[0].dtype, gradient.dtype, cohort.dtype)
+        dtypes = (cohort.params[0].dtype, self.work.gradients[0].dtype, cohort.dtype)
         self._kernel = _compiled(self.program.key(), *(str(d).removeprefix("torch.") for d in dtypes))
 
     def launch(self) -> list[RowSums]:
         """Run the compiled program over the cohort's tensors and return what it added up, per bucket."""
         cohort, program = self.work.cohort, self.program
         layout = cohort.layout(self._by_rows)
-        gradients, copies = _dense(cohort.gradients()), _dense(cohort.params)
+        gradients, copies = _dense(self.work.gradients), _dense(cohort.params)
         threads = max(1, min(torch.get_num_threads(), cohort.offsets[-1] // ELEMENTS_PER_THREAD))
         flats = [cohort.update if n == "update" else cohort.state[n] for n in flat_names(program)]
         sums = torch.zeros(len(program.sums), layout.total_rows, dtype=torch.float64)
         values = [self._for_rows(self._row_numbers[i]) for i in range(len(row_value_names(program)))]
         assert self._kernel is not None
-        self._kernel(
-            ctypes.c_long(len(cohort.params)),
-            layout.offsets,
-            layout.rows,
-            layout.first_row,
-            _pointers(copies),
-            _pointers(gradients),
-            _pointers(flats),
-            _pointers(values),
-            (ctypes.c_double * len(program.numbers))(*program.numbers),
-            ctypes.c_int(threads),
-            ctypes.c_void_p(sums.data_ptr()),
+        arguments = (
+            *(layout.offsets, layout.rows, layout.first_row),
+            *(_addresses(copies), _addresses(gradients), _addresses(flats), _addresses(values)),
+            array("d", program.numbers),
         )
+        self._kernel(len(cohort.params), *(a.buffer_info()[0] for a in arguments), threads, sums.data_ptr())
         if "theta" in program.outputs:
             self._applied = True
-            for p, copy in zip(cohort.params, copies, strict=True):
-                if copy is not p:
-                    p.copy_(copy)
+            if copies is not cohort.params:
+                torch._foreach_copy_(cohort.params, copies)
         if "update" in program.outputs:
             self._source = "update"
         self.pending = None
@@ -171,7 +164,7 @@ class Stretch:
 
     def _gather(self) -> None:
         if self._source == "gradient":
-            self.work.cohort.gather_gradients(self.work.maximize)
+            self.work.cohort.gather_gradients(self.work.gradients, self.work.maximize)
             self._source = "update"
 
     def _theta(self, reads: bool) -> Any:
@@ -194,14 +187,20 @@ class Stretch:
 @functools.lru_cache(maxsize=256)
 def _compiled(key: tuple[Any, ...], theta: str, gradient: str, state: str) -> Kernel:
     run: Kernel = load(write_source(Program.from_key(key), theta, gradient, state)).run
+    run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 8, ctypes.c_int, ctypes.c_void_p]  # type: ignore[attr-defined]
+    run.restype = None  # type: ignore[attr-defined]
     return run
 
 
 def _dense(tensors: list[Tensor]) -> list[Tensor]:
-    """Return the tensors, copying those that are not contiguous or not of the first one's dtype."""
-    dtype = tensors[0].dtype
-    return [t if t.is_contiguous() and t.dtype == dtype else t.detach().to(dtype).contiguous() for t in tensors]
+    """Return the list itself, or one with copies of those that are not contiguous or not of the first one's dtype."""
+    if all(map(Tensor.is_contiguous, tensors)) and len(set(map(_dtype, tensors))) == 1:
+        return tensors
+    return [t.detach().to(tensors[0].dtype).contiguous() for t in tensors]
 
 
-def _pointers(tensors: list[Tensor]) -> Any:
-    return (ctypes.c_void_p * len(tensors))(*[t.data_ptr() for t in tensors])
+_dtype = operator.attrgetter("dtype")
+
+
+def _addresses(tensors: list[Tensor]) -> array[int]:
+    return array("Q", map(Tensor.data_ptr, tensors))

@@ -19,8 +19,8 @@ def lanczos(
     """Return estimates of the smallest and the largest eigenvalue of the Hessian of a loss.
 
     Lanczos iteration with full re-orthogonalisation (each new vector twice), from a random start. Both estimates lie
-    between the true extremes; with as many iterations as parameters they are exact. Memory: one vector of all parameters
-    per iteration; time: about two gradients per iteration.
+    between the true extremes; with as many iterations as parameters they are exact. Memory: one vector of all
+    parameters per iteration; time: about two gradients per iteration.
 
     Args:
         closure: returns the loss of one batch, with its graph; called once. Dropout and batch normalisation in training
@@ -70,7 +70,7 @@ def lanczos(
 
 def _product(slopes: Sequence[Tensor], parameters: Sequence[Tensor], vector: Tensor) -> Tensor:
     """Return the Hessian times ``vector [P]``, in the vector's dtype."""
-    parts = vector.split([p.numel() for p in parameters])
+    parts = torch.split(vector, [p.numel() for p in parameters])
     pairs = [(s, v.view_as(s).to(s.dtype)) for s, v in zip(slopes, parts, strict=True) if s.requires_grad]
     outputs, weights = zip(*pairs, strict=True)
     found = torch.autograd.grad(outputs, parameters, weights, retain_graph=True, materialize_grads=True)
@@ -97,7 +97,7 @@ class Curvature:
 
     @property
     def saturation(self) -> float:
-        """The batch size at which noise and data contribute equally; far above it larger batches allow no larger rate."""
+        """The batch size at which noise and data contribute equally; beyond it larger batches gain little."""
         return self.noise / self.full if self.full > 0 else math.inf
 
     def limit(self, batch: int, momentum: float = 0.0, safety: float = 0.5) -> float:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -53,11 +54,11 @@ def scale_learning_rate(
     for name, value in (("base_batch", batch), ("batch", new_batch)):
         check_range("batch_scaling", name, value, 1, math.inf, whole=True)
     factor = new_batch / batch
-    if saturation is not None:
+    if saturation is not None and saturation != math.inf:
         check_range("batch_scaling", "saturation", saturation, 0.0, math.inf)
         factor = (1 + saturation / batch) / (1 + saturation / new_batch)
     scaled = lr * (factor if rule == "sgd" else math.sqrt(factor))
-    if limit is None:
+    if limit is None or limit == math.inf:
         return scaled
     check_range("batch_scaling", "limit", limit, 1e-300, math.inf)
     return scaled.clamp(max=limit) if isinstance(scaled, Tensor) else min(scaled, limit)
@@ -106,10 +107,9 @@ class BatchScaling(Part):
         ]
         for group, rate, new in zip(optimizer.param_groups, rates, scaled, strict=True):
             if isinstance(rate, Tensor):
-                rate.copy_(new)  # in place, as PyTorch's schedulers do: a captured graph may read it
+                rate.copy_(torch.as_tensor(new))  # in place, as PyTorch's schedulers do: a captured graph may read it
             else:
                 group["lr"] = new
-        self.batch, self.base_batch, self.kind = batch, base_batch, rule
         self._settings = {
             "batch": batch,
             "base_batch": base_batch,

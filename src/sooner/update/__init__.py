@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sooner.update.sgd_sai import SGDSaI
     from sooner.update.sgdp import SGDP
 
-__all__ = ["AdaBelief", "AdaGradNorm", "AdamP", "AdamW", "DiffGrad", "Muon", "NormalizedGD", "SGD", "SGDP", "SGDSaI"]
+__all__ = ["SGD", "SGDP", "AdaBelief", "AdaGradNorm", "AdamP", "AdamW", "DiffGrad", "Muon", "NormalizedGD", "SGDSaI"]
 
 
 def __getattr__(name: str) -> Any:

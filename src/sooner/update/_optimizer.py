@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal, TypedDict
 
@@ -39,6 +40,7 @@ class Options(TypedDict, total=False):
     non_finite: Literal["pass", "skip", "raise"]
 
 
+_layout_of = operator.attrgetter("layout")
 _NOT_A_STATE = "{name}: this is not an optimizer state; pass what optimizer.state_dict() returned"
 
 
@@ -75,7 +77,8 @@ class ChainOptimizer(Part, Optimizer):
                 f"{self.name()}: non_finite={non_finite!r}{nearest(str(non_finite), NON_FINITE)} is not one of "
                 f"{', '.join(NON_FINITE)}; choose one of them"
             )
-        self._layout: dict[int, list[Cohort]] = {}
+        self._layout: dict[int, tuple[list[Cohort], list[Tensor]]] = {}  # per group: cohorts, and what never stepped
+        self._states: list[dict[str, Tensor]] = []
         self.gradient_rules: tuple[Transform, ...] = ()
         self.non_finite = non_finite
         self.non_finite_steps = 0
@@ -161,13 +164,17 @@ class ChainOptimizer(Part, Optimizer):
 
     def _take_step(self) -> None:
         chains = [self.full_rule(group) for group in self.param_groups]
-        cohorts = [self._cohorts(i, *both) for i, both in enumerate(zip(self.param_groups, chains, strict=True))]
+        if not self._state_is_ours():
+            self._layout = {}
+        found = [self._cohorts(i, *both) for i, both in enumerate(zip(self.param_groups, chains, strict=True))]
+        self._states = list(self.state.values())
         alike: dict[tuple[type, ...], list[Work]] = {}  # all groups fit: from here on the step is taken
-        for group, rules, members in zip(self.param_groups, chains, cohorts, strict=True):
-            kinds = tuple(type(rule) for rule in rules.rules)
-            for cohort in members:
+        for group, rules, members in zip(self.param_groups, chains, found, strict=True):
+            kinds = tuple(map(type, rules.rules))
+            for cohort, gradients in members:
                 clock = Clock(self._advance(cohort), group["lr"])
-                alike.setdefault(kinds, []).append(Work(cohort, rules, clock, group["maximize"]))
+                one = Work(cohort, rules, clock, group["maximize"], gradients=gradients)
+                alike.setdefault(kinds, []).append(one)
         for work in alike.values():
             run(work)
 
@@ -176,49 +183,61 @@ class ChainOptimizer(Part, Optimizer):
         self.state[cohort.params[0]]["step"].fill_(cohort.step)  # one tensor, shared by all parameters of the cohort
         return cohort.step
 
-    def _cohorts(self, index: int, group: dict[str, Any], chain: Chain) -> list[Cohort]:
-        """Return the cohorts of the group that have gradients, regrouping when the layout no longer fits."""
-        present = [p for p in group["params"] if p.grad is not None]
-        if any(p.grad.layout != torch.strided for p in present):
-            raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
-        stepping = [c for c in self._layout.get(index, []) if c.params[0].grad is not None]
-        if sum(len(c.params) for c in stepping) == len(present) and all(self._fits(c, chain) for c in stepping):
-            return stepping
-        return self._regroup(index, group, chain, present)
+    def _state_is_ours(self) -> bool:
+        """Whether nobody put other state in the place of the flat buffers' views since the last step."""
+        try:
+            return (
+                len(self.state) == len(self._states)
+                and all(
+                    all(map(operator.is_, map(operator.itemgetter(slot), cohort.states), views))
+                    for cohorts, _ in self._layout.values()
+                    for cohort in cohorts
+                    for slot, views in cohort.shown.items()
+                )
+                and all(map(operator.is_, self.state.values(), self._states))
+            )
+        except KeyError:
+            return False
 
-    def _fits(self, cohort: Cohort, chain: Chain) -> bool:
-        """Whether all of the cohort steps, with the chain's state, and nobody put other state in its place."""
-        return (
-            cohort.slots == chain.slots
-            and all(p.grad is not None for p in cohort.params)
-            and all(self.state[p].get(slot) is view for slot in cohort.slots for p, view in cohort.shown[slot])
-            and "step" in self.state[cohort.params[0]]
-        )
+    def _cohorts(self, index: int, group: dict[str, Any], rules: Chain) -> list[tuple[Cohort, list[Tensor]]]:
+        """Return the group's cohorts that have gradients, with these, regrouping when the layout no longer fits."""
+        known, idle = self._layout.get(index, ([], []))
+        found = [(cohort, [p.grad for p in cohort.params]) for cohort in known]
+        kinds = [set(map(type, gradients)) for _, gradients in found]
+        complete = len(idle) + sum(len(c.params) for c in known) == len(group["params"])
+        steady = complete and all(p.grad is None for p in idle) and all(c.slots == rules.slots for c in known)
+        if not steady or any(type(None) in kind and len(kind) > 1 for kind in kinds):
+            self._regroup(index, group, rules)
+            found = [(cohort, [p.grad for p in cohort.params]) for cohort in self._layout[index][0]]
+        stepping = [(cohort, gradients) for cohort, gradients in found if gradients[0] is not None]
+        for _, gradients in stepping:
+            if set(map(_layout_of, gradients)) != {torch.strided}:
+                raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
+        return stepping  # type: ignore[return-value]
 
-    def _regroup(self, index: int, group: dict[str, Any], chain: Chain, present: list[Tensor]) -> list[Cohort]:
+    def _regroup(self, index: int, group: dict[str, Any], rules: Chain) -> None:
         together: dict[tuple[Any, ...], list[Tensor]] = {}
-        have = set(present)
         for p in group["params"]:
             steps = int(self.state[p]["step"]) if "step" in self.state.get(p, {}) else 0
-            together.setdefault((p in have, p.device, p.dtype, steps), []).append(p)
-        cohorts = []
+            together.setdefault((p.grad is not None, p.device, p.dtype, steps), []).append(p)
+        cohorts, idle = [], []
         for (stepping, _device, _dtype, steps), params in together.items():
             if not stepping and steps == 0:
-                continue  # never had a gradient: no state, as torch
-            cohort = Cohort(params, self.state, chain.shapes, steps)
+                idle += params  # never had a gradient: no state, as torch
+                continue
+            cohort = Cohort(params, self.state, rules.shapes, steps)
             self._show_state(cohort)
             cohorts.append(cohort)
-        self._layout[index] = cohorts
-        return [c for c in cohorts if c.params[0] in have]
+        self._layout[index] = cohorts, idle
 
     def _show_state(self, cohort: Cohort) -> None:
         """Let ``optimizer.state[p]`` show the cohort's flat buffers as ordinary per-parameter tensors."""
         step = torch.tensor(float(cohort.step))
-        for p in cohort.params:
-            self.state[p] = {"step": step}
-        for slot, shown in cohort.shown.items():
-            for p, view in shown:
-                self.state[p][slot] = view
+        cohort.states = [{"step": step} for _ in cohort.params]
+        for slot, views in cohort.shown.items():
+            for kept, view in zip(cohort.states, views, strict=True):
+                kept[slot] = view
+        self.state.update(zip(cohort.params, cohort.states, strict=True))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as `torch.optim.Optimizer.add_param_group`.
@@ -284,30 +303,31 @@ class ChainOptimizer(Part, Optimizer):
             theirs, ours = ([len(g["params"]) for g in some] for some in (groups, self.param_groups))
             if theirs != ours:
                 raise SoonerError(f"{name}: the state is for groups of {theirs} parameters, this optimizer has {ours}")
-            slots = self._slots_under(groups)
+            shapes = self._shapes_under(groups)
             for number, p in _numbered(state_dict, self.param_groups):
                 kept = state_dict["state"].get(number, {})
-                if kept and set(kept) - {"step"} != slots[p]:
+                if kept and set(kept) - {"step"} != set(shapes[p]):
                     raise SoonerError(
                         f"{name}: the state holds {sorted(set(kept) - {'step'})} where this method keeps "
-                        f"{sorted(slots[p])}; it was saved by another method"
+                        f"{sorted(shapes[p])}; it was saved by another method"
                     )
-                for slot in slots[p] & set(kept):
-                    if kept[slot].shape != p.shape:
+                for slot, shape in shapes[p].items() if kept else ():
+                    if tuple(kept[slot].shape) != shape:
                         raise SoonerError(
-                            f"{name}: {slot} of parameter {number} has shape {tuple(kept[slot].shape)}, the parameter "
-                            f"has {tuple(p.shape)}; load the state of the same model"
+                            f"{name}: {slot} of parameter {number} has shape {tuple(kept[slot].shape)}, for a "
+                            f"parameter of shape {tuple(p.shape)} it must be {shape}; load the state of the same model"
                         )
             return
         raise SoonerError(_NOT_A_STATE.format(name=name))
 
-    def _slots_under(self, saved: list[dict[str, Any]]) -> dict[Tensor, set[str]]:
+    def _shapes_under(self, saved: list[dict[str, Any]]) -> dict[Tensor, dict[str, tuple[int, ...]]]:
         """Return what is kept per parameter with the saved hyper-parameters, which loading brings along."""
         before = self.param_groups
         merged = [{**ours, **theirs, "params": ours["params"]} for ours, theirs in zip(before, saved, strict=True)]
         self.param_groups = merged
         try:
-            return {p: set(self.full_rule(group).slots) for group in merged for p in group["params"]}
+            chains = [(group, self.full_rule(group)) for group in merged]
+            return {p: rules.shapes(tuple(p.shape)) for group, rules in chains for p in group["params"]}
         finally:
             self.param_groups = before
 
@@ -318,6 +338,7 @@ class ChainOptimizer(Part, Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._layout = {}
+        self._states = []
 
 
 def _numbered(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> list[tuple[int, Tensor]]:

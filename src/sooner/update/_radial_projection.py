@@ -1,7 +1,8 @@
-"""The rule that AdamP and SGDP share: take the part along the weights out of the update where the weights' scale is idle.
+"""The rule that AdamP and SGDP share: where the weights' scale is idle, take the part along them out of the update.
 
     with rows w_i of the weight, g_i of the gradient and p_i of the proposed update, D the length of a row:
-    max_i |cos(g_i, w_i)| < delta / sqrt(D):   p_i <- p_i - w_i <w_i, p_i> / (||w_i|| + eps)^2,   decay <- wd_ratio * decay
+    if max_i |cos(g_i, w_i)| < delta / sqrt(D):
+        p_i <- p_i - w_i <w_i, p_i> / (||w_i|| + eps)^2   and   decay <- wd_ratio * decay
 
 Rows are first the output channels; if they do not pass the test, the whole weight as one row; if that does not pass
 either, or if the parameter has fewer than two dimensions, update and decay stay as they are.

@@ -4,8 +4,8 @@
     theta <- theta - lr * sqrt(1 - b2^t) / (1 - b1^t) * xi * m / (sqrt(v) + eps)
 
 The gradient g holds the coupled (L2) decay, if there is any, and so does the one that is kept for the next step. The
-rule depends on the size of the gradients: where they are much smaller than 1, as in most networks, xi is 1/2 and this is
-Adam at half the learning rate. Undo any scaling of the loss before the step.
+rule depends on the size of the gradients: where they are much smaller than 1, as in most networks, xi is 1/2 and this
+is Adam at half the learning rate. Undo any scaling of the loss before the step.
 
 Dubey et al., 2019, arXiv 1909.11015; eps beside the uncorrected root and the copy of the last gradient as in the
 corrected version of the authors' code (the first one kept a reference, so that its difference was always zero).

@@ -4,8 +4,8 @@
     m_1 = G_1,   m_t = momentum * m_{t-1} + (1 - momentum) * G_t
     theta <- theta - lr * (s * m_t + weight_decay * theta)
 
-s^2 = n - 1 + n mean(G)^2 / var(G) for a tensor of n entries: with a gradient of zero mean the rule is a learning rate in
-proportion to sqrt(n).
+s^2 = n - 1 + n mean(G)^2 / var(G) for a tensor of n entries: with a gradient of zero mean the rule is a learning rate
+in proportion to sqrt(n).
 
 Where the published equations leave something open: a single entry has no spread, so s = 1. The gradient is measured at
 its tensor's steps 1, 2, 4, 8, ... only, until one is not zero, so that no other step reads memory once more; before
@@ -62,7 +62,7 @@ class ScaledMomentum(Reduction):
         if self.scaling != "gsnr":
             return (torch.full_like(scale, 1.0 if self.scaling == "none" else math.sqrt(count)),), memory
         if sums and count > 1:
-            scale = torch.where(scale > 0, scale, self._measure(*sums, count))
+            scale = torch.where(scale > 0, scale, self._measure(sums[0], sums[1], count))
         return (torch.where(scale > 0, scale, math.sqrt(count)),), {"scale": scale}
 
     def _measure(self, total: Tensor, squares: Tensor, count: int) -> Tensor:

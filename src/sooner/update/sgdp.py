@@ -4,8 +4,8 @@
     p <- p without its part along theta, and decay <- wd_ratio * weight_decay, where g is orthogonal to theta
     theta <- theta - lr * (p + decay / (1 - momentum) * theta)
 
-What "orthogonal" means, and over which rows, stands in `sooner.update._radial_projection`. The buffer starts at zero and
-is never projected, as in the paper. The authors' release without Nesterov's look-ahead projects the buffer itself,
+What "orthogonal" means, and over which rows, stands in `sooner.update._radial_projection`. The buffer starts at zero
+and is never projected, as in the paper. The authors' release without Nesterov's look-ahead projects the buffer itself,
 because its update is the same tensor; we follow the paper there.
 
 Heo et al., 2020, arXiv 2006.08217, algorithm 1; decay, dampening and Nesterov's form as in the authors' package.

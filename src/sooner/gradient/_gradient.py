@@ -1,0 +1,209 @@
+"""The one class behind the parts that change gradients before the optimizer sees them; ``p.grad`` itself is untouched.
+
+With one optimizer of sooner the rule joins the chains of that optimizer, so that both run in one pass. Any other
+optimizer, and several that share the rule, find the new gradients in ``p.grad`` for the duration of their step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sooner.error import SoonerError
+from sooner.execute import Cohort, Work, run_eager, state_dtype
+from sooner.objective import Objective
+from sooner.part import Part
+from sooner.transform import Chain, Clock, Transform
+
+_JOINED = "gradient_parts"
+"""Attribute of an optimizer that lists the parts attached to it, in the order in which they run."""
+
+
+class GradientPart(Part):
+    """Base of the parts that are a rule for gradients. Attach it once; afterwards the optimizer's own step is enough.
+
+    Args:
+        optimizer: the optimizer whose gradients are changed, or a list of optimizers that share the rule (one norm over
+            all of them). For a list, take the steps inside ``with part.around_step():``.
+        rule: what is done to the gradients.
+        left_out: parameters whose gradients stay as they are.
+
+    Raises:
+        SoonerError: no optimizer, or several of which one evaluates the loss itself.
+    """
+
+    station: ClassVar[str] = "gradient"
+
+    def __init__(
+        self, optimizer: Optimizer | Sequence[Optimizer], rule: Transform, left_out: Sequence[Tensor] = ()
+    ) -> None:
+        self.optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        self.rule = rule
+        self.steps = 0
+        self._left_out = set(left_out)
+        self._state: dict[Tensor, dict[str, Tensor]] = {}
+        self._cohorts: list[Cohort] = []
+        self._originals: list[tuple[Tensor, Tensor]] = []
+        if not self.optimizers or not all(isinstance(one, Optimizer) for one in self.optimizers):
+            raise SoonerError(f"{self.name()}: optimizer={optimizer!r} is no optimizer; pass one, or a list of them")
+        if len(self.optimizers) == 1:
+            _attach(self.optimizers[0], self)
+        else:
+            self._refuse_closures()
+
+    @classmethod
+    def name(cls) -> str:
+        """The part's name, which is the name of its file."""
+        return cls.__module__.rpartition(".")[2]
+
+    @property
+    def joins(self) -> bool:
+        """Whether the rule can run inside the optimizer's own chains."""
+        return not self._left_out and hasattr(self.optimizers[0], "gradient_rules")
+
+    def _refuse_closures(self) -> None:
+        for one in self.optimizers:
+            closure = inspect.signature(type(one).step).parameters.get("closure")
+            if closure is not None and closure.default is closure.empty:
+                raise SoonerError(
+                    f"{self.name()}: {type(one).__name__} finds its gradients inside its own step, so it can't share "
+                    "the rule with other optimizers; give it the whole model"
+                )
+
+    @contextlib.contextmanager
+    def around_step(self, objective: Objective | None = None) -> Iterator[None]:
+        """Inside, several optimizers find the changed gradients; a single one needs no context, so nothing happens."""
+        if len(self.optimizers) == 1:
+            yield
+            return
+        try:
+            self.swap_in()
+            yield
+        finally:
+            self.swap_out()
+
+    @torch.no_grad()
+    def swap_in(self) -> None:
+        """Put the changed gradients, in memory of their own, where the gradients are."""
+        present = [p for o in self.optimizers for g in o.param_groups for p in g["params"] if p.grad is not None]
+        present = [p for p in present if p not in self._left_out]
+        self._check(present)
+        if {p for cohort in self._cohorts for p in cohort.params} != set(present):
+            self._regroup(present)
+        self.steps += 1
+        chain = Chain((self.rule,))
+        clock = Clock(self.steps, 0.0)  # rules for gradients do not look at the learning rate
+        run_eager([Work(cohort, chain, clock, moves=False) for cohort in self._cohorts])
+        for cohort in self._cohorts:
+            for p, changed in zip(cohort.params, cohort.views(cohort.update), strict=True):
+                self._originals.append((p, p.grad))  # type: ignore[arg-type]  # all of them have one
+                p.grad = changed.to(p.dtype)
+
+    def swap_out(self) -> None:
+        """Put the original gradients back."""
+        for p, original in self._originals:
+            p.grad = original
+        self._originals.clear()
+
+    def _check(self, present: Sequence[Tensor]) -> None:
+        for p in present:
+            if p.grad.layout != torch.strided or p.is_complex():  # type: ignore[union-attr]
+                kind = "complex" if p.is_complex() else "sparse"
+                raise SoonerError(f"{self.name()} takes no {kind} gradients; leave this part out of the recipe")
+
+    def _regroup(self, present: Sequence[Tensor]) -> None:
+        together: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        for p in present:
+            together.setdefault((p.device, p.dtype), []).append(p)
+        self._cohorts = [
+            Cohort(params, self._state, Chain((self.rule,)).shapes, self.steps) for params in together.values()
+        ]
+        for cohort in self._cohorts:
+            for slot, shown in cohort.shown.items():
+                for p, view in shown:
+                    self._state.setdefault(p, {})[slot] = view
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for one in self.optimizers for group in one.param_groups for p in group["params"]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the steps taken and what the rule keeps for every parameter; nothing where the optimizer keeps it."""
+        return {"steps": self.steps, "state": [self._state.get(p, {}) for p in self._parameters()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what `state_dict` returned.
+
+        Raises:
+            SoonerError: the state was saved for another number of parameters.
+        """
+        parameters = self._parameters()
+        if len(state["state"]) != len(parameters):
+            raise SoonerError(
+                f"{self.name()}: the state is for {len(state['state'])} parameters, these optimizers have "
+                f"{len(parameters)}; load the state of the same model"
+            )
+        self.steps = state["steps"]
+        self._state = {
+            p: {slot: value.detach().to(p.device, state_dtype(p.dtype), copy=True) for slot, value in kept.items()}
+            for p, kept in zip(parameters, state["state"], strict=True)
+            if kept
+        }
+        self._cohorts = []
+
+
+def _attach(optimizer: Optimizer, part: GradientPart) -> None:
+    """Run the part's rule in every step of the optimizer, behind those of the parts attached before."""
+    parts: list[GradientPart] = vars(optimizer).setdefault(_JOINED, [])
+    parts.append(part)
+    if len(parts) == 1:
+        optimizer.register_step_pre_hook(_before_step)
+        optimizer.register_step_post_hook(_after_step)
+    if hasattr(optimizer, "gradient_rules"):
+        others = [rule for rule in optimizer.gradient_rules if not any(rule is known.rule for known in parts)]
+        joined = [known.rule for known in parts] if _all_join(parts) else []
+        optimizer.gradient_rules = (*others, *joined)
+
+
+def _all_join(parts: Sequence[GradientPart]) -> bool:
+    """Whether all parts of an optimizer run inside its chains; one that can't keeps all out, for their order counts."""
+    return all(part.joins for part in parts)
+
+
+def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Swap the gradients; where the step begins with a closure, swap them behind every call of it."""
+    parts: list[GradientPart] = vars(optimizer)[_JOINED]
+    if _all_join(parts):
+        return None
+    closure = kwargs.get("closure", args[0] if args else None)
+    if closure is None or isinstance(closure, Objective):
+        _swap_in(parts)
+        return None
+
+    def swapping() -> Any:
+        _swap_out(parts)
+        with torch.enable_grad():
+            loss = closure()
+        _swap_in(parts)
+        return loss
+
+    return ((swapping, *args[1:]), kwargs) if args else (args, {**kwargs, "closure": swapping})
+
+
+def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _swap_out(vars(optimizer)[_JOINED])
+
+
+def _swap_in(parts: Sequence[GradientPart]) -> None:
+    for part in parts:
+        part.swap_in()
+
+
+def _swap_out(parts: Sequence[GradientPart]) -> None:
+    for part in reversed(parts):
+        part.swap_out()
