@@ -114,6 +114,7 @@ def _load(module: str) -> Any:
         spec = importlib.util.find_spec("timm")
         package, models = types.ModuleType("timm"), types.ModuleType("timm.models")
         package.__path__ = list(spec.submodule_search_locations)  # type: ignore[union-attr, arg-type]
+        package.__spec__ = spec
         models.group_parameters = None  # type: ignore[attr-defined]
         sys.modules.update({"timm": package, "timm.models": models})
         return importlib.import_module("timm.optim")

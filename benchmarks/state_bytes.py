@@ -2,7 +2,9 @@
 
     python benchmarks/state_bytes.py [--recipes "adamw; apollo"]
 
-Counted after one step. A matrix is projected when its state has dimensions but is smaller than the matrix; the last column is the state on those matrices over what AdamW keeps there (8 bytes per parameter in float32). Nothing is timed.
+Counted after one step. A matrix is projected when its state has dimensions but is smaller than the matrix; the column
+"to AdamW" is the state on those matrices over what AdamW keeps there (8 bytes per parameter in float32). Nothing is
+timed.
 """
 
 from __future__ import annotations

@@ -123,13 +123,24 @@ class Chain:
 
     rules: tuple[Transform, ...]
 
-    def shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every state tensor for a parameter of this shape."""
+    def shapes(self, shape: tuple[int, ...], piece: tuple[int, ...] | None = None) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every state tensor for a parameter of this shape.
+
+        Args:
+            shape: of the whole parameter.
+            piece: of the part of it that this process has, where parameters are sharded. Rules that need whole
+                parameters keep whole state, the others that of the piece.
+        """
+        own = shape if piece is None else piece
         return {
-            slot: rule.slot_shape(slot, shape) if slot in rule.slots else ()
+            slot: rule.slot_shape(slot, shape if rule.grain == "tensor" else own) if slot in rule.slots else ()
             for rule in self.rules
             for slot in _kept(rule)
         }
+
+    def in_pieces(self) -> frozenset[str]:
+        """Return the names of the state that is shaped like a process's own piece of a parameter."""
+        return frozenset(slot for rule in self.rules if rule.grain != "tensor" for slot in rule.slots)
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -47,27 +47,6 @@ def test_rounds_alternate_and_time_every_candidate(load):
     assert len(rounds[0].share) == len(rounds[0].calibration) == 2
 
 
-def test_update_step_prints_a_row_for_every_part(load, capsys, monkeypatch):
-    from torch import nn
-
-    benchmark = load("update_step")
-    monkeypatch.setattr(benchmark, "BLOCK_SECONDS", 0.0)
-    benchmark.measure(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), ["muon", "normalized_gd"], rounds=2)
-    rows = capsys.readouterr().out.splitlines()
-    (reference,) = [row for row in rows if benchmark.REFERENCE in row]
-    assert "1.000 [1.000, 1.000]" in reference
-    assert [row.split()[-1] for row in rows if row.startswith("  normalized_gd")] == ["0.0"]
-    assert any(row.startswith("  muon") for row in rows)
-
-
-def test_the_lists_of_update_step_are_as_described(load):
-    benchmark = load("update_step")
-    for name, tensors, parameters in (("small", 150, 1e6), ("large", 60, 32e6)):
-        made = list(benchmark.LISTS[name]().parameters())
-        assert len(made) == tensors
-        assert sum(p.numel() for p in made) == pytest.approx(parameters, rel=0.05)
-
-
 def test_help_time_runs_the_command_line(load, capsys):
     load("help_time").main(runs=1)
     assert capsys.readouterr().out.startswith("sooner --help: ")

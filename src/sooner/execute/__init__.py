@@ -1,7 +1,8 @@
 """Executors run a chain of rules over an optimizer's parameters; they take the same steps and differ in speed.
 
 "eager" uses ordinary PyTorch operations, is the reference and always works. "native" compiles element rules to C, on a
-CPU with a C compiler. "auto", the default, is native where that is possible and eager elsewhere.
+CPU with a C compiler. "inductor" uses `torch.compile`, on any device, and takes seconds to start. "auto", the default,
+is native where that is possible and eager elsewhere.
 """
 
 from sooner.execute.choice import run, using

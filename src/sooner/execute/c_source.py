@@ -66,7 +66,8 @@ _OPERATIONS = {
 
 _RUN = """
 void run(long tensors, const int64_t *offsets, const int64_t *rows, const int64_t *first_row,
-         void **theta, void **gradient, void **flats, void **row_values, const double *numbers, int threads, double *sums) {
+         void **theta, void **gradient, void **flats, void **row_values, const double *numbers, int threads,
+         double *sums) {
   const long total = offsets[tensors], all_rows = tensors ? first_row[tensors - 1] + rows[tensors - 1] : 0;
   double edges[2 * threads][SUMS + 1]; /* what each thread added up for the rows it shares at either end */
   long edge_rows[2 * threads];

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from sooner.error import SoonerError, nearest
 from sooner.execute.cohort import Work
 from sooner.execute.eager import run_eager
+from sooner.execute.inductor import run_inductor
 from sooner.execute.native import run_native
 
 EXECUTORS: Mapping[str, Callable[[Sequence[Work]], None]] = {
     "auto": run_native,
     "eager": run_eager,
     "native": run_native,
+    "inductor": run_inductor,
 }
 
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("executor", default=None)
@@ -32,7 +34,7 @@ def run(work: Sequence[Work]) -> None:
 
 @contextlib.contextmanager
 def using(executor: str) -> Iterator[None]:
-    """Inside, optimizers of sooner step with this executor: "auto", "eager" or "native".
+    """Inside, optimizers of sooner step with this executor: "auto", "eager", "native" or "inductor".
 
     Raises:
         SoonerError: there is no such executor.

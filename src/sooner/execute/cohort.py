@@ -11,15 +11,14 @@ import functools
 import itertools
 import math
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from sooner.execute.shards import local, local_gradient, spread_of
 from sooner.transform import Chain, Clock
-
-Shapes = Callable[[tuple[int, ...]], Mapping[str, tuple[int, ...]]]
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -32,6 +31,8 @@ class Bucket:
     """The `count` parameters of one `shape` that lie next to each other, from number `first` on.
 
     Attributes:
+        shape: of the piece of a parameter that this process has.
+        whole: of the whole parameter; the same where parameters are not sharded.
         start, stop: where they lie in a flat vector of all elements.
         slots: where their state lies in the flat vector of each slot, ``(start, stop, shape)``.
     """
@@ -39,6 +40,7 @@ class Bucket:
     first: int
     count: int
     shape: tuple[int, ...]
+    whole: tuple[int, ...]
     start: int
     stop: int
     slots: Mapping[str, tuple[int, int, tuple[int, ...]]]
@@ -81,15 +83,16 @@ class Layout:
 
 
 class Cohort:
-    """Parameters of one device, dtype and step count.
+    """Parameters of one device, dtype, step count and way of being sharded.
 
     Args:
         params: the parameters; the cohort keeps its own order (same shapes together).
         state: per parameter, the state tensors it has so far (missing ones start at zero).
-        shapes: returns the shape of every state tensor for a parameter's shape.
+        chain: what they will be stepped with; it says which state there is.
         step: number of steps already taken by all of these parameters.
 
     Attributes:
+        spread: how the parameters are sharded; None if this process has all of them.
         slots: names of the state tensors.
         state: per slot, the flat vector.
         shown: per slot, the view of every parameter's state, in the order of the parameters.
@@ -98,16 +101,18 @@ class Cohort:
     """
 
     def __init__(
-        self, params: Sequence[Tensor], state: Mapping[Tensor, Mapping[str, Tensor]], shapes: Shapes, step: int
+        self, params: Sequence[Tensor], state: Mapping[Tensor, Mapping[str, Tensor]], chain: Chain, step: int
     ) -> None:
         self.params = sorted(params, key=lambda p: tuple(p.shape))
         self.step = step
         self.dtype = state_dtype(self.params[0].dtype)
         self.device = self.params[0].device
         self.mixed = self.params[0].dtype != self.dtype
-        kept = [shapes(tuple(p.shape)) for p in self.params]
+        self.spread = spread_of(self.params[0])
+        pieces = self.tensors()
+        kept = [chain.shapes(tuple(p.shape), tuple(q.shape)) for p, q in zip(self.params, pieces, strict=True)]
         self.slots = tuple(kept[0])
-        self.offsets = [0, *itertools.accumulate(p.numel() for p in self.params)]
+        self.offsets = [0, *itertools.accumulate(p.numel() for p in pieces)]
         places = {slot: [0, *itertools.accumulate(math.prod(of_one[slot]) for of_one in kept)] for slot in self.slots}
         self._layouts: dict[bool, Layout] = {}
         self.buckets = self._make_buckets(kept, places)
@@ -123,7 +128,18 @@ class Cohort:
         for slot, views in self.shown.items():
             for p, view in zip(self.params, views, strict=True):
                 if slot in state.get(p, {}):
-                    view.copy_(state[p][slot])
+                    view.copy_(local(state[p][slot]))
+        if self.spread:
+            for slot in chain.in_pieces():
+                self.shown[slot] = [self.spread.shown(v, p) for p, v in zip(self.params, self.shown[slot], strict=True)]
+
+    def tensors(self) -> list[Tensor]:
+        """Return what this process has of the parameters, in the cohort's order."""
+        return [local(p) for p in self.params] if self.spread else self.params
+
+    def gradients(self) -> list[Tensor | None]:
+        """Return what this process has of the gradients, in the cohort's order; None where there is none."""
+        return [local_gradient(p) for p in self.params] if self.spread else [p.grad for p in self.params]
 
     def _zeros(self, length: int) -> Tensor:
         return torch.zeros(length, dtype=self.dtype, device=self.device)
@@ -133,11 +149,13 @@ class Cohort:
     ) -> list[Bucket]:
         buckets = []
         first = 0
-        for shape, same in itertools.groupby(self.params, key=lambda p: tuple(p.shape)):
+        pieces = self.tensors()
+        for whole, same in itertools.groupby(self.params, key=lambda p: tuple(p.shape)):
             count = len(list(same))
             last = first + count
+            shape = tuple(pieces[first].shape)
             slots = {slot: (places[slot][first], places[slot][last], kept[first][slot]) for slot in self.slots}
-            buckets.append(Bucket(first, count, shape, self.offsets[first], self.offsets[last], slots))
+            buckets.append(Bucket(first, count, shape, whole, self.offsets[first], self.offsets[last], slots))
             first = last
         return buckets
 
@@ -169,7 +187,7 @@ class Cohort:
     def views(self, flat: Tensor) -> list[Tensor]:
         """Return one view of `flat` per parameter, shaped like it."""
         return [
-            flat[a:b].view(p.shape) for p, (a, b) in zip(self.params, itertools.pairwise(self.offsets), strict=True)
+            flat[a:b].view(p.shape) for p, (a, b) in zip(self.tensors(), itertools.pairwise(self.offsets), strict=True)
         ]
 
     @functools.cached_property
@@ -188,16 +206,16 @@ class Cohort:
 
     def gather_parameters(self) -> Tensor:
         """Copy the parameters into the flat scratch vector ``[D]`` and return it."""
-        torch._foreach_copy_(self._theta_views, [p.detach() for p in self.params])
+        torch._foreach_copy_(self._theta_views, [p.detach() for p in self.tensors()])
         return self.theta
 
     def apply(self) -> None:
         """Add the flat update vector ``[D]`` to the parameters, in the state's dtype, rounding once at the end."""
         if self.mixed:
             self.update.add_(self.gather_parameters())
-            torch._foreach_copy_(self.params, self._update_views)
+            torch._foreach_copy_(self.tensors(), self._update_views)
         else:
-            torch._foreach_add_(self.params, self._update_views)
+            torch._foreach_add_(self.tensors(), self._update_views)
 
 
 @dataclass
@@ -218,4 +236,4 @@ class Work:
 
     def __post_init__(self) -> None:
         if not self.gradients:
-            self.gradients = [p.grad for p in self.cohort.params]  # type: ignore[misc]
+            self.gradients = self.cohort.gradients()  # type: ignore[assignment]

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sooner.execute.cohort import Work
-from sooner.transform import Quantity, Reduction
+from sooner.error import SoonerError
+from sooner.execute.cohort import Bucket, Work
+from sooner.execute.shards import Spread
+from sooner.transform import Quantity, Reduction, Scope
 
 RowSums = tuple[Tensor, ...]
 """For one bucket and every vector that was added up, ``[count, rows]``."""
@@ -46,17 +48,32 @@ def decide(rules: Sequence[Reduction], work: Sequence[Work], sums: Sequence[Sequ
         for bucket, of_bucket in zip(w.cohort.buckets, of_cohort, strict=True):
             kept = {name: bucket.kept(name, w.cohort.state[name]) for name in rule.memory}
             exact = {name: view.to(sum_dtype(view.device)) for name, view in kept.items()}
-            wanted = of_bucket if rule.over == "row" else tuple(one.sum(1) for one in of_bucket)
-            numbers, after = rule.decide(wanted, exact, bucket.shape, w.clock)
+            wanted = tuple(_complete(one, rule.over, bucket, w.cohort.spread) for one in of_bucket)
+            numbers, after = rule.decide(wanted, exact, bucket.whole, w.clock)
             for name, view in kept.items():
                 view.copy_(after[name])
-            per_bucket.append(tuple(_for_rows(n, bucket.count).to(w.cohort.dtype) for n in numbers))
+            per_bucket.append(tuple(_for_rows(n, bucket, w.cohort.spread).to(w.cohort.dtype) for n in numbers))
         found.append(per_bucket)
     return found
 
 
-def _for_rows(number: Tensor, count: int) -> Tensor:
-    return number.view(count, 1) if number.ndim == 1 else number
+def _total(sums: Tensor, spread: Spread | None) -> Tensor:
+    total = sums.sum()
+    return spread.whole_sums(total.view(1, 1), ()).squeeze() if spread else total
+
+
+def _complete(sums: Tensor, over: Scope, bucket: Bucket, spread: Spread | None) -> Tensor:
+    """Return the sums ``[count, rows]`` or ``[count]`` over whole parameters."""
+    if over == "row":
+        return spread.whole_sums(sums, bucket.whole) if spread else sums
+    total = sums.sum(1)
+    return spread.whole_sums(total.view(-1, 1), ()).squeeze(1) if spread else total
+
+
+def _for_rows(number: Tensor, bucket: Bucket, spread: Spread | None) -> Tensor:
+    if number.ndim < 2:
+        return number.view(bucket.count, 1)
+    return spread.own_rows(number, bucket.whole, bucket.rows[0]) if spread else number
 
 
 def _decide_for_model(rule: Reduction, work: Sequence[Work], sums: Sequence[Sequence[RowSums]]) -> list[list[Numbers]]:
@@ -64,9 +81,18 @@ def _decide_for_model(rule: Reduction, work: Sequence[Work], sums: Sequence[Sequ
     oldest = max(work, key=lambda w: w.cohort.step).cohort
     exact = {name: oldest.state[name][0].to(device, sum_dtype(device)) for name in rule.memory}
     if isinstance(rule, Quantity):
+        if any(w.cohort.spread for w in work):
+            raise SoonerError(
+                f"{type(rule).__name__} looks at all elements at once, which sharded parameters do not allow; "
+                "use a rule that works with sums, such as clipping by norm"
+            )
         totals = rule.look([w.cohort.update for w in work], work[0].clock)
     else:
-        parts = [tuple(s.sum().to(device) for s in bucket) for of_cohort in sums for bucket in of_cohort]
+        parts = [
+            tuple(_total(s, w.cohort.spread).to(device) for s in bucket)
+            for w, of_cohort in zip(work, sums, strict=True)
+            for bucket in of_cohort
+        ]
         totals = tuple(functools.reduce(operator.add, one) for one in zip(*parts, strict=True))
     numbers, after = rule.decide(totals, exact, (), work[0].clock)
     for w in work:

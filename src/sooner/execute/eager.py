@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from sooner.execute.cohort import Bucket, Cohort, Work
 from sooner.execute.decide import Numbers, RowSums, decide, sum_dtype
@@ -65,11 +66,15 @@ def run_tensor_rule(rule: Transform, cohort: Cohort, clock: Clock) -> None:
     """Run a rule on stacks of same-shaped parameters, from the cohort's flat update vector into the same vector."""
     for bucket in cohort.buckets:
         before = {slot: bucket.kept(slot, cohort.state[slot]) for slot in rule.slots}
-        theta = bucket.stack(cohort.theta) if rule.reads_theta else None
+        theta = _whole(bucket, cohort, bucket.stack(cohort.theta)) if rule.reads_theta else None
         u = bucket.stack(cohort.update)
-        stacked, after = rule.rule(u, before, theta, clock)
+        stacked, after = rule.rule(_whole(bucket, cohort, u), before, theta, clock)
         _store(rule, after, before)
-        u.copy_(stacked)
+        u.copy_(cohort.spread.pieces_of_stack(stacked) if cohort.spread else stacked)
+
+
+def _whole(bucket: Bucket, cohort: Cohort, stack: Tensor) -> Tensor:
+    return cohort.spread.whole_stack(stack, bucket.whole) if cohort.spread else stack
 
 
 def run_reduction(rules: Sequence[Reduction], work: Sequence[Work]) -> None:

@@ -32,14 +32,14 @@ class Program:
     Attributes:
         inputs: names of the input vectors, such as "gradient", "theta" or a state slot, in the order of first use.
         lines: the operations.
-        numbers: the values of the numbers in this trace; not part of the program's identity.
+        numbers: the values in this trace, Python numbers or 0-d tensors; not part of the program's identity.
         outputs: what is written back, by name.
         sums: what is added up over rows.
     """
 
     inputs: list[str] = field(default_factory=list)
     lines: list[tuple[Any, ...]] = field(default_factory=list)
-    numbers: list[float] = field(default_factory=list)
+    numbers: list[float | Tensor] = field(default_factory=list)
     outputs: dict[str, Operand] = field(default_factory=dict)
     sums: list[Operand] = field(default_factory=list)
 
@@ -68,10 +68,8 @@ class Program:
         """
         if isinstance(value, Symbol):
             return value.operand
-        if isinstance(value, Tensor) and value.ndim == 0 and value.device.type == "cpu":
-            value = value.item()
-        if isinstance(value, bool | int | float):
-            self.numbers.append(float(value))
+        if isinstance(value, bool | int | float) or (isinstance(value, Tensor) and value.ndim == 0):
+            self.numbers.append(value)
             return "number", len(self.numbers) - 1
         raise UntraceableError(f"an operand of type {type(value).__name__}")
 

@@ -1,95 +1,92 @@
-"""The native executor: element rules traced, written out as one C loop over the list of tensors, compiled and kept.
+"""The native executor: element rules written out as one C loop over the list of tensors, compiled and kept on disk.
 
-It takes the same steps as the eager executor, to the last bit where only + - * / and roots are used. A chain is cut
-into stretches at the rules that need sums or whole matrices; what can't be compiled runs as in the eager executor.
+It takes the same steps as the eager executor, to the last bit where only + - * / and roots are used.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import ctypes
+import functools
+import operator
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from sooner.execute.c_source import flat_names, row_value_names, write_source
 from sooner.execute.cohort import Work
-from sooner.execute.compiler import NoCompilerError, compiler
-from sooner.execute.decide import decide
-from sooner.execute.eager import run_eager, run_rules
-from sooner.execute.expression import UntraceableError
-from sooner.execute.stretch import Stretch
-from sooner.transform import Quantity, Transform
+from sooner.execute.compiler import compiler, load
+from sooner.execute.decide import RowSums
+from sooner.execute.eager import run_eager
+from sooner.execute.expression import Program
+from sooner.execute.fused import run_fused
+from sooner.execute.trace import Stretch
 
-log = logging.getLogger(__name__)
+ELEMENTS_PER_THREAD = 32_768
+"""With fewer elements for each, a further thread costs more than it brings (see benchmarks/update_step.py)."""
 
-_said: set[tuple[type[Transform], ...]] = set()
+Kernel = Callable[..., None]
 
 
 def run_native(work: Sequence[Work]) -> None:
     """Take one step for every cohort, as `run_eager`, which also serves parameters that are not on the CPU."""
     if not work or compiler() is None or any(w.cohort.device.type != "cpu" for w in work):
         run_eager(work)
-        return
-    rules = work[0].chain.rules
-    stretches = [Stretch(w) for w in work]
-    position = 0
-    while position < len(rules) or stretches[0].pending:
-        if position < len(rules) and rules[position].grain == "tensor" and not stretches[0].pending:
-            for s in stretches:
-                s.run_tensor_rule(position)
-            position += 1
-            continue
-        try:
-            behind, reducing = _trace(stretches, position)
-            for s in stretches:
-                s.compile()
-        except (UntraceableError, NoCompilerError) as error:
-            _say(rules[position:], error)
-            for s in stretches:
-                s.give_up()
-            run_rules(work, position)
-            break
-        sums = [s.launch() for s in stretches]
-        if reducing:
-            numbers = decide([s.reduction(behind - 1) for s in stretches], work, sums)
-            for s, of_cohort in zip(stretches, numbers, strict=True):
-                s.pending = s.reduction(behind - 1), of_cohort
-        position = behind
-    for s in stretches:
-        s.apply()
+    else:
+        run_fused(work, NativeStretch)
 
 
-def _trace(stretches: Sequence[Stretch], position: int) -> tuple[int, bool]:
-    """Trace from `position` to the next cut, in all cohorts together.
+class NativeStretch(Stretch):
+    """A stretch as one C loop."""
 
-    Returns:
-        The position behind the cut, and whether the cut is a rule that waits for its sums.
-    """
-    rules = stretches[0].work.chain.rules
-    for s in stretches:
-        s.begin()
-    while position < len(rules) and rules[position].grain != "tensor":
-        if rules[position].grain == "sum":
-            for s in stretches:
-                s.prepare(position)
-            if stretches[0].program.sums or isinstance(rules[position], Quantity):
-                for s in stretches:
-                    s.end(last=False)
-                return position + 1, True
-            # nothing to add up: the numbers come from the rule's memory alone, so the stretch goes on
-            reductions = [s.reduction(position) for s in stretches]
-            nothing = [[() for _ in s.work.cohort.buckets] for s in stretches]
-            numbers = decide(reductions, [s.work for s in stretches], nothing)
-            for s, rule, of_cohort in zip(stretches, reductions, numbers, strict=True):
-                s.finish(rule, of_cohort)
-        else:
-            for s in stretches:
-                s.element(position)
-        position += 1
-    for s in stretches:
-        s.end(last=position == len(rules))
-    return position, False
+    _kernel: Kernel
+
+    def compile(self) -> None:
+        """Compile the traced program, or find it in the cache."""
+        cohort = self.work.cohort
+        dtypes = (cohort.params[0].dtype, self.work.gradients[0].dtype, cohort.dtype)
+        self._kernel = _compiled(self.program.key(), *(str(d).removeprefix("torch.") for d in dtypes))
+
+    def run(self) -> list[RowSums]:
+        """Run the loop where parameters and gradients are."""
+        cohort, program = self.work.cohort, self.program
+        layout = cohort.layout(self.by_rows)
+        parameters = cohort.tensors()
+        gradients, copies = _dense(self.work.gradients), _dense(parameters)
+        threads = max(1, min(torch.get_num_threads(), cohort.offsets[-1] // ELEMENTS_PER_THREAD))
+        flats = [cohort.update if n == "update" else cohort.state[n] for n in flat_names(program)]
+        sums = torch.zeros(len(program.sums), layout.total_rows, dtype=torch.float64)
+        values = [self.for_rows(self.row_numbers[i]) for i in range(len(row_value_names(program)))]
+        arguments = (
+            *(layout.offsets, layout.rows, layout.first_row),
+            *(_addresses(copies), _addresses(gradients), _addresses(flats), _addresses(values)),
+            array("d", map(float, program.numbers)),
+        )
+        self._kernel(len(cohort.params), *(a.buffer_info()[0] for a in arguments), threads, sums.data_ptr())
+        if "theta" in program.outputs and copies is not parameters:
+            torch._foreach_copy_(parameters, copies)
+        return [tuple(s[a:b].view(n, -1) for s in sums) for a, b, n in layout.buckets]
 
 
-def _say(rules: Sequence[Transform], error: Exception) -> None:
-    kinds = tuple(type(rule) for rule in rules)
-    if kinds not in _said:
-        _said.add(kinds)
-        log.debug("%s run eagerly: %s", ", ".join(kind.__name__ for kind in kinds), error)
+@functools.lru_cache(maxsize=256)
+def _compiled(key: tuple[Any, ...], theta: str, gradient: str, state: str) -> Kernel:
+    run: Kernel = load(write_source(Program.from_key(key), theta, gradient, state)).run
+    run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 8, ctypes.c_int, ctypes.c_void_p]  # type: ignore[attr-defined]
+    run.restype = None  # type: ignore[attr-defined]
+    return run
+
+
+def _dense(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the list itself, or one with copies of those that are not contiguous or not of the first one's dtype."""
+    if all(map(Tensor.is_contiguous, tensors)) and len(set(map(_dtype, tensors))) == 1:
+        return tensors
+    return [t.detach().to(tensors[0].dtype).contiguous() for t in tensors]
+
+
+_dtype = operator.attrgetter("dtype")
+
+
+def _addresses(tensors: list[Tensor]) -> array[int]:
+    return array("Q", map(Tensor.data_ptr, tensors))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError
-from sooner.execute import Cohort, Work, run_eager, state_dtype
+from sooner.execute import Cohort, Work, run, state_dtype
+from sooner.execute.shards import spread_of
 from sooner.objective import Objective
 from sooner.part import Part
 from sooner.transform import Chain, Clock, Transform
@@ -49,7 +50,7 @@ class GradientPart(Part):
         self._left_out = set(left_out)
         self._state: dict[Tensor, dict[str, Tensor]] = {}
         self._cohorts: list[Cohort] = []
-        self._originals: list[tuple[Tensor, Tensor]] = []
+        self._swapped: list[tuple[Tensor, Tensor, Tensor]] = []
         if not self.optimizers or not all(isinstance(one, Optimizer) for one in self.optimizers):
             raise SoonerError(f"{self.name()}: optimizer={optimizer!r} is no optimizer; pass one, or a list of them")
         if len(self.optimizers) == 1:
@@ -99,17 +100,20 @@ class GradientPart(Part):
         self.steps += 1
         chain = Chain((self.rule,))
         clock = Clock(self.steps, 0.0)  # rules for gradients do not look at the learning rate
-        run_eager([Work(cohort, chain, clock, moves=False) for cohort in self._cohorts])
+        run([Work(cohort, chain, clock, moves=False) for cohort in self._cohorts])
         for cohort in self._cohorts:
-            for p, changed in zip(cohort.params, cohort.views(cohort.update), strict=True):
-                self._originals.append((p, p.grad))  # type: ignore[arg-type]  # all of them have one
-                p.grad = changed.to(p.dtype)
+            for p, view in zip(cohort.params, cohort.views(cohort.update), strict=True):
+                own = view.to(p.dtype)
+                changed = cohort.spread.shown(own, p) if cohort.spread else own
+                self._swapped.append((p, p.grad, changed))  # type: ignore[arg-type]  # all of them have one
+                p.grad = changed
 
     def swap_out(self) -> None:
-        """Put the original gradients back."""
-        for p, original in self._originals:
-            p.grad = original
-        self._originals.clear()
+        """Put the original gradients back, except where somebody else has put another one since."""
+        for p, original, changed in self._swapped:
+            if p.grad is changed:
+                p.grad = original
+        self._swapped.clear()
 
     def _check(self, present: Sequence[Tensor]) -> None:
         for p in present:
@@ -118,15 +122,14 @@ class GradientPart(Part):
                 raise SoonerError(f"{self.name()} takes no {kind} gradients; leave this part out of the recipe")
 
     def _regroup(self, present: Sequence[Tensor]) -> None:
-        together: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        together: dict[tuple[Any, ...], list[Tensor]] = {}
         for p in present:
-            together.setdefault((p.device, p.dtype), []).append(p)
-        self._cohorts = [
-            Cohort(params, self._state, Chain((self.rule,)).shapes, self.steps) for params in together.values()
-        ]
+            together.setdefault((p.device, p.dtype, spread_of(p)), []).append(p)
+        chain = Chain((self.rule,))
+        self._cohorts = [Cohort(params, self._state, chain, self.steps) for params in together.values()]
         for cohort in self._cohorts:
-            for slot, shown in cohort.shown.items():
-                for p, view in shown:
+            for slot, views in cohort.shown.items():
+                for p, view in zip(cohort.params, views, strict=True):
                     self._state.setdefault(p, {})[slot] = view
 
     def _parameters(self) -> list[Tensor]:
@@ -180,19 +183,20 @@ def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, 
     parts: list[GradientPart] = vars(optimizer)[_JOINED]
     if _all_join(parts):
         return None
-    closure = kwargs.get("closure", args[0] if args else None)
+    _swap_out(parts)  # where the step before this one ended with an exception
+    _, *given = args  # the first one is the optimizer
+    closure = kwargs.get("closure", given[0] if given else None)
     if closure is None or isinstance(closure, Objective):
         _swap_in(parts)
         return None
 
     def swapping() -> Any:
         _swap_out(parts)
-        with torch.enable_grad():
-            loss = closure()
+        loss = closure()
         _swap_in(parts)
         return loss
 
-    return ((swapping, *args[1:]), kwargs) if args else (args, {**kwargs, "closure": swapping})
+    return ((optimizer, swapping, *given[1:]), kwargs) if given else (args, {**kwargs, "closure": swapping})
 
 
 def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

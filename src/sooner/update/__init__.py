@@ -13,13 +13,36 @@ if TYPE_CHECKING:
     from sooner.update.adamp import AdamP
     from sooner.update.adamw import AdamW
     from sooner.update.diffgrad import DiffGrad
+    from sooner.update.grad_norm_smooth import GradNormSmooth
+    from sooner.update.leap_verify import LeapVerify
     from sooner.update.muon import Muon
     from sooner.update.normalized_gd import NormalizedGD
+    from sooner.update.normalized_logistic_gd import NormalizedLogisticGD
     from sooner.update.sgd import SGD
     from sooner.update.sgd_sai import SGDSaI
     from sooner.update.sgdp import SGDP
+    from sooner.update.softmax_ghosts import SoftmaxGhosts
+    from sooner.update.sophia_g import SophiaG
+    from sooner.update.sophia_h import SophiaH
 
-__all__ = ["SGD", "SGDP", "AdaBelief", "AdaGradNorm", "AdamP", "AdamW", "DiffGrad", "Muon", "NormalizedGD", "SGDSaI"]
+__all__ = [
+    "SGD",
+    "SGDP",
+    "AdaBelief",
+    "AdaGradNorm",
+    "AdamP",
+    "AdamW",
+    "DiffGrad",
+    "GradNormSmooth",
+    "LeapVerify",
+    "Muon",
+    "NormalizedGD",
+    "NormalizedLogisticGD",
+    "SGDSaI",
+    "SoftmaxGhosts",
+    "SophiaG",
+    "SophiaH",
+]
 
 
 def __getattr__(name: str) -> Any:

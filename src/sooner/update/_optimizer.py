@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
 from sooner.execute import Cohort, Work, run, state_dtype
+from sooner.execute.shards import spread_of, whole
 from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.transform import Chain, Clock, Transform, chain
@@ -151,7 +152,7 @@ class ChainOptimizer(Part, Optimizer):
     def _all_finite(self) -> bool:
         gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         dense = [g for g in gradients if g.layout == torch.strided and g.numel()]
-        largest = torch.nn.utils.get_total_norm(dense, math.inf)
+        largest = whole(torch.nn.utils.get_total_norm(dense, math.inf))
         if bool(torch.isfinite(largest)):
             return True
         self.non_finite_steps += 1
@@ -202,13 +203,13 @@ class ChainOptimizer(Part, Optimizer):
     def _cohorts(self, index: int, group: dict[str, Any], rules: Chain) -> list[tuple[Cohort, list[Tensor]]]:
         """Return the group's cohorts that have gradients, with these, regrouping when the layout no longer fits."""
         known, idle = self._layout.get(index, ([], []))
-        found = [(cohort, [p.grad for p in cohort.params]) for cohort in known]
+        found = [(cohort, cohort.gradients()) for cohort in known]
         kinds = [set(map(type, gradients)) for _, gradients in found]
         complete = len(idle) + sum(len(c.params) for c in known) == len(group["params"])
         steady = complete and all(p.grad is None for p in idle) and all(c.slots == rules.slots for c in known)
         if not steady or any(type(None) in kind and len(kind) > 1 for kind in kinds):
             self._regroup(index, group, rules)
-            found = [(cohort, [p.grad for p in cohort.params]) for cohort in self._layout[index][0]]
+            found = [(cohort, cohort.gradients()) for cohort in self._layout[index][0]]
         stepping = [(cohort, gradients) for cohort, gradients in found if gradients[0] is not None]
         for _, gradients in stepping:
             if set(map(_layout_of, gradients)) != {torch.strided}:
@@ -219,13 +220,13 @@ class ChainOptimizer(Part, Optimizer):
         together: dict[tuple[Any, ...], list[Tensor]] = {}
         for p in group["params"]:
             steps = int(self.state[p]["step"]) if "step" in self.state.get(p, {}) else 0
-            together.setdefault((p.grad is not None, p.device, p.dtype, steps), []).append(p)
+            together.setdefault((p.grad is not None, p.device, p.dtype, steps, spread_of(p)), []).append(p)
         cohorts, idle = [], []
-        for (stepping, _device, _dtype, steps), params in together.items():
+        for (stepping, _device, _dtype, steps, _spread), params in together.items():
             if not stepping and steps == 0:
                 idle += params  # never had a gradient: no state, as torch
                 continue
-            cohort = Cohort(params, self.state, rules.shapes, steps)
+            cohort = Cohort(params, self.state, rules, steps)
             self._show_state(cohort)
             cohorts.append(cohort)
         self._layout[index] = cohorts, idle

@@ -92,7 +92,7 @@ class SGDSaI(ChainOptimizer):
         SoonerError: a hyper-parameter outside its range.
     """
 
-    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-4, 1.0)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-4, 3e-1)}
 
     def __init__(
         self,

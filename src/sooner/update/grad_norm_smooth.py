@@ -1,0 +1,163 @@
+"""Gradient-normalized smoothness: a damped Newton step on all data whose damping adapts by one number.
+
+    trial = theta - (H + lambda I)^-1 g,   lambda = ||g|| / (gamma + 1e-8)
+    accepted where  f(theta) - f(trial) >= ||g(trial)||^2 / (8 lambda):  gamma <- max(2 gamma, 1e-9)
+    otherwise gamma <- gamma / 2 and another trial with the same H and g, at most 40 of them
+
+H may be any approximation of the Hessian; where all trials fail the weights stay. For losses without noise: the whole
+data set or one fixed batch, no dropout.
+
+Semenov, Jaggi and Doikov, 2025, arXiv 2506.13710, algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sooner.error import SoonerError, nearest
+from sooner.part import Part, check_range
+from sooner.space import Knob, Log
+from sooner.update._closure import Evaluation, gradients_aside, required
+from sooner.update._curvature import Local, conjugate_gradient, gauss_newton, hessian, value_and_gradient
+from sooner.update._optimizer import check_parameters
+
+TRIALS = 40
+CURVATURES = {"gauss_newton": gauss_newton, "hessian": hessian}
+
+
+class GradNormSmooth(Part, Optimizer):
+    """Second-order steps with an adaptive trust region. A step waits for the device at every trial.
+
+    It evaluates the closure itself, for its value, gradient and curvature; what is in ``.grad`` is neither read nor
+    changed. Near the optimum it needs float64.
+
+    Args:
+        params: a model, its parameters or parameter groups (they share one region).
+        gamma: first radius, above 0, default 1; the present one is kept in the groups under this name.
+        lr: factor of every trial step, for schedules; default 1, the published method.
+        curvature: "gauss_newton" (default; for losses made of cross-entropies, over classes or binary, exact where
+            logits are linear in the parameters) or "hessian" (any loss; a trial where it is not positive fails).
+        dense_limit: up to so many parameters the matrix is formed and factorised, default 2000; beyond it conjugate
+            gradients solve with products.
+        iterations: most products of one solve, default 250.
+        tolerance: relative residual at which a solve ends, default 1e-6.
+
+    Attributes:
+        stuck: whether all trials of the last step failed, so that it moved nothing.
+
+    Raises:
+        SoonerError: a hyper-parameter outside its range, or parameters that no optimizer takes.
+    """
+
+    station: ClassVar[str] = "update"
+    needs = frozenset({"closure"})
+    owns = frozenset({"step"})
+    space: ClassVar[Mapping[str, Knob]] = {"gamma": Log(1e-3, 1e3)}
+    stuck: bool = False
+
+    def __init__(
+        self,
+        params: Any,
+        gamma: float = 1.0,
+        lr: float = 1.0,
+        curvature: str = "gauss_newton",
+        dense_limit: int = 2000,
+        iterations: int = 250,
+        tolerance: float = 1e-6,
+    ) -> None:
+        if curvature not in CURVATURES:
+            known = ", ".join(CURVATURES)
+            raise SoonerError(
+                f"{self.name()}: curvature={curvature!r}{nearest(str(curvature), CURVATURES)} is not one of {known}; "
+                "choose one of them"
+            )
+        check_range(self.name(), "gamma", gamma, 1e-9, math.inf)
+        check_range(self.name(), "lr", lr, 0.0, math.inf)
+        check_range(self.name(), "dense_limit", dense_limit, 0, math.inf, whole=True)
+        check_range(self.name(), "iterations", iterations, 1, math.inf, whole=True)
+        check_range(self.name(), "tolerance", tolerance, 0.0, 1.0, open_high=True)
+        listed = list(params.parameters() if isinstance(params, torch.nn.Module) else params)
+        groups = listed if listed and isinstance(listed[0], dict) else [{"params": listed}]
+        if check_parameters(self.name(), groups) == 0:
+            raise SoonerError(f"{self.name()}: the parameter list is empty; pass model.parameters() anew")
+        solving = {"dense_limit": dense_limit, "iterations": iterations, "tolerance": tolerance}
+        super().__init__(groups, {"lr": lr, "gamma": gamma, "curvature": curvature, **solving})
+
+    @classmethod
+    def name(cls) -> str:
+        """The part's name, which is the name of its file."""
+        return cls.__module__.rpartition(".")[2]
+
+    @torch.no_grad()
+    def step(self, closure: Evaluation | None = None) -> Tensor:  # type: ignore[override]
+        """Search one step and take it.
+
+        Args:
+            closure: an `Objective`, or any function that returns the loss without calling backward; always the same.
+
+        Returns:
+            The loss before the step, 0-d.
+
+        Raises:
+            SoonerError: no closure, or a loss without cross-entropies where the curvature is Gauss-Newton.
+        """
+        evaluate = required(self.name(), closure)
+        parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        with gradients_aside(parameters):
+            return self._search(evaluate, parameters)
+
+    def _search(self, evaluate: Evaluation, parameters: list[Tensor]) -> Tensor:
+        settings = self.param_groups[0]
+        local = self._local(evaluate, parameters)
+        matrix = local.matrix() if len(local.gradient) <= settings["dense_limit"] else None
+        before, loss, size = [p.detach().clone() for p in parameters], local.loss, float(local.gradient.norm())
+        gamma = settings["gamma"]
+        self.stuck = size != 0
+        for _ in range(TRIALS if self.stuck else 0):
+            damping = size / (gamma + 1e-8)
+            way = self._solve(local, matrix, damping)
+            if way is not None:
+                self._move(parameters, before, way)
+                now, slope = value_and_gradient(self.name(), evaluate, parameters)
+                if float(loss) - float(now) >= float(slope.norm()) ** 2 / (8 * damping):
+                    self.stuck = False
+                    for group in self.param_groups:
+                        group["gamma"] = max(2 * gamma, 1e-9)
+                    break
+                torch._foreach_copy_(parameters, before)
+                if matrix is None:  # its graphs ended with the move
+                    local = self._local(evaluate, parameters)
+            gamma /= 2
+        return loss
+
+    def _local(self, evaluate: Evaluation, parameters: list[Tensor]) -> Local:
+        return CURVATURES[self.param_groups[0]["curvature"]](self.name(), evaluate, parameters)
+
+    def _solve(self, local: Local, matrix: Tensor | None, damping: float) -> Tensor | None:
+        """Return ``(H + damping I)^-1 g [D]``; None where that matrix is not positive definite."""
+        if matrix is None:
+            settings = self.param_groups[0]
+            return conjugate_gradient(
+                lambda v: local.product(v, False) + damping * v,
+                local.gradient,
+                settings["iterations"],
+                settings["tolerance"],
+            )
+        damped = matrix.clone()
+        damped.diagonal().add_(damping)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        return None if bool(failed) else torch.cholesky_solve(local.gradient.unsqueeze(1), factor).squeeze(1)
+
+    def _move(self, parameters: list[Tensor], before: list[Tensor], way: Tensor) -> None:
+        rates = [group["lr"] for group in self.param_groups for p in group["params"] if p.requires_grad]
+        pieces = way.split([p.numel() for p in parameters])
+        moved = [
+            (b - rate * piece.view_as(b)).to(b.dtype) for b, rate, piece in zip(before, rates, pieces, strict=True)
+        ]
+        torch._foreach_copy_(parameters, moved)

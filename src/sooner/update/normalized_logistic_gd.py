@@ -1,0 +1,101 @@
+"""Normalized logistic gradient descent: divides the gradient of a cross-entropy by the mean probability of being wrong.
+
+    theta <- theta - lr * beta * g,   beta = 1 / max( mean_i (1 - p_i(right class)), eps )
+
+The gradient of a cross-entropy fades with that mean, so plain steps crawl once most answers are right; with it divided
+out, a large learning rate acts as on a perceptron, and the number of steps to separate the data does not grow with
+their number. Watch the error: the loss may rise while it falls.
+
+Tyurin, 2024, arXiv 2412.08424, section 6; for several classes and mini-batches our extension of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Unpack
+
+import torch
+from torch import Tensor
+
+from sooner.part import check_range
+from sooner.space import Knob, Log
+from sooner.transform import Chain, Clock, Descend, State, Transform, chain
+from sooner.update._answers import answers
+from sooner.update._closure import Evaluation, evaluations, gradients_aside, required
+from sooner.update._optimizer import ChainOptimizer, Options
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Transform):
+    """Multiplies by a number that may still be on its way on the device."""
+
+    factor: float | Tensor
+
+    def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
+        """``factor * u``."""
+        return u * self.factor, state
+
+
+class NormalizedLogisticGD(ChainOptimizer):
+    """Gradient descent on the normalized logistic loss.
+
+    A step needs the probabilities that the loss is made of. They are read from its calls of cross-entropy, over classes
+    or binary, in one more forward pass over the step's batch, where the mean is taken with the loss's own weights. For
+    losses written in other ways this method has no meaning and refuses them.
+
+    Args:
+        params: a model, its parameters or parameter groups (they share beta).
+        lr: step size, default 10; where the data can be separated, take it large.
+        eps: least mean probability to divide by, default 1e-8.
+        **options: see `sooner.update._optimizer.Options`.
+
+    Attributes:
+        beta: factor of the last step, 0-d; 1 before the first.
+
+    Raises:
+        SoonerError: a hyper-parameter outside its range.
+    """
+
+    needs = frozenset({"closure"})
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-2, 1e2)}
+    beta: float | Tensor = 1.0
+
+    def __init__(self, params: Any, lr: float | Tensor = 10.0, eps: float = 1e-8, **options: Unpack[Options]) -> None:
+        super().__init__(params, {"lr": lr, "eps": eps}, **options)
+
+    @classmethod
+    def check(cls, group: dict[str, Any]) -> None:
+        """Refuse hyper-parameters out of range."""
+        super().check(group)
+        check_range("normalized_logistic_gd", "eps", group["eps"], 0.0, math.inf)
+
+    @torch.no_grad()
+    def step(self, closure: Evaluation | None = None) -> None:  # type: ignore[override]
+        """Move by the gradients in ``.grad``, times beta of the weights before the step.
+
+        Args:
+            closure: an `Objective`, or any function that returns the loss of the batch without calling backward.
+
+        Raises:
+            SoonerError: no closure, no cross-entropy in the loss, or what `ChainOptimizer.step` raises.
+        """
+        evaluate = required(self.name(), closure)
+        if self.non_finite != "pass" and not self._all_finite():
+            return
+        with gradients_aside([p for group in self.param_groups for p in group["params"]]):
+            self.beta = 1 / self._wrong(evaluate).clamp(min=self.param_groups[0]["eps"])
+        self._take_step()
+
+    def _wrong(self, closure: Evaluation) -> Tensor:
+        """Return the mean probability of a wrong answer, 0-d."""
+        total: Any = 0.0
+        for share, evaluate in evaluations(closure):
+            for one in answers(self.name(), evaluate)[1]:
+                total = total + share * (one.weights.abs() * one.wrong).sum()
+        return total  # type: ignore[no-any-return]
+
+    def rule(self, group: dict[str, Any]) -> Chain:
+        """``scale | descend``."""
+        return chain(Scale(self.beta), Descend())
