@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from _lists import with_gradients
 from _peers import Peer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,6 +17,7 @@ from torch.optim import Optimizer
 from sooner import part
 from sooner.error import SoonerError
 from sooner.execute import using
+from sooner.objective import PROVIDED, Objective
 from sooner.recipe import Recipe
 
 REFERENCE = "torch AdamW (fused)"
@@ -59,14 +62,19 @@ class Candidate:
 
 
 def ours(text: str, executor: str, *, labelled: bool = False) -> Candidate:
-    """Return a recipe that steps under one executor; the name says which if `labelled`."""
+    """Return a recipe that steps under one executor; the name says which if `labelled`.
+
+    Raises:
+        SoonerError: the recipe can't step on gradients alone.
+    """
 
     def build(model: nn.Module) -> Stepper:
-        training = Recipe(text).build(model, steps=1000)
+        training = Recipe(text).build(model, steps=1000, provides=PROVIDED)
+        objective = Objective(model, _no_loss, [None])
 
         def step() -> None:
             with using(executor):
-                training.step()
+                training.step(objective)
 
         return Stepper(step, training.optimizers)
 
@@ -120,25 +128,38 @@ def kind(text: str) -> str:
     Raises:
         SoonerError: the recipe can't step on gradients alone.
     """
-    optimizers = Recipe(text).build(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), steps=1000).optimizers
+    model = with_gradients(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+    training = Recipe(text).build(model, steps=1000, provides=PROVIDED)
+    with using("eager"):
+        training.step(Objective(model, _no_loss, [None]))
+    optimizers = training.optimizers
     chains = [o.full_rule(group) for o in optimizers if hasattr(o, "full_rule") for group in o.param_groups]
     found = [rule.grain for one in chains for rule in one.rules]
     return max(found, key=("element", "sum", "tensor").index, default="")
 
 
+def _no_loss(model: nn.Module, batch: None) -> Tensor:
+    raise SoonerError("it evaluates the loss at every step")
+
+
 def updates() -> list[str]:
-    """Return every update part that works element by element, up to sums, and print which are left out and why."""
+    """Return every update part that works element by element, up to sums, and print which are left out and why.
+
+    Parts that evaluate the loss every so many steps, as Sophia does, are timed between two such steps.
+    """
     chosen = []
     for name in (name for name, station in part.names().items() if station == "update"):
+        seldom = "every" in inspect.signature(part.load(name)).parameters
+        text = f"{name}(every=1000000000)" if seldom else name
         try:
-            grain = kind(name)
+            grain = kind(text)
         except SoonerError as error:
-            print(f"not timed: {error}")
+            print(f"not timed: {name}: {error}")
             continue
         if grain == "tensor":
-            print(f"not timed: {name} works on whole matrices (see muon_step.py); name it in --recipes to have it here")
+            print(f"not timed: {name}: it works on whole matrices (see muon_step.py); name it in --recipes")
         else:
-            chosen.append(name)
+            chosen.append(text)
     return chosen
 
 

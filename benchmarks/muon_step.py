@@ -1,6 +1,6 @@
 """What one step of Muon costs beside PyTorch's and other packages', on many small matrices and on GPT-2 small's.
 
-    python benchmarks/muon_step.py [--lists small] [--executors auto] [--threads 2] [--peers] [--rounds 5]
+    python benchmarks/muon_step.py [--lists small] [--executors auto] [--threads 2] [--peers] [--rounds 3]
 
 Everything steps the same matrices with five Newton-Schulz iterations and all other parameters with AdamW, in turn, in
 one process. "GFLOP/s" counts the products of the iterations only: 5 * (4 m^2 n + 2 m^3) for a matrix with short side m
@@ -106,7 +106,7 @@ def main(
     executors: tuple[str, ...] = ("auto",),
     threads: int | None = None,
     peers: bool = False,
-    rounds: int = 5,
+    rounds: int = 3,
 ) -> None:
     torch.set_num_threads(threads or torch.get_num_threads())
     for name in lists:

@@ -45,7 +45,7 @@ def report(text: str, model: nn.Module) -> None:
     small = [both for optimizer in stepper.optimizers for both in projected(optimizer)]
     number = sum(p.numel() for p, _ in small)
     ratio = f"{sum(bytes_of(state) for _, state in small) / (8 * number):.4f}" if number else ""
-    aim = f"<= {LARGEST_MINI}" if ratio and text.startswith("apollo_mini") else ""
+    aim = f"<= {LARGEST_MINI}" if ratio and text.startswith("apollo") and ("mini" in text or "rank=1" in text) else ""
     total = stepper.state_bytes()
     print(
         f"  {text:36} {total / 2**20:8.0f} {total / count(model):8.2f} {number / 1e6:12.1f} {ratio:>10} {aim:>8}",
@@ -62,7 +62,7 @@ def main(*, recipes: str = "") -> None:
         try:
             report(text.strip(), model)
         except SoonerError as error:
-            print(f"  left out: {error}")
+            print(f"  left out: {text.strip()}: {error}")
         gc.collect()
 
 

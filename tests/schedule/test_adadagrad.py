@@ -42,7 +42,7 @@ def settled(make, observe):
 
 
 def unbounded(**more):
-    return AdAdaGrad(batch_size=1, b_max=10**9, **more)
+    return AdAdaGrad(batch_size=2, b_max=10**9, **more)
 
 
 # the tests against their formulas
@@ -209,11 +209,11 @@ def test_a_resumed_controller_goes_on_bit_for_bit():
     resumed.load_state_dict(json.loads(json.dumps(begun.state_dict())))  # plain numbers only
     assert [feed(resumed, drawn(6, seed=s)) for s in range(5, 12)] == sizes[5:]
     assert resumed.state_dict() == straight.state_dict()
-    with pytest.raises(sooner.SoonerError, match=r"the saved batch_size=\d+ is not a whole number in \[1, 4\]"):
+    with pytest.raises(sooner.SoonerError, match=r"the saved batch_size=\d+ is not a whole number in \[2, 4\]"):
         AdAdaGrad(batch_size=2, b_max=4).load_state_dict(straight.state_dict())
 
 
-@given(batch=st.integers(1, 5000), most=st.integers(1, 300), workers=st.integers(1, 16))
+@given(batch=st.integers(2, 5000), most=st.integers(1, 300), workers=st.integers(1, 16))
 def test_micro_batches_fit_and_cover_the_batch(batch, most, workers):
     micro, accumulate = AdAdaGrad(batch_size=batch, b_max=5000).micro_batches(most, workers)
     assert 1 <= micro <= most
@@ -225,8 +225,8 @@ def test_micro_batches_fit_and_cover_the_batch(batch, most, workers):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"batch_size": 0}, r"adadagrad: batch_size=0 is not a whole number in \[1, 4096\]"),
-        ({"batch_size": 9, "b_max": 8}, r"batch_size=9 is not a whole number in \[1, 8\]"),
+        ({"batch_size": 1}, r"adadagrad: batch_size=1 is not a whole number in \[2, 4096\]"),
+        ({"batch_size": 9, "b_max": 8}, r"batch_size=9 is not a whole number in \[2, 8\]"),
         ({"test": "normal"}, r"no test 'normal' \(did you mean 'norm'\?\); choose one of"),
         ({"eta": 0.0}, "adadagrad: eta=0.0"),
         ({"average": 1.0}, "adadagrad: average=1.0"),

@@ -35,6 +35,12 @@ EACH uint16_t store_bfloat16(float x) { /* to nearest, ties to even */
   uint16_t rounded = (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
   return x != x ? (uint16_t)0x7fc0u : rounded;
 }
+EACH uint16_t store_bfloat16_stochastic(float x, uint32_t index) { /* as sooner.execute.rounding */
+  uint32_t bits, h = index; memcpy(&bits, &x, 4);
+  h = (h ^ (h >> 16)) * 0x7feb352du; h = (h ^ (h >> 15)) * 0x846ca68bu; h ^= h >> 16;
+  uint16_t rounded = (uint16_t)((bits + (h & 0xffffu)) >> 16);
+  return x != x ? (uint16_t)0x7fc0u : (x - x == 0 ? rounded : (uint16_t)(bits >> 16));
+}
 """
 
 _OPERATIONS = {
@@ -58,6 +64,8 @@ _OPERATIONS = {
     "le": "(T)({0} <= {1})",
     "gt": "(T)({0} > {1})",
     "ge": "(T)({0} >= {1})",
+    "eq": "(T)({0} == {1})",
+    "ne": "(T)({0} != {1})",
     "logical_and": "(T)({0} != 0 && {1} != 0)",
     "logical_or": "(T)({0} != 0 || {1} != 0)",
     "logical_not": "(T)({0} == 0)",
@@ -66,8 +74,8 @@ _OPERATIONS = {
 
 _RUN = """
 void run(long tensors, const int64_t *offsets, const int64_t *rows, const int64_t *first_row,
-         void **theta, void **gradient, void **flats, void **row_values, const double *numbers, int threads,
-         double *sums) {
+         void **theta, void **gradient, void **flats, void **row_values, const double *numbers, uint32_t salt,
+         int threads, double *sums) {
   const long total = offsets[tensors], all_rows = tensors ? first_row[tensors - 1] + rows[tensors - 1] : 0;
   double edges[2 * threads][SUMS + 1]; /* what each thread added up for the rows it shares at either end */
   long edge_rows[2 * threads];
@@ -128,14 +136,15 @@ def write_source(program: Program, theta: str, gradient: str, state: str) -> str
     arguments += [f"((T *)row_values[{i}])[r]" for i in range(len(rowed))]
     arguments += [f"(T)numbers[{i}]" for i in range(len(program.numbers))]
     reduction = f" reduction(+ : {', '.join(f's{i}' for i in range(len(program.sums)))})" if program.sums else ""
-    call = f"segment({', '.join(['b - a', 'into', 'stride', *arguments])});"
+    taken = ["long n", "uint32_t first", "double *sums", "long stride", *parameters]
+    call = f"segment({', '.join(['b - a', '(uint32_t)a + salt', 'into', 'stride', *arguments])});"
     return "\n".join(
         [
             _HEADER,
             f"#define SUMS {len(program.sums)}",
             f"typedef {C_TYPES[state]} T;",
             *(f"#define {name.upper()} {name}{suffix}" for name in ("fabs", "sqrt", "exp")),
-            f"EACH void segment({', '.join(['long n', 'double *sums', 'long stride', *parameters])}) {{",
+            f"EACH void segment({', '.join(taken)}) {{",
             *(f"  double s{i} = 0;" for i in range(len(program.sums))),
             f"#pragma omp simd{reduction}",
             "  for (long i = 0; i < n; i++) {",
@@ -189,6 +198,10 @@ def _body(program: Program, vectors: list[str], rowed: list[str], dtypes: dict[s
         lines.append(f"    s{i} += (double){operand(one)};")
     for name, one in program.outputs.items():
         dtype = dtypes.get(name, state)
-        value = f"store_bfloat16({operand(one)})" if dtype == "bfloat16" else f"({C_TYPES[dtype]}){operand(one)}"
+        value = f"({C_TYPES[dtype]}){operand(one)}"
+        if dtype == "bfloat16":
+            value = f"store_bfloat16({operand(one)})"
+            if program.stochastic:
+                value = f"store_bfloat16_stochastic({operand(one)}, first + (uint32_t)i)"
         lines.append(f"    v{vectors.index(name)}[i] = {value};")
     return lines

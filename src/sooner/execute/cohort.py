@@ -11,14 +11,18 @@ import functools
 import itertools
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from sooner.execute.rounding import round_stochastically, salt_of
 from sooner.execute.shards import local, local_gradient, spread_of
 from sooner.transform import Chain, Clock
+
+PIECE = 2**18
+"""Elements of a piece on a CPU: 1 MiB in float32. See benchmarks/update_step.py."""
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -209,10 +213,24 @@ class Cohort:
         torch._foreach_copy_(self._theta_views, [p.detach() for p in self.tensors()])
         return self.theta
 
-    def apply(self) -> None:
-        """Add the flat update vector ``[D]`` to the parameters, in the state's dtype, rounding once at the end."""
+    def pieces(self) -> Iterator[slice]:
+        """Yield the pieces of the flat vectors that are worked on at a time."""
+        total = self.offsets[-1]
+        length = PIECE if self.device.type == "cpu" else max(total, 1)
+        for start in range(0, total, length):
+            yield slice(start, min(start + length, total))
+
+    def apply(self, salt: int | None = None) -> None:
+        """Add the flat update vector ``[D]`` to the parameters, in the state's dtype, rounding once at the end.
+
+        Args:
+            salt: of stochastic rounding (see `sooner.execute.rounding`); None rounds to the nearest.
+        """
         if self.mixed:
             self.update.add_(self.gather_parameters())
+            if salt is not None:
+                for piece in self.pieces():
+                    self.update[piece] = round_stochastically(self.update[piece], piece.start, salt)
             torch._foreach_copy_(self.tensors(), self._update_views)
         else:
             torch._foreach_add_(self.tensors(), self._update_views)
@@ -224,6 +242,7 @@ class Work:
 
     Attributes:
         gradients: of the cohort's parameters in its order; by default what is in ``.grad``.
+        stochastic: whether bfloat16 parameters are rounded stochastically.
         moves: whether the result is added to the parameters; otherwise it stays in `Cohort.update`.
     """
 
@@ -231,8 +250,15 @@ class Work:
     chain: Chain
     clock: Clock
     maximize: bool = False
+    stochastic: bool = False
     moves: bool = True
     gradients: list[Tensor] = field(default_factory=list)
+
+    @property
+    def salt(self) -> int | None:
+        """What stochastic rounding goes by at this step; None where parameters are rounded to the nearest."""
+        rounds = self.stochastic and self.cohort.params[0].dtype == torch.bfloat16
+        return salt_of(self.clock.step) if rounds else None
 
     def __post_init__(self) -> None:
         if not self.gradients:

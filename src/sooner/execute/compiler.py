@@ -1,8 +1,8 @@
 """Compiling C at run time and keeping the result on disk, safely between processes.
 
 The cache key holds the source, the compiler and the processor, so a stale machine never runs foreign code. A library is
-written under a private name and renamed, so no process sees half a file; a damaged one is made again; an unwritable
-cache is replaced by a private folder.
+written under a private name and renamed, so no process sees half a file. It ends with its own checksum, because loading
+a truncated one can kill the process; a damaged one is made again. An unwritable cache is replaced by a private folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ FLAGS = (
 )
 """No -ffast-math: NaN and infinity must go through, and every operation is rounded as PyTorch rounds it."""
 
+_CHECKSUM = 32
+"""Bytes of the SHA-256 at the end of a compiled file."""
+
 log = logging.getLogger(__name__)
+
+_refused: set[tuple[str, str]] = set()
+"""What this process failed to compile, by compiler and source."""
 
 
 class NoCompilerError(RuntimeError):
@@ -54,7 +60,7 @@ def compiler() -> str | None:
 @functools.cache
 def _fingerprint(found: str) -> str:
     """Return what besides the source decides the machine code: compiler version and processor features."""
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.splitlines()[:1]
+    version = _output_of([found, "--version"]).stdout.splitlines()[:1]
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else platform.processor()
     features = re.findall(r"^(?:model name|flags|Features)\s*:.*$", text, re.MULTILINE)[:2]
@@ -66,10 +72,11 @@ def cache_folder(home: str) -> Path:
     """Return a folder for compiled code under `home`, or a private one for this process if that can't be written."""
     folder = Path(home) / "kernels"
     try:
+        folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=folder):
             return folder
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows where the user's home is
         log.info("the cache %s can't be written (%s): compiled code is kept for this process only", folder, error)
         private = Path(tempfile.mkdtemp(prefix="sooner-kernels-"))
         atexit.register(shutil.rmtree, private, ignore_errors=True)
@@ -78,32 +85,41 @@ def cache_folder(home: str) -> Path:
 
 def cache_home() -> str:
     """Return ``$SOONER_CACHE``, or sooner's folder in the user's cache."""
-    chosen = os.environ.get("SOONER_CACHE")
-    return chosen or str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sooner")
+    return os.environ.get("SOONER_CACHE") or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sooner")
 
 
 def load(source: str) -> ctypes.CDLL:
-    """Compile the source, or find it in the cache, and load it.
+    """Compile the source, or find it in the cache, and load it. What was refused once is not tried again.
 
     Raises:
         NoCompilerError: there is no compiler, or it refuses the source.
     """
     found = compiler()
-    if found is None:
-        raise NoCompilerError("no C compiler")
-    digest = hashlib.sha256(f"{_fingerprint(found)}\n{source}".encode()).hexdigest()[:32]
-    path = cache_folder(cache_home()) / f"{digest}.so"
-    if path.exists():
-        try:
-            return ctypes.CDLL(str(path))
-        except OSError:
-            log.info("compiled code %s is damaged; it is made again", path)
+    if found is None or (found, source) in _refused:
+        raise NoCompilerError("no C compiler" if found is None else f"{found} failed before")
     try:
-        _compile(found, source, path)
+        digest = hashlib.sha256(f"{_fingerprint(found)}\n{source}".encode()).hexdigest()[:32]
+        path = cache_folder(cache_home()) / f"{digest}.so"
+        if not _intact(path):
+            _compile(found, source, path)
         return ctypes.CDLL(str(path))
-    except OSError as error:
-        log.info("compiled code can't be used: %s", error)
+    except (OSError, NoCompilerError) as error:
+        level = logging.INFO if _refused else logging.WARNING
+        log.log(level, "compiling does not work, so optimizers run without it, several times slower: %s", error)
+        _refused.add((found, source))
         raise NoCompilerError(str(error)) from error
+
+
+def _intact(path: Path) -> bool:
+    """Whether the compiled file is there, from its first to its last byte."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    if hashlib.sha256(content[:-_CHECKSUM]).digest() == content[-_CHECKSUM:]:
+        return True
+    log.info("compiled code %s is damaged; it is made again", path)
+    return False
 
 
 def _compile(found: str, source: str, path: Path) -> None:
@@ -111,11 +127,15 @@ def _compile(found: str, source: str, path: Path) -> None:
     os.close(descriptor)
     vector_math = ["-lmvec"] if platform.libc_ver()[0] == "glibc" and platform.machine() == "x86_64" else []
     try:
-        command = [found, *FLAGS, "-x", "c", "-", "-o", name, *vector_math, "-lm"]
-        done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+        done = _output_of([found, *FLAGS, "-x", "c", "-", "-o", name, *vector_math, "-lm"], source)
         if done.returncode != 0:
-            log.info("the C compiler %s failed: %s", found, done.stderr.strip()[:500])
-            raise NoCompilerError(f"{found} failed")
+            raise NoCompilerError(f"the C compiler {found} failed: {done.stderr.strip()[:500]}")
+        made = Path(name).read_bytes()
+        Path(name).write_bytes(made + hashlib.sha256(made).digest())
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _output_of(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=given, capture_output=True, encoding="utf-8", errors="replace", check=False)

@@ -11,12 +11,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from sooner.execute.cohort import Bucket, Cohort, Work
+from sooner.execute.cohort import PIECE, Bucket, Cohort, Work
 from sooner.execute.decide import Numbers, RowSums, decide, sum_dtype
 from sooner.transform import Clock, Reduction, State, Transform
-
-PIECE = 2**18
-"""Elements of a piece on a CPU: 1 MiB in float32. See benchmarks/update_step.py."""
 
 
 def run_eager(work: Sequence[Work]) -> None:
@@ -31,7 +28,7 @@ def run_eager(work: Sequence[Work]) -> None:
     run_rules(work, 0)
     for w in work:
         if w.moves:
-            w.cohort.apply()
+            w.cohort.apply(w.salt)
 
 
 def run_rules(work: Sequence[Work], first: int) -> None:
@@ -45,16 +42,8 @@ def run_rules(work: Sequence[Work], first: int) -> None:
             (run_tensor_rule if rule.grain == "tensor" else _run_element_rule)(rule, w.cohort, w.clock)
 
 
-def pieces(cohort: Cohort) -> Iterator[slice]:
-    """Yield the pieces of the flat vectors that element rules take at a time."""
-    total = cohort.offsets[-1]
-    length = PIECE if cohort.device.type == "cpu" else max(total, 1)
-    for start in range(0, total, length):
-        yield slice(start, min(start + length, total))
-
-
 def _run_element_rule(rule: Transform, cohort: Cohort, clock: Clock) -> None:
-    for piece in pieces(cohort):
+    for piece in cohort.pieces():
         state = {slot: cohort.state[slot][piece] for slot in rule.slots}
         theta = cohort.theta[piece] if rule.reads_theta else None
         u, after = rule.rule(cohort.update[piece], state, theta, clock)

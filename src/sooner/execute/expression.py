@@ -14,8 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BINARY = ("add", "sub", "mul", "div", "maximum", "minimum", "lt", "le", "gt", "ge", "logical_and", "logical_or")
+BINARY = (
+    *("add", "sub", "mul", "div", "maximum", "minimum"),
+    *("lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or"),
+)
 UNARY = ("neg", "abs", "sqrt", "rsqrt", "sign", "sigmoid", "square", "reciprocal", "exp", "isfinite", "logical_not")
+
+_OPERANDS = {**dict.fromkeys(UNARY, 1), **dict.fromkeys(BINARY, 2), "where": 3}
 
 Operand = tuple[str, int]
 """``("in", i)``, ``("number", i)`` or ``("line", i)``."""
@@ -35,6 +40,7 @@ class Program:
         numbers: the values in this trace, Python numbers or 0-d tensors; not part of the program's identity.
         outputs: what is written back, by name.
         sums: what is added up over rows.
+        stochastic: whether parameters are written with stochastic rounding.
     """
 
     inputs: list[str] = field(default_factory=list)
@@ -42,17 +48,18 @@ class Program:
     numbers: list[float | Tensor] = field(default_factory=list)
     outputs: dict[str, Operand] = field(default_factory=dict)
     sums: list[Operand] = field(default_factory=list)
+    stochastic: bool = False
 
     @classmethod
     def from_key(cls, key: tuple[Any, ...]) -> Program:
         """Return the program of a key, with zeros for its numbers."""
-        inputs, lines, numbers, outputs, sums = key
-        return cls(list(inputs), list(lines), [0.0] * numbers, dict(outputs), list(sums))
+        inputs, lines, numbers, outputs, sums, stochastic = key
+        return cls(list(inputs), list(lines), [0.0] * numbers, dict(outputs), list(sums), stochastic)
 
     def key(self) -> tuple[Any, ...]:
         """Return what identifies the program: everything but the values of its numbers."""
         written = tuple(self.outputs.items())
-        return tuple(self.inputs), tuple(self.lines), len(self.numbers), written, tuple(self.sums)
+        return tuple(self.inputs), tuple(self.lines), len(self.numbers), written, tuple(self.sums), self.stochastic
 
     def input(self, name: str) -> Symbol:
         """Return the symbol of an input vector."""
@@ -66,7 +73,7 @@ class Program:
         Raises:
             UntraceableError: it is neither.
         """
-        if isinstance(value, Symbol):
+        if isinstance(value, Symbol) and value.program is self:
             return value.operand
         if isinstance(value, bool | int | float) or (isinstance(value, Tensor) and value.ndim == 0):
             self.numbers.append(value)
@@ -74,7 +81,13 @@ class Program:
         raise UntraceableError(f"an operand of type {type(value).__name__}")
 
     def apply(self, name: str, *values: Any) -> Symbol:
-        """Append one operation and return the symbol of its result."""
+        """Append one operation and return the symbol of its result.
+
+        Raises:
+            UntraceableError: an operand is neither a symbol of this program nor a number, or there are too many or few.
+        """
+        if len(values) != _OPERANDS[name]:
+            raise UntraceableError(f"{name} of {len(values)} operands")
         self.lines.append((name, *(self.operand(v) for v in values)))
         return Symbol(self, ("line", len(self.lines) - 1))
 
@@ -93,9 +106,11 @@ class Symbol:
         name = _NAMES.get(function)
         if name is None or (kwargs and function is not torch.clamp):
             raise UntraceableError(f"{getattr(function, '__name__', function)} is not an element operation")
-        first = next(a for a in args if isinstance(a, Symbol))
         if function is torch.clamp:
-            return first.clamp(*args[1:], **(kwargs or {}))
+            if not isinstance(args[0], Symbol):
+                raise UntraceableError("clamp of a vector from outside")
+            return args[0].clamp(*args[1:], **(kwargs or {}))
+        first = next(a for a in args if isinstance(a, Symbol))
         return first.program.apply(name, *(reversed(args) if function in _REVERSED else args))
 
     def clamp(self, min: Any = None, max: Any = None) -> Symbol:
@@ -116,23 +131,33 @@ class Symbol:
         return self.program.apply("where", condition, self, other)
 
     def __pow__(self, exponent: Any) -> Symbol:
-        if exponent != 2:
+        if not isinstance(exponent, int | float) or exponent != 2:
             raise UntraceableError(f"a power of {exponent}")
         return self.program.apply("square", self)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return self.program.apply("mul", self.reciprocal(), other)  # rounded twice, as PyTorch does it
 
     def __bool__(self) -> bool:
         raise UntraceableError("a decision that depends on the data")
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise UntraceableError(f"{name} is not an element operation")
+
 
 def _method(name: str, *, reverse: bool = False) -> Callable[..., Symbol]:
-    def method(self: Symbol, *others: Any) -> Symbol:
+    def method(self: Symbol, *others: Any, **named: Any) -> Symbol:
+        if named:
+            raise UntraceableError(f"{name} with {', '.join(named)}=")
         return self.program.apply(name, *((*others, self) if reverse else (self, *others)))
 
     return method
 
 
 _OPERATORS = {
-    **{f"__{name}__": name for name in ("add", "sub", "mul", "lt", "le", "gt", "ge", "neg", "abs")},
+    **{f"__{name}__": name for name in ("add", "sub", "mul", "lt", "le", "gt", "ge", "eq", "ne", "neg", "abs")},
     "__truediv__": "div",
     "__and__": "logical_and",
     "__or__": "logical_or",
@@ -142,8 +167,21 @@ for _name in (*UNARY, *BINARY):
     setattr(Symbol, _name, _method(_name))
 for _operator, _name in _OPERATORS.items():
     setattr(Symbol, _operator, _method(_name))
-for _name in ("add", "sub", "mul", "truediv"):
+for _name in ("add", "sub", "mul"):
     setattr(Symbol, f"__r{_name}__", _method(_OPERATORS[f"__{_name}__"], reverse=True))
+
+
+def _refusal(name: str) -> Callable[..., Symbol]:
+    def refuse(self: Symbol, *others: Any) -> Symbol:
+        raise UntraceableError(f"{name} is not an element operation")
+
+    return refuse
+
+
+for _name in ("float", "int", "len", "iter", "getitem", "setitem", "mod", "floordiv", "matmul", "xor"):
+    setattr(Symbol, f"__{_name}__", _refusal(_name))
+for _name in ("pow", "mod", "floordiv", "matmul", "and", "or", "xor"):
+    setattr(Symbol, f"__r{_name}__", _refusal(_name))
 
 _REVERSED = {Tensor.__rsub__, Tensor.__rtruediv__, Tensor.__rdiv__}
 _NAMES: dict[Any, str] = {

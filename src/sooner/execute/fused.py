@@ -65,7 +65,7 @@ def _trace(stretches: Sequence[Stretch], position: int) -> tuple[int, bool]:
         if rules[position].grain == "sum":
             for s in stretches:
                 s.prepare(position)
-            if stretches[0].program.sums or isinstance(rules[position], Quantity):
+            if any(s.program.sums for s in stretches) or isinstance(rules[position], Quantity):
                 for s in stretches:
                     s.end(last=False)
                 return position + 1, True

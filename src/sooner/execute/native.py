@@ -64,7 +64,8 @@ class NativeStretch(Stretch):
             *(_addresses(copies), _addresses(gradients), _addresses(flats), _addresses(values)),
             array("d", map(float, program.numbers)),
         )
-        self._kernel(len(cohort.params), *(a.buffer_info()[0] for a in arguments), threads, sums.data_ptr())
+        addresses = (one.buffer_info()[0] for one in arguments)
+        self._kernel(len(cohort.params), *addresses, self.work.salt or 0, threads, sums.data_ptr())
         if "theta" in program.outputs and copies is not parameters:
             torch._foreach_copy_(parameters, copies)
         return [tuple(s[a:b].view(n, -1) for s in sums) for a, b, n in layout.buckets]
@@ -73,7 +74,7 @@ class NativeStretch(Stretch):
 @functools.lru_cache(maxsize=256)
 def _compiled(key: tuple[Any, ...], theta: str, gradient: str, state: str) -> Kernel:
     run: Kernel = load(write_source(Program.from_key(key), theta, gradient, state)).run
-    run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 8, ctypes.c_int, ctypes.c_void_p]  # type: ignore[attr-defined]
+    run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 8, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p]  # type: ignore[attr-defined]
     run.restype = None  # type: ignore[attr-defined]
     return run
 

@@ -96,6 +96,7 @@ class Stretch:
         """Say what the stretch writes: the parameters at the end of a chain, else `u` unless it is where it was."""
         self.program.outputs.update({slot: self.program.operand(symbol) for slot, symbol in self._state.items()})
         if last and self.work.moves and self.moves_parameters:
+            self.program.stochastic = self.work.salt is not None
             self.program.outputs["theta"] = self.program.operand(self.program.input("theta") + self._u)
         elif last or self.program.operand(self._u) != self._start:
             self.program.outputs["update"] = self.program.operand(self._u)
@@ -139,7 +140,7 @@ class Stretch:
     def apply(self) -> None:
         """Move the parameters, if the last stretch has not done it."""
         if self.work.moves and not self._applied:
-            self.work.cohort.apply()
+            self.work.cohort.apply(self.work.salt)
 
     def gather(self) -> None:
         """Have ``u`` in the cohort's flat update vector."""

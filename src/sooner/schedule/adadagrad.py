@@ -42,7 +42,7 @@ class AdAdaGrad(Part):
 
     Args:
         optimizer: not used (recipes pass it).
-        batch_size: the first batch size, at least 1, default 8.
+        batch_size: the first batch size, default 8; at least 2, as one sample has no variance.
         b_max: the largest, default 4096.
         test: "norm" (default) or "inner product", which allows smaller batches.
         eta: relative error of the mean gradient that the norm test allows, default 0.1 (the paper: 0.1 to 0.5).
@@ -76,8 +76,8 @@ class AdAdaGrad(Part):
         average: float = 0.9,
         interval: int = 1,
     ) -> None:
-        check_range("adadagrad", "b_max", b_max, 1, math.inf, whole=True)
-        check_range("adadagrad", "batch_size", batch_size, 1, b_max, whole=True)
+        check_range("adadagrad", "b_max", b_max, 2, math.inf, whole=True)
+        check_range("adadagrad", "batch_size", batch_size, 2, b_max, whole=True)
         check_range("adadagrad", "interval", interval, 1, math.inf, whole=True)
         check_range("adadagrad", "average", average, 0.0, 1.0, open_high=True)
         for name, value in (("eta", eta), ("theta", theta), ("nu", nu)):
@@ -198,7 +198,7 @@ class AdAdaGrad(Part):
         Raises:
             SoonerError: the saved batch is larger than `b_max`.
         """
-        check_range("adadagrad", "the saved batch_size", state["batch_size"], 1, self.b_max, whole=True)
+        check_range("adadagrad", "the saved batch_size", state["batch_size"], 2, self.b_max, whole=True)
         self.batch_size, self.samples, self._steps = state["batch_size"], state["samples"], state["steps"]
         self._means, self._observed = dict(state["means"]), None
 

@@ -71,7 +71,7 @@ class Watch(contextlib.ExitStack):
             kept = targets != options.get("ignore_index", -100)
             chosen = torch.where(kept, targets, 0)
             own = weight[chosen] if weight is not None else torch.ones_like(rows[:, 0])
-            counted, total = kept, (own * kept).sum()  # type: ignore[assignment]
+            counted, total = kept, (own * kept).sum()
             wrong = rows.softmax(1).scatter(1, chosen.unsqueeze(1), 0.0).sum(1)
         if weight is not None and smoothing:
             own = (1 - smoothing) * own + smoothing * weight.mean()
@@ -120,7 +120,7 @@ def answers(part: str, evaluate: Evaluation) -> tuple[Tensor, list[Answers]]:
             f"{part} sees no cross-entropy in the loss; compute it with torch.nn.functional.cross_entropy or "
             "binary_cross_entropy_with_logits, or use another method"
         )
-    slopes = torch.autograd.grad(loss.sum(), probes, retain_graph=True, materialize_grads=True)
+    slopes = torch.autograd.grad(loss, probes, retain_graph=True, materialize_grads=True)
     return loss, [Answers(c.logits, c.wrong, s * c.scale) for c, s in zip(watch.calls, slopes, strict=True)]
 
 

@@ -42,17 +42,20 @@ def evaluations(closure: Evaluation) -> list[tuple[float, Evaluation]]:
 
 
 def with_graph(part: str, evaluate: Evaluation) -> Tensor:
-    """Return what the closure returns, with the graph.
+    """Return the loss, 0-d and with its graph, however the caller has set gradients.
 
     Raises:
-        SoonerError: it is no tensor with a graph.
+        SoonerError: the closure returns anything else.
     """
     with torch.enable_grad():
         loss = evaluate()
-    if not isinstance(loss, Tensor) or loss.grad_fn is None:
-        shown = "a tensor without its graph" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+        shown = f"a {type(loss).__name__}"
+        if isinstance(loss, Tensor):
+            shown = f"a tensor of shape {tuple(loss.shape)}" if loss.ndim else "a tensor without its graph"
         raise SoonerError(
-            f"{part}: the closure returned {shown}; return the loss as computed, without item(), detach() or no_grad()"
+            f"{part}: the closure returned {shown}; return the 0-d loss as computed, without item(), detach() or "
+            "no_grad()"
         )
     return loss
 

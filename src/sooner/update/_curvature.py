@@ -35,7 +35,7 @@ class Local:
     def matrix(self) -> Tensor:
         """Return the curvature as a symmetric matrix ``[D, D]``."""
         unit = torch.eye(len(self.gradient), dtype=self.gradient.dtype, device=self.gradient.device)
-        whole = torch.cat([self.product(some, True) for some in unit.split(self.rows)])
+        whole = torch.cat([self.product(some, True) for some in torch.split(unit, self.rows)])
         return (whole + whole.T) / 2
 
 
@@ -49,9 +49,10 @@ def value_and_gradient(part: str, closure: Evaluation, parameters: Sequence[Tens
     return total, slope
 
 
+@torch.enable_grad()
 def hessian(part: str, closure: Evaluation, parameters: Sequence[Tensor]) -> Local:
     """Return the model whose curvature is the Hessian of the loss."""
-    with torch.enable_grad(), differentiable_attention():
+    with differentiable_attention():
         losses = [share * with_graph(part, evaluate) for share, evaluate in evaluations(closure)]
         slopes = grad(losses, parameters, create_graph=True, allow_unused=True)
     curved = [i for i, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
@@ -75,6 +76,7 @@ def hessian(part: str, closure: Evaluation, parameters: Sequence[Tensor]) -> Loc
     return Local(loss, gradient, product, rows=max(1, 2**24 // max(1, len(gradient)) // 16))
 
 
+@torch.enable_grad()
 def gauss_newton(part: str, closure: Evaluation, parameters: Sequence[Tensor]) -> Local:
     """Return the model whose curvature is the generalised Gauss-Newton matrix of the loss's cross-entropies.
 
@@ -94,8 +96,7 @@ def gauss_newton(part: str, closure: Evaluation, parameters: Sequence[Tensor]) -
     shares = [(one.weights.clamp(min=0).unsqueeze(1), one.logits.detach().softmax(1)) for one in seen]
     # J v by differentiating J^T z, which is linear in z, along v: forward-mode would not see through a closure
     along = [torch.zeros_like(z, requires_grad=True) for z in logits]
-    with torch.enable_grad():
-        pulled = grad(logits, parameters, along, create_graph=True, allow_unused=True)
+    pulled = grad(logits, parameters, along, create_graph=True, allow_unused=True)
     reached = [i for i, one in enumerate(pulled) if one is not None and one.requires_grad]
 
     def product(v: Tensor, batched: bool) -> Tensor:
@@ -138,7 +139,7 @@ def conjugate_gradient(
 
 def _parts(v: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Cut ``v [..., D]`` into one piece per parameter, in its shape and dtype."""
-    pieces = v.split([p.numel() for p in parameters], dim=-1)
+    pieces = torch.split(v, [p.numel() for p in parameters], dim=-1)
     return [piece.reshape(*v.shape[:-1], *p.shape).to(p.dtype) for piece, p in zip(pieces, parameters, strict=True)]
 
 

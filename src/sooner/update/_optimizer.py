@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
@@ -22,7 +23,7 @@ from sooner.execute import Cohort, Work, run, state_dtype
 from sooner.execute.shards import spread_of, whole
 from sooner.objective import Objective
 from sooner.part import Part, check_range
-from sooner.transform import Chain, Clock, Transform, chain
+from sooner.transform import Chain, Clock, Reduction, Transform, chain
 
 NON_FINITE = ("pass", "skip", "raise")
 
@@ -32,12 +33,15 @@ class Options(TypedDict, total=False):
 
     Attributes:
         maximize: ascend instead of descend, default False.
+        stochastic_rounding: round bfloat16 parameters up or down at random so that the mean is kept, default False:
+            to the nearest, which loses steps below 1/256 of a weight.
         non_finite: what to do about a step whose gradients hold NaN or infinity: "pass" takes it as torch does
             (default), "skip" leaves parameters and state alone, "raise" refuses it. The last two read all gradients
             once more, wait for the device, and count such steps in ``optimizer.non_finite_steps``.
     """
 
     maximize: bool
+    stochastic_rounding: bool
     non_finite: Literal["pass", "skip", "raise"]
 
 
@@ -51,7 +55,7 @@ class ChainOptimizer(Part, Optimizer):
     Args:
         params: what `torch.optim` takes: parameters, named parameters or groups of them; or a whole `nn.Module`.
         defaults: hyper-parameters of every group; ``lr`` is among them.
-        maximize, non_finite: see `Options`.
+        maximize, stochastic_rounding, non_finite: see `Options`.
 
     Attributes:
         gradient_rules: rules that the gradient station put before the chain of every group.
@@ -71,6 +75,7 @@ class ChainOptimizer(Part, Optimizer):
         defaults: dict[str, Any],
         *,
         maximize: bool = False,
+        stochastic_rounding: bool = False,
         non_finite: Literal["pass", "skip", "raise"] = "pass",
     ) -> None:
         if non_finite not in NON_FINITE:
@@ -90,7 +95,7 @@ class ChainOptimizer(Part, Optimizer):
                 f"{self.name()}: the parameter list is empty; a generator can be used only once, "
                 "so pass model.parameters() anew"
             )
-        super().__init__(groups, {**defaults, "maximize": maximize})
+        super().__init__(groups, {**defaults, "maximize": maximize, "stochastic_rounding": stochastic_rounding})
 
     @classmethod
     def name(cls) -> str:
@@ -169,15 +174,25 @@ class ChainOptimizer(Part, Optimizer):
             self._layout = {}
         found = [self._cohorts(i, *both) for i, both in enumerate(zip(self.param_groups, chains, strict=True))]
         self._states = list(self.state.values())
-        alike: dict[tuple[type, ...], list[Work]] = {}  # all groups fit: from here on the step is taken
-        for group, rules, members in zip(self.param_groups, chains, found, strict=True):
-            kinds = tuple(map(type, rules.rules))
-            for cohort, gradients in members:
-                clock = Clock(self._advance(cohort), group["lr"])
-                one = Work(cohort, rules, clock, group["maximize"], gradients=gradients)
-                alike.setdefault(kinds, []).append(one)
-        for work in alike.values():
-            run(work)
+        work = [  # all groups fit: from here on the step is taken
+            Work(
+                cohort,
+                rules,
+                Clock(self._advance(cohort), group["lr"]),
+                group["maximize"],
+                group["stochastic_rounding"],
+                gradients=gradients,
+            )
+            for group, rules, members in zip(self.param_groups, chains, found, strict=True)
+            for cohort, gradients in members
+        ]
+        shared = any(isinstance(rule, Reduction) and rule.over == "model" for rule in self.gradient_rules)
+        if shared and len(_alike(work)) > 1:
+            # one norm for groups that run different chains: the rules for gradients go ahead, over all of them
+            run([replace(one, chain=Chain(self.gradient_rules), moves=False) for one in work])
+            work = [_rest(one, len(self.gradient_rules)) for one in work]
+        for some in _alike(work):
+            run(some)
 
     def _advance(self, cohort: Cohort) -> int:
         cohort.step += 1
@@ -340,6 +355,20 @@ class ChainOptimizer(Part, Optimizer):
         super().__setstate__(state)
         self._layout = {}
         self._states = []
+
+
+def _alike(work: Sequence[Work]) -> list[list[Work]]:
+    """Return the work in groups that run the same kinds of rules, as the executors want it."""
+    groups: dict[tuple[type, ...], list[Work]] = {}
+    for one in work:
+        groups.setdefault(tuple(map(type, one.chain.rules)), []).append(one)
+    return list(groups.values())
+
+
+def _rest(work: Work, done: int) -> Work:
+    """Return what is left to do after the first rules, whose result is in the cohort's update vector."""
+    rules = Chain(work.chain.rules[done:])
+    return replace(work, chain=rules, maximize=False, gradients=work.cohort.views(work.cohort.update))
 
 
 def _numbered(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> list[tuple[int, Tensor]]:

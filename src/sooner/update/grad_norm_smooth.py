@@ -156,7 +156,7 @@ class GradNormSmooth(Part, Optimizer):
 
     def _move(self, parameters: list[Tensor], before: list[Tensor], way: Tensor) -> None:
         rates = [group["lr"] for group in self.param_groups for p in group["params"] if p.requires_grad]
-        pieces = way.split([p.numel() for p in parameters])
+        pieces = torch.split(way, [p.numel() for p in parameters])
         moved = [
             (b - rate * piece.view_as(b)).to(b.dtype) for b, rate, piece in zip(before, rates, pieces, strict=True)
         ]

@@ -97,6 +97,6 @@ class SophiaG(Sophia):
         return torch._foreach_mul(total, total)
 
     def _draw(self, logits: Tensor) -> Tensor:
-        """Return one label per answer, drawn from the softmax of ``logits [n, classes]`` without waiting for the device."""
+        """Return a label for each of ``logits [n, classes]``, drawn from their softmax without waiting for a device."""
         waits = torch.empty(logits.shape, device=self.generator.device).exponential_(generator=self.generator)
         return (logits.detach().float() - waits.to(logits.device).log()).argmax(1)
