@@ -101,11 +101,12 @@ def _faults() -> int:
 
 
 def _guard(rounds: Sequence[Round]) -> str:
-    found = contention(
-        {"share": [s for r in rounds for s in r.share], "calibration": [c for r in rounds for c in r.calibration]}
-    )
-    if found is None and torch.get_num_threads() > 1 and not Path("/proc/self/schedstat").exists():
-        found = "this system does not say who took a core from several threads; use --threads 1"
+    share, calibration = [s for r in rounds for s in r.share], [c for r in rounds for c in r.calibration]
+    found = contention({"share": share, "calibration": calibration})
+    if torch.get_num_threads() > 1 and statistics.median(share) > 1.2:
+        found = f"threads waited for a core during {100 * (statistics.median(share) - 1):.0f} % of the time"
+    if torch.get_num_threads() > 1 and not Path("/proc/self/schedstat").exists():
+        found = "this system does not say whether several threads waited for a core; use --threads 1"
     disturbed = sum(max(r.share) > QUIET for r in rounds)
     verdict = f"CONTENDED, do not believe what follows: {found}" if found else "quiet"
     return f"guard: {verdict}; {disturbed} of {len(rounds)} rounds stayed disturbed"

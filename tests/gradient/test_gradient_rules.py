@@ -214,7 +214,10 @@ def test_directional_sharpness_of_a_quadratic_is_what_algebra_says():
         ("clip_adaptive(clipping=-1.0)", "clip_adaptive: clipping=-1.0 is not a number"),
         ("clip_adaptive(eps=-1.0)", "clip_adaptive: eps=-1.0 is not a number"),
         ("clip_value(fraction=1.5)", r"clip_value: fraction=1.5 is not a number in \[0, 1\]"),
-        ("clip_value(value=1.0)", r"fraction=0.1 and value=1.0 should be one threshold; give a fraction, or a value and"),
+        (
+            "clip_value(value=1.0)",
+            r"fraction=0.1 and value=1.0 should be one threshold; give a fraction, or a value and",
+        ),
         ("clip_value(fraction=None)", "fraction=None and value=None should be one threshold"),
         ("clip_value(fraction=None, value=-1.0)", "clip_value: value=-1.0 is not a number"),
         ("clip_value(over='row')", "over='row' is neither 'model' nor 'parameter'"),

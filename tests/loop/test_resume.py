@@ -16,7 +16,11 @@ from sooner.task import from_file
 
 HERE = Path(__file__).parent
 TOYS = HERE.parent / "recipe"
-UPDATES = [name for name, station in part.names().items() if station == "update"]
+UPDATES = [
+    name if issubclass(part.load(name), torch.optim.Optimizer) else f"adamw + {name}"
+    for name, station in part.names().items()
+    if station == "update"
+]
 SCHEDULES = [name for name, station in part.names().items() if station == "schedule"]
 RECIPES = [
     *(f"{update}{more}" for update in UPDATES for more in ("", *(f" + {s}" for s in SCHEDULES))),

@@ -137,6 +137,11 @@ def test_where_softmax_has_collapsed_it_still_learns():
     y = torch.tensor([0, 0, 0])
     assert collapsed(z, y).item() == pytest.approx(2 / 3)
     assert collapsed(z, y, StableMax()).item() == 0.0
+    z[1] = torch.tensor([20.0, 0.0, 1.0])  # the right class alone has rounded to 1
+    assert collapsed(z, y).item() == pytest.approx(1 / 3)
+    assert collapsed(z, y, right_class=True).item() == pytest.approx(2 / 3)
+    assert collapsed(z.double(), y, right_class=True).item() == pytest.approx(1 / 3)
+    assert collapsed(z, y, StableMax(), right_class=True).item() == 0.0
     given = z.clone().requires_grad_()
     StableMax()(given, y).backward()
     assert (given.grad[:, 1:] != 0).all()
@@ -150,7 +155,12 @@ def test_the_meter_counts_positions_and_leaves_out_ignored_ones():
     assert collapsed(z, y).item() == pytest.approx(3 / 6)
     assert collapsed(z, torch.full((2, 4), -100)).isnan()
     shares = functional.one_hot(torch.ones(2, 4, dtype=torch.long), 3).movedim(2, 1).float()
-    assert collapsed(z, shares).item() == pytest.approx(3 / 8)
+    for right_class in (False, True):
+        assert collapsed(z, shares, right_class=right_class).item() == pytest.approx(3 / 8)
+        assert collapsed(z, y, right_class=right_class).item() == pytest.approx(3 / 6)
+        marked = torch.where(y < 0, 255, y)
+        loss = nn.CrossEntropyLoss(ignore_index=255)
+        assert collapsed(z, marked, loss, 255, right_class=right_class).item() == pytest.approx(3 / 6)
     with torch.no_grad():
         assert collapsed(z, y, StableMax()).item() == 0.0
 

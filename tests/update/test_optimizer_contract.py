@@ -17,7 +17,9 @@ from sooner import part
 from sooner.transform import Reduction
 from sooner.update import SGD, AdaBelief, AdamW, Muon, NormalizedGD
 
-METHODS = [part.load(name) for name, station in part.names().items() if station == "update"]
+UPDATES = [part.load(name) for name, station in part.names().items() if station == "update"]
+METHODS = [m for m in UPDATES if issubclass(m, torch.optim.Optimizer) and not m.needs]
+"""Optimizers that step from gradients alone; for those that evaluate the loss see test_second_order.py."""
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
 
 SHAPES = st.lists(

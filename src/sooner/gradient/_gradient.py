@@ -51,8 +51,12 @@ class GradientPart(Part):
         self._state: dict[Tensor, dict[str, Tensor]] = {}
         self._cohorts: list[Cohort] = []
         self._swapped: list[tuple[Tensor, Tensor, Tensor]] = []
-        if not self.optimizers or not all(isinstance(one, Optimizer) for one in self.optimizers):
-            raise SoonerError(f"{self.name()}: optimizer={optimizer!r} is no optimizer; pass one, or a list of them")
+        strangers = [type(one).__name__ for one in self.optimizers if not isinstance(one, Optimizer)]
+        if strangers or not self.optimizers:
+            raise SoonerError(
+                f"{self.name()}: optimizer={strangers[0] if strangers else 'an empty list'} is no optimizer; "
+                "pass one, or a list of them"
+            )
         if len(self.optimizers) == 1:
             _attach(self.optimizers[0], self)
         else:

@@ -123,6 +123,8 @@ def collapsed(
     targets: Tensor,
     loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
     ignore_index: int = -100,
+    *,
+    right_class: bool = False,
 ) -> Tensor:
     """Return the share of samples from which nothing is learned any more: their gradient is exactly 0 in every logit.
 
@@ -131,6 +133,8 @@ def collapsed(
         targets: class numbers ``[n, d1, …]`` or probabilities of the logits' shape.
         loss: ``loss(logits, targets)``, the one minimised; default softmax cross-entropy.
         ignore_index: class number of positions that are not counted, default -100.
+        right_class: look at the gradient of the right class only, default False. It is 0 as soon as its probability
+            rounds to 1, which is where the paper's softmax collapse begins; the others follow when they underflow.
 
     Returns:
         0-d tensor in [0, 1]; NaN where every position is ignored.
@@ -138,6 +142,9 @@ def collapsed(
     with torch.enable_grad():
         given = logits.detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss(given, targets).sum(), given)
-    dead = (slope == 0).all(1)  # [n, d1, …]
-    counted = torch.ones_like(dead) if targets.is_floating_point() else targets != ignore_index
+    numbers = targets.argmax(1) if targets.is_floating_point() else targets  # [n, d1, …]
+    counted = torch.ones_like(numbers, dtype=torch.bool) if numbers is not targets else targets != ignore_index
+    if right_class:
+        slope = slope.gather(1, numbers.where(counted, 0).unsqueeze(1))
+    dead = (slope == 0).all(1)
     return (dead & counted).sum() / counted.sum()

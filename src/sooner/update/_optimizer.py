@@ -7,7 +7,6 @@ handled here, once.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -19,11 +18,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
-from sooner.execute import Cohort, Work, run, state_dtype
+from sooner.execute import Cohort, Work, run
 from sooner.execute.shards import spread_of, whole
 from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.transform import Chain, Clock, Reduction, Transform, chain
+from sooner.update._saved_state import check_state, not_a_state, restore_precision
 
 NON_FINITE = ("pass", "skip", "raise")
 
@@ -46,7 +46,6 @@ class Options(TypedDict, total=False):
 
 
 _layout_of = operator.attrgetter("layout")
-_NOT_A_STATE = "{name}: this is not an optimizer state; pass what optimizer.state_dict() returned"
 
 
 class ChainOptimizer(Part, Optimizer):
@@ -282,11 +281,11 @@ class ChainOptimizer(Part, Optimizer):
             SoonerError: the state belongs to another method, other groups or other shapes.
         """
         if not isinstance(state_dict, dict):
-            raise SoonerError(_NOT_A_STATE.format(name=self.name()))
+            raise not_a_state(self.name())
         loaded: list[dict[str, Any]] = []
 
         def check(_: Optimizer, hooked: dict[str, Any]) -> None:
-            self._check_state(hooked)
+            check_state(self, hooked)
             loaded.append(hooked)
 
         before = self.param_groups
@@ -298,54 +297,8 @@ class ChainOptimizer(Part, Optimizer):
         for ours, group in zip(before, self.param_groups, strict=True):
             for name, value in ours.items():
                 group.setdefault(name, value)  # torch.optim knows fewer hyper-parameters
-        self._restore_precision(loaded[0])
+        restore_precision(self, loaded[0])
         self._layout = {}
-
-    def _restore_precision(self, state_dict: dict[str, Any]) -> None:
-        """Put the state back unrounded: torch casts it to the parameter's dtype, ours stays in float32 for halves."""
-        for number, p in _numbered(state_dict, self.param_groups):
-            saved = state_dict["state"].get(number)
-            if not saved:
-                continue
-            for slot in set(saved) - {"step"}:
-                self.state[p][slot] = saved[slot].detach().to(p.device, state_dtype(p.dtype), copy=True)
-            # torch.optim's SGD and Muon count no steps; that there is state means that at least one was taken
-            self.state[p]["step"] = torch.tensor(float(saved.get("step", 1)))
-
-    def _check_state(self, state_dict: dict[str, Any]) -> None:
-        name = self.name()
-        with contextlib.suppress(KeyError, TypeError, AttributeError):
-            groups = state_dict["param_groups"]
-            theirs, ours = ([len(g["params"]) for g in some] for some in (groups, self.param_groups))
-            if theirs != ours:
-                raise SoonerError(f"{name}: the state is for groups of {theirs} parameters, this optimizer has {ours}")
-            shapes = self._shapes_under(groups)
-            for number, p in _numbered(state_dict, self.param_groups):
-                kept = state_dict["state"].get(number, {})
-                if kept and set(kept) - {"step"} != set(shapes[p]):
-                    raise SoonerError(
-                        f"{name}: the state holds {sorted(set(kept) - {'step'})} where this method keeps "
-                        f"{sorted(shapes[p])}; it was saved by another method"
-                    )
-                for slot, shape in shapes[p].items() if kept else ():
-                    if tuple(kept[slot].shape) != shape:
-                        raise SoonerError(
-                            f"{name}: {slot} of parameter {number} has shape {tuple(kept[slot].shape)}, for a "
-                            f"parameter of shape {tuple(p.shape)} it must be {shape}; load the state of the same model"
-                        )
-            return
-        raise SoonerError(_NOT_A_STATE.format(name=name))
-
-    def _shapes_under(self, saved: list[dict[str, Any]]) -> dict[Tensor, dict[str, tuple[int, ...]]]:
-        """Return what is kept per parameter with the saved hyper-parameters, which loading brings along."""
-        before = self.param_groups
-        merged = [{**ours, **theirs, "params": ours["params"]} for ours, theirs in zip(before, saved, strict=True)]
-        self.param_groups = merged
-        try:
-            chains = [(group, self.full_rule(group)) for group in merged]
-            return {p: rules.shapes(tuple(p.shape)) for group, rules in chains for p in group["params"]}
-        finally:
-            self.param_groups = before
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("gradient_rules", "non_finite", "non_finite_steps")}
@@ -369,12 +322,6 @@ def _rest(work: Work, done: int) -> Work:
     """Return what is left to do after the first rules, whose result is in the cohort's update vector."""
     rules = Chain(work.chain.rules[done:])
     return replace(work, chain=rules, maximize=False, gradients=work.cohort.views(work.cohort.update))
-
-
-def _numbered(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> list[tuple[int, Tensor]]:
-    """Return (number in the saved state, parameter) for every parameter of the groups."""
-    numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
-    return list(zip(numbers, (p for group in groups for p in group["params"]), strict=True))
 
 
 def check_parameters(name: str, groups: list[dict[str, Any]]) -> int:

@@ -1,7 +1,7 @@
 """Muon: orthogonalise the momentum of every weight matrix, so that all directions of the matrix learn at the same pace.
 
     b <- momentum * b + (1 - momentum) * g,   d = (1 - momentum) * g + momentum * b  (Nesterov; else b)
-    O = NewtonSchulz(d) ~ U V^T of d = U S V^T
+    O = NewtonSchulz(d) ~ U V^T of d = U S V^T  (or exactly)
     theta <- theta - lr * ( sqrt(max(1, rows / columns)) * O + weight_decay * theta )
 
 Only hidden weight matrices (convolution kernels count as matrices ``[out, in * kernel]``) are stepped this way;
@@ -13,22 +13,25 @@ Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/ (coefficients an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
-from sooner.update._optimizer import ChainOptimizer, Options, check_parameters
-from sooner.update.adamw import AdamMoments, check_adam
+from sooner.update._matrices import MatrixOptimizer, Select, check_choice, hidden_matrices
+from sooner.update._optimizer import Options
+from sooner.update._orthogonal import COEFFICIENTS, has_bfloat16, newton_schulz, polar_factor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""The authors' quintic: steep at zero, so small singular values rise fast, at the price of ending in [0.7, 1.2]."""
+__all__ = ["Muon", "hidden_matrices", "newton_schulz", "polar_factor"]
+
+ORTHOGONALIZATIONS = ("newton-schulz", "polar")
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True)
@@ -48,56 +51,31 @@ class AveragedMomentum(Transform):
 
 @dataclass(frozen=True)
 class Orthogonalize(Transform):
-    """Replaces every matrix by its approximate polar factor, scaled so that tall ones move as much as square ones."""
+    """Replaces every matrix by its polar factor, scaled so that tall ones move as much as square ones."""
 
     iterations: int
+    orthogonalization: str = "newton-schulz"
+    precision: str = "float32"
     grain: ClassVar[Grain] = "tensor"
 
     def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
         """Orthogonalise a stack ``[n, rows, *rest]`` of same-shaped weights."""
         matrices = u.flatten(2)  # [n, rows, columns]
         rows, columns = matrices.shape[1:]
-        return (math.sqrt(max(1.0, rows / columns)) * newton_schulz(matrices, self.iterations)).view_as(u), state
+        if self.orthogonalization == "polar":
+            factors = polar_factor(matrices)
+        else:
+            factors = newton_schulz(matrices, self.iterations, dtype=iteration_dtype(self.precision, u.device))
+        return (math.sqrt(max(1.0, rows / columns)) * factors).view_as(u), state
 
 
-def newton_schulz(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Push the singular values of every matrix towards 1 by a quintic Newton-Schulz iteration, in the dtype given.
-
-    Args:
-        matrices: stack ``[n, rows, columns]``, floating point.
-        iterations: number of iterations, default 5; singular values then lie in about [0.7, 1.2].
-
-    Returns:
-        A stack of the same shape.
-    """
-    a, b, c = COEFFICIENTS
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x: Tensor = matrices.mT if tall else matrices
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
-    for _ in range(iterations):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+def iteration_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the dtype in which to iterate for a `precision`; None means that of the state."""
+    half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+    return torch.bfloat16 if half else None
 
 
-def hidden_matrices(model: nn.Module) -> set[Tensor]:
-    """Return the weights of a model that Muon should step: two or more dimensions, neither embedding nor output layer.
-
-    The output layer is the last module that holds such a weight in its own right; a weight shared with an embedding is
-    an embedding.
-    """
-    holders = [(m, p) for m in model.modules() for p in m.parameters(recurse=False) if _is_matrix(p)]
-    excluded: set[Tensor] = {p for m, p in holders if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    if holders:
-        excluded.add(holders[-1][1])
-    return {p for _, p in holders if p not in excluded}
-
-
-def _is_matrix(p: Tensor) -> bool:
-    return p.ndim >= 2 and p.numel() > 0
-
-
-class Muon(ChainOptimizer):
+class Muon(MatrixOptimizer):
     """Muon for hidden weight matrices and AdamW for the rest, with an explicit partition.
 
     Args:
@@ -112,6 +90,12 @@ class Muon(ChainOptimizer):
         betas: AdamW's moment decay rates, default (0.9, 0.95).
         eps: AdamW's eps, default 1e-10.
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices for Muon.
+        orthogonalization: "newton-schulz" (default), or "polar" for the exact factor through an eigendecomposition,
+            which takes about as long on a CPU and far longer on a GPU.
+        precision: of the iteration. "float32" (default) is that of the state (float64 for float64 parameters): a run
+            then repeats on another machine up to rounding. "bfloat16", as in the authors' code, changes a step by about
+            1 % and takes a third to half of the time where the hardware has it. "auto" is bfloat16 on such hardware and
+            float32 elsewhere, so results depend on the machine.
         **options: see `sooner.update._optimizer.Options`.
 
     Raises:
@@ -119,6 +103,7 @@ class Muon(ChainOptimizer):
     """
 
     space: ClassVar[Mapping[str, Knob]] = {"lr": Log(3e-3, 0.3)}
+    adamw_share: ClassVar[float] = 0.25
 
     def __init__(
         self,
@@ -131,21 +116,15 @@ class Muon(ChainOptimizer):
         adamw_lr: float | Tensor | None = None,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-10,
-        select: Callable[[str, Tensor], bool] | None = None,
+        select: Select | None = None,
+        orthogonalization: Literal["newton-schulz", "polar"] = "newton-schulz",
+        precision: Literal["float32", "bfloat16", "auto"] = "float32",
         **options: Unpack[Options],
     ) -> None:
-        if select is not None and not isinstance(params, nn.Module):
-            raise SoonerError(
-                'muon: select= chooses from a model; give groups with "muon": False instead, or the model'
-            )
-        groups = _of_model(params, select) if isinstance(params, nn.Module) else params
-        rates = {"lr": lr, "adamw_lr": adamw_lr}
-        shared = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
-        defaults = {"momentum": momentum, "nesterov": nesterov, "iterations": iterations, "muon": True, **shared}
-        super().__init__(groups, {**rates, **defaults}, **options)
-        if not any(group["muon"] and group["params"] for group in self.param_groups):
-            unnamed = [(f"number {i}", p) for i, p in enumerate(p for g in self.param_groups for p in g["params"])]
-            raise SoonerError(_no_matrix(unnamed))
+        adamw = {"adamw_lr": adamw_lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        own = {"momentum": momentum, "nesterov": nesterov, "iterations": iterations}
+        how = {"orthogonalization": orthogonalization, "precision": precision}
+        super().__init__(params, {"lr": lr, **adamw, **own, **how}, select, **options)
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:
@@ -153,57 +132,46 @@ class Muon(ChainOptimizer):
         super().check(group)
         check_range("muon", "momentum", group["momentum"], 0.0, 1.0, open_high=True)
         check_range("muon", "iterations", group["iterations"], 1, 100, whole=True)
-        check_adam("muon", group)
-        if group["adamw_lr"] is not None:
-            check_range("muon", "adamw_lr", group["adamw_lr"], 0.0, math.inf)
+        check_choice("muon", "orthogonalization", group["orthogonalization"], ORTHOGONALIZATIONS)
+        check_choice("muon", "precision", group["precision"], PRECISIONS)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; one that holds both matrices and other parameters becomes two.
+    def matrix_rule(self, group: dict[str, Any]) -> Chain:
+        """``momentum | orthogonalize | decay | descend``."""
+        momentum = AveragedMomentum(group["momentum"], group["nesterov"])
+        orthogonalize = Orthogonalize(group["iterations"], group["orthogonalization"], group["precision"])
+        return chain(momentum, orthogonalize, decay(group["weight_decay"]), Descend())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state; where `torch.optim.Muon` is the same method, it can load it."""
+        content = super().state_dict()
+        for group in content["param_groups"]:
+            if group["muon"] and group["orthogonalization"] == "newton-schulz":
+                group.update(ns_steps=group["iterations"], ns_coefficients=COEFFICIENTS, adjust_lr_fn="original")
+        return content
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the state of this class or of `torch.optim.Muon`.
 
         Raises:
-            SoonerError: the group's parameters or hyper-parameters do not suit the method.
+            SoonerError: the state does not fit, or torch's Muon ran with other coefficients or another scaling.
         """
-        check_parameters("muon", [param_group])
-        group = {**self.defaults, **param_group}
-        self.check(group)
-        matrices = [e for e in group["params"] if group["muon"] and _is_matrix(e[1] if isinstance(e, tuple) else e)]
-        chosen = {id(e) for e in matrices}
-        others = [e for e in group["params"] if id(e) not in chosen]
-        if matrices or not others:
-            super().add_param_group({**param_group, "params": matrices, "muon": True})
-        if others:
-            rate = group["lr"] / 4 if group["adamw_lr"] is None else group["adamw_lr"]
-            if "lr" in param_group and not group["muon"]:
-                rate = param_group["lr"]  # the lr of a group with matrices is meant for these
-            super().add_param_group({**param_group, "params": others, "lr": rate, "muon": False})
-
-    def rule(self, group: dict[str, Any]) -> Chain:
-        """Matrices: ``momentum | orthogonalize | decay | descend``; the rest: AdamW's chain."""
-        ending = decay(group["weight_decay"]), Descend()
-        if group["muon"]:
-            momentum = AveragedMomentum(group["momentum"], group["nesterov"])
-            return chain(momentum, Orthogonalize(group["iterations"]), *ending)
-        return chain(AdamMoments(group["betas"], group["eps"]), *ending)
+        super().load_state_dict(_translated(state_dict))
 
 
-def _of_model(model: nn.Module, select: Callable[[str, Tensor], bool] | None) -> list[dict[str, Any]]:
-    """Divide a model's parameters into matrices for Muon and the rest."""
-    named = list(model.named_parameters())
-    hidden = hidden_matrices(model)
-    chosen = {n for n, p in named if (select(n, p) if select else p in hidden)}
-    unfit = [n for n, p in named if n in chosen and not _is_matrix(p)]
-    if unfit:
-        raise SoonerError(f"muon: parameter {unfit[0]} has fewer than two dimensions; select only weight matrices")
-    if not chosen:
-        raise SoonerError(_no_matrix(named))
-    matrices = [p for n, p in named if n in chosen]
-    others = [p for n, p in named if n not in chosen]
-    return [{"params": matrices}, {"params": others, "muon": False}] if others else [{"params": matrices}]
-
-
-def _no_matrix(named: Sequence[tuple[str, Tensor]]) -> str:
-    shapes = ", ".join(f"{n} {tuple(p.shape)}" for n, p in named[:4]) + (", …" if len(named) > 4 else "")
-    return (
-        f"muon finds no hidden weight matrix among the parameters ({shapes or 'there are none'}); "
-        "use adamw or sgd here, or pass the model with select= to choose matrices yourself"
-    )
+def _translated(state_dict: Any) -> Any:
+    """Return a saved state with torch's names of Muon's hyper-parameters replaced by ours; what is none as it is."""
+    if not isinstance(state_dict, dict) or not isinstance(state_dict.get("param_groups"), list):
+        return state_dict
+    groups = [dict(group) for group in state_dict["param_groups"]]
+    for group in groups:
+        steps = group.pop("ns_steps", None)
+        coefficients = tuple(group.pop("ns_coefficients", COEFFICIENTS))
+        scaling = group.pop("adjust_lr_fn", None)
+        if coefficients != COEFFICIENTS or scaling not in (None, "original"):
+            raise SoonerError(
+                f"muon: the state was saved with ns_coefficients={coefficients} and adjust_lr_fn={scaling!r}, which "
+                f"sooner's Muon does not have; only ns_coefficients={COEFFICIENTS} with adjust_lr_fn='original' goes on"
+            )
+        if steps is not None:
+            group["iterations"] = steps
+    return {**state_dict, "param_groups": groups}

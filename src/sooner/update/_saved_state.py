@@ -1,0 +1,80 @@
+"""State files of optimizers: refusing what does not fit before anything changes, and loading without rounding."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sooner.error import SoonerError
+from sooner.execute import state_dtype
+
+if TYPE_CHECKING:
+    from sooner.update._optimizer import ChainOptimizer
+
+
+def not_a_state(name: str) -> SoonerError:
+    """Return the error for something that is no optimizer state at all."""
+    return SoonerError(f"{name}: this is not an optimizer state; pass what optimizer.state_dict() returned")
+
+
+def check_state(optimizer: ChainOptimizer, state_dict: dict[str, Any]) -> None:
+    """Refuse a state that does not fit.
+
+    Raises:
+        SoonerError: the state belongs to another method, other groups or other shapes.
+    """
+    name = optimizer.name()
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        groups = state_dict["param_groups"]
+        theirs, ours = ([len(g["params"]) for g in some] for some in (groups, optimizer.param_groups))
+        if theirs != ours:
+            raise SoonerError(f"{name}: the state is for groups of {theirs} parameters, this optimizer has {ours}")
+        shapes = _shapes_under(optimizer, groups)
+        for number, p in _numbered(state_dict, optimizer.param_groups):
+            kept = state_dict["state"].get(number, {})
+            if kept and set(kept) - {"step"} != set(shapes[p]):
+                raise SoonerError(
+                    f"{name}: the state holds {sorted(set(kept) - {'step'})} where this method keeps "
+                    f"{sorted(shapes[p])}; it was saved by another method"
+                )
+            for slot, shape in shapes[p].items() if kept else ():
+                if tuple(kept[slot].shape) != shape:
+                    raise SoonerError(
+                        f"{name}: {slot} of parameter {number} has shape {tuple(kept[slot].shape)}, for a "
+                        f"parameter of shape {tuple(p.shape)} it must be {shape}; load the state of the same model"
+                    )
+        return
+    raise not_a_state(name)
+
+
+def restore_precision(optimizer: ChainOptimizer, state_dict: dict[str, Any]) -> None:
+    """Put the state back unrounded: torch casts it to the parameter's dtype, ours stays in float32 for halves."""
+    for number, p in _numbered(state_dict, optimizer.param_groups):
+        saved = state_dict["state"].get(number)
+        if not saved:
+            continue
+        for slot in set(saved) - {"step"}:
+            optimizer.state[p][slot] = saved[slot].detach().to(p.device, state_dtype(p.dtype), copy=True)
+        # torch.optim's SGD and Muon count no steps; that there is state means that at least one was taken
+        optimizer.state[p]["step"] = torch.tensor(float(saved.get("step", 1)))
+
+
+def _shapes_under(optimizer: ChainOptimizer, saved: list[dict[str, Any]]) -> dict[Tensor, dict[str, tuple[int, ...]]]:
+    """Return what is kept per parameter with the saved hyper-parameters, which loading brings along."""
+    before = optimizer.param_groups
+    merged = [{**ours, **theirs, "params": ours["params"]} for ours, theirs in zip(before, saved, strict=True)]
+    optimizer.param_groups = merged
+    try:
+        chains = [(group, optimizer.full_rule(group)) for group in merged]
+        return {p: rules.shapes(tuple(p.shape)) for group, rules in chains for p in group["params"]}
+    finally:
+        optimizer.param_groups = before
+
+
+def _numbered(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> list[tuple[int, Tensor]]:
+    """Return (number in the saved state, parameter) for every parameter of the groups."""
+    numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
+    return list(zip(numbers, (p for group in groups for p in group["params"]), strict=True))
