@@ -35,7 +35,7 @@ check: .venv/.for-check ## formatting, lint, types, layers, then the same as `ma
 	.venv/bin/lint-imports
 	@$(MAKE) --no-print-directory test
 
-bench: .venv/.for-race ## run the short benchmarks in turn (a few minutes, on a quiet machine)
+bench: .venv/.for-race ## run the short benchmarks in turn (about ten minutes, on a quiet machine)
 	@for script in $(SHORT); do echo "== $$script"; .venv/bin/python "$$script" || exit; done
 
 claims: .venv/.for-race ## false alarms in 200 races (about 5 minutes on 2 cores); goes on where it was stopped

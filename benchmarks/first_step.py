@@ -53,7 +53,7 @@ def first(candidate: Candidate, list_name: str) -> dict[str, float]:
 
 
 def count_graphs(candidate: Candidate, list_name: str) -> dict[str, float]:
-    """Return how many graphs were compiled by the first step, and by the last of `RATES` with as many learning rates."""
+    """Return how many graphs the first step compiled, and all of `RATES` steps with as many learning rates."""
     from torch._dynamo.utils import counters
 
     stepper = candidate.build(make(list_name))

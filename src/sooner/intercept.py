@@ -25,7 +25,7 @@ class CrossEntropy(TorchFunctionMode):
     Args:
         handle: called as ``handle(logits, targets, options)`` with logits ``[n, classes, ...]`` or ``[classes]``,
             targets as the loss got them and the remaining arguments of `functional.cross_entropy` by name (weight,
-            ignore_index, reduction, label_smoothing where given); returns the loss. Inside it cross-entropy is the
+            ignore_index, reduction, label_smoothing and two old ones, as far as given); returns the loss. Inside it cross-entropy is the
             ordinary one.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Gradient rules written down once more from their papers: plain, on one list of tensors, no line shared with sooner."""
+"""Gradient rules written down once more from their papers: plain, on lists of tensors, no line shared with sooner."""
 
 import math
 

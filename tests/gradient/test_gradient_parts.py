@@ -233,19 +233,19 @@ def test_sparse_and_complex_gradients_are_refused():
     optimizer = torch.optim.SparseAdam(list(table.parameters()))
     sooner.gradient.ClipNorm(optimizer)
     table(torch.tensor([1])).sum().backward()
-    with pytest.raises(sooner.SoonerError, match="clip_norm takes no sparse gradients; leave this part out"):
+    with pytest.raises(sooner.SoonerError, match="clip_norm takes no sparse gradients; build the embedding"):
         optimizer.step()
     p = nn.Parameter(torch.ones(2, dtype=torch.complex64))
     p.grad = torch.ones_like(p)
     optimizer = torch.optim.SGD([p], lr=1.0)
     sooner.gradient.PerpGrad(optimizer)
-    with pytest.raises(sooner.SoonerError, match="perpgrad takes no complex gradients"):
+    with pytest.raises(sooner.SoonerError, match="perpgrad takes no complex parameters"):
         optimizer.step()
 
 
 def test_something_else_than_optimizers_is_refused():
     for wrong in ([], "adamw", [net()]):
-        with pytest.raises(sooner.SoonerError, match="clip_norm: optimizer=.* is no optimizer; pass one, or a list"):
+        with pytest.raises(sooner.SoonerError, match=r"clip_norm: optimizer=.* is no optimizer; pass one, or a list"):
             sooner.gradient.ClipNorm(wrong)
 
 

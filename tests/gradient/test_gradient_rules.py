@@ -159,7 +159,8 @@ def test_the_threshold_is_exceeded_by_the_fraction_of_the_entries_that_are_not_z
     entries = torch.cat([torch.randn(3, 80), torch.zeros(3, zeros)], 1)
     found = threshold(entries, fraction)
     exceeding = (entries.abs() > found[:, None]).sum(1)
-    assert (exceeding == min(math.floor(torch.tensor(fraction) * 80), 79 if fraction else 0)).all()
+    assert (exceeding == min(math.floor(torch.tensor(fraction) * 80), 79)).all()
+    assert (found > 0).all()
 
 
 def test_an_embedding_that_is_mostly_unused_does_not_stop_the_others():
@@ -178,7 +179,7 @@ def test_a_fraction_of_a_large_model_is_estimated_from_a_subset_that_stays_for_a
         part.swap_in()
         thresholds.append(float(max(p.grad.abs().max() for p in parameters)))
         cut = sum(int((p.grad.abs() == thresholds[-1]).sum()) for p in parameters)
-        assert cut / 310_000 == pytest.approx(0.1, abs=0.005)
+        assert cut / 310_000 == pytest.approx(0.1, abs=0.008)
         part.swap_out()
     assert len(set(thresholds)) == 3  # steps 1 and 2, 3 to 5, 6
     assert thresholds[2] == thresholds[3] == thresholds[4]
@@ -186,7 +187,7 @@ def test_a_fraction_of_a_large_model_is_estimated_from_a_subset_that_stays_for_a
     each.swap_in()
     for p in parameters:
         cut = int((p.grad.abs() == p.grad.abs().max()).sum()) / p.numel()
-        assert cut == pytest.approx(0.1, abs=0.005)
+        assert cut == pytest.approx(0.1, abs=0.008)
 
 
 def test_directional_sharpness_of_a_quadratic_is_what_algebra_says():

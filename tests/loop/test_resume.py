@@ -21,10 +21,16 @@ UPDATES = [
     for name, station in part.names().items()
     if station == "update"
 ]
-SCHEDULES = [name for name, station in part.names().items() if station == "schedule"]
+SCHEDULES = [
+    name
+    for name, station in part.names().items()
+    if station == "schedule" and issubclass(part.load(name), torch.optim.lr_scheduler.LRScheduler)
+]
+GRADIENT_RULES = [n for n, station in part.names().items() if station == "gradient" and not part.load(n).needs]
 RECIPES = [
     *(f"{update}{more}" for update in UPDATES for more in ("", *(f" + {s}" for s in SCHEDULES))),
     *(f"{update} + linear + toy_parts.RunningMean" for update in UPDATES),
+    *(f"{rule} + {update}" for rule in GRADIENT_RULES for update in ("adamw", "torch.optim.AdamW")),
     "sgd(on='*.bias') + muon(on='rest') + cosine + toy_parts.RunningMean",
     "torch.optim.NAdam + torch.optim.lr_scheduler.OneCycleLR(max_lr=0.1, total_steps=12)",
 ]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import sooner
 from sooner import part
+from sooner.part import STATIONS
 from sooner.recipe import Recipe, slot
 from sooner.recipe_text import parse, split, written
 from sooner.space import Choice, Log, Uniform
@@ -70,7 +71,11 @@ def test_a_recipe_printed_is_the_recipe(lr, momentum, warmup, second):
 
 @pytest.mark.parametrize("name", part.names())
 def test_a_bare_name_prints_bare(name):
-    with_optimizer = name if issubclass(part.load(name), torch.optim.Optimizer) else f"adamw + {name}"
+    if issubclass(part.load(name), torch.optim.Optimizer):
+        with_optimizer = name
+    else:
+        first = STATIONS.index(part.names()[name]) < STATIONS.index("update")
+        with_optimizer = f"{name} + adamw" if first else f"adamw + {name}"
     assert str(Recipe(with_optimizer)) == with_optimizer
     assert str(Recipe(f"  {with_optimizer}( ) ")) == with_optimizer
 

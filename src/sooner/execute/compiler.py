@@ -100,9 +100,7 @@ def load(source: str) -> ctypes.CDLL:
     try:
         digest = hashlib.sha256(f"{_fingerprint(found)}\n{source}".encode()).hexdigest()[:32]
         path = cache_folder(cache_home()) / f"{digest}.so"
-        if not _intact(path):
-            _compile(found, source, path)
-        return ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(path)) if _intact(path) else _compile(found, source, path)
     except (OSError, NoCompilerError) as error:
         level = logging.INFO if _refused else logging.WARNING
         log.log(level, "compiling does not work, so optimizers run without it, several times slower: %s", error)
@@ -122,7 +120,7 @@ def _intact(path: Path) -> bool:
     return False
 
 
-def _compile(found: str, source: str, path: Path) -> None:
+def _compile(found: str, source: str, path: Path) -> ctypes.CDLL:
     descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".so")
     os.close(descriptor)
     vector_math = ["-lmvec"] if platform.libc_ver()[0] == "glibc" and platform.machine() == "x86_64" else []
@@ -132,7 +130,9 @@ def _compile(found: str, source: str, path: Path) -> None:
             raise NoCompilerError(f"the C compiler {found} failed: {done.stderr.strip()[:500]}")
         made = Path(name).read_bytes()
         Path(name).write_bytes(made + hashlib.sha256(made).digest())
+        library = ctypes.CDLL(name)
         Path(name).replace(path)
+        return library
     finally:
         Path(name).unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -49,7 +50,9 @@ class GradientPart(Part):
         self.steps = 0
         self._left_out = set(left_out)
         self._state: dict[Tensor, dict[str, Tensor]] = {}
+        self._present: list[Tensor] = []
         self._cohorts: list[Cohort] = []
+        self._changed: list[tuple[Tensor, Tensor]] = []
         self._swapped: list[tuple[Tensor, Tensor, Tensor]] = []
         strangers = [type(one).__name__ for one in self.optimizers if not isinstance(one, Optimizer)]
         if strangers or not self.optimizers:
@@ -97,20 +100,20 @@ class GradientPart(Part):
     def swap_in(self) -> None:
         """Put the changed gradients, in memory of their own, where the gradients are."""
         present = [p for o in self.optimizers for g in o.param_groups for p in g["params"] if p.grad is not None]
-        present = [p for p in present if p not in self._left_out]
-        self._check(present)
-        if {p for cohort in self._cohorts for p in cohort.params} != set(present):
+        if self._left_out:
+            present = [p for p in present if p not in self._left_out]
+        if any(p.grad.layout != torch.strided for p in present):
+            raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
+        if len(present) != len(self._present) or not all(map(operator.is_, present, self._present)):
             self._regroup(present)
         self.steps += 1
         chain = Chain((self.rule,))
         clock = Clock(self.steps, 0.0)  # rules for gradients do not look at the learning rate
         run([Work(cohort, chain, clock, moves=False) for cohort in self._cohorts])
-        for cohort in self._cohorts:
-            for p, view in zip(cohort.params, cohort.views(cohort.update), strict=True):
-                own = view.to(p.dtype)
-                changed = cohort.spread.shown(own, p) if cohort.spread else own
-                self._swapped.append((p, p.grad, changed))  # type: ignore[arg-type]  # all of them have one
-                p.grad = changed
+        for p, changed in self._changed:
+            own = changed.to(p.dtype)
+            self._swapped.append((p, p.grad, own))  # type: ignore[arg-type]  # all of them have one
+            p.grad = own
 
     def swap_out(self) -> None:
         """Put the original gradients back, except where somebody else has put another one since."""
@@ -119,18 +122,16 @@ class GradientPart(Part):
                 p.grad = original
         self._swapped.clear()
 
-    def _check(self, present: Sequence[Tensor]) -> None:
-        for p in present:
-            if p.grad.layout != torch.strided or p.is_complex():  # type: ignore[union-attr]
-                kind = "complex" if p.is_complex() else "sparse"
-                raise SoonerError(f"{self.name()} takes no {kind} gradients; leave this part out of the recipe")
-
-    def _regroup(self, present: Sequence[Tensor]) -> None:
+    def _regroup(self, present: list[Tensor]) -> None:
+        if any(p.is_complex() for p in present):
+            raise SoonerError(f"{self.name()} takes no complex parameters; leave this part out of the recipe")
         together: dict[tuple[Any, ...], list[Tensor]] = {}
         for p in present:
             together.setdefault((p.device, p.dtype, spread_of(p)), []).append(p)
         chain = Chain((self.rule,))
+        self._present = present
         self._cohorts = [Cohort(params, self._state, chain, self.steps) for params in together.values()]
+        self._changed = [(p, view) for c in self._cohorts for p, view in zip(c.params, _laid_out(c), strict=True)]
         for cohort in self._cohorts:
             for slot, views in cohort.shown.items():
                 for p, view in zip(cohort.params, views, strict=True):
@@ -161,7 +162,13 @@ class GradientPart(Part):
             for p, kept in zip(parameters, state["state"], strict=True)
             if kept
         }
-        self._cohorts = []
+        self._present = []
+
+
+def _laid_out(cohort: Cohort) -> list[Tensor]:
+    """Return the cohort's update vector as one tensor per parameter, sharded as the parameter is."""
+    views = cohort.views(cohort.update)
+    return [cohort.spread.shown(v, p) for p, v in zip(cohort.params, views, strict=True)] if cohort.spread else views
 
 
 def _attach(optimizer: Optimizer, part: GradientPart) -> None:

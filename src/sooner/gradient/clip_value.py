@@ -23,8 +23,8 @@ from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Clock, Grain, Quantity, State, Transform
 
-SAMPLE = 100_000
-"""Entries that a threshold is estimated from; the cut fraction then has a standard error of at most 0.16 points."""
+SAMPLE = 2**15
+"""Entries that a threshold is estimated from; the cut fraction then has a standard error of at most 0.3 points."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def threshold(entries: Tensor, fraction: float) -> Tensor:
         return entries.new_full((rows,), math.inf)
     magnitude = entries.abs()
     largest = magnitude.topk(min(length, math.floor(fraction * length) + 1), 1).values
-    exceeding = (fraction * (magnitude > 0).sum(1, keepdim=True)).long().clamp(max=largest.shape[1] - 1)
+    count = (magnitude > 0).sum(1, keepdim=True)
+    exceeding = (fraction * count).long().minimum(count - 1).clamp(0, largest.shape[1] - 1)
     return largest.gather(1, exceeding).squeeze(1)
 
 
@@ -107,13 +108,13 @@ def _sampled(entries: Tensor, share: float, era: int, number: int) -> Tensor:
     if share == 1:
         return entries
     length = entries.shape[1]
-    return entries[:, _columns(length, math.ceil(share * length), era, number, str(entries.device))]
+    return entries.index_select(1, _columns(length, math.ceil(share * length), era, number, str(entries.device)))
 
 
 @functools.lru_cache(maxsize=16)
 def _columns(length: int, count: int, era: int, number: int, device: str) -> Tensor:
     generator = torch.Generator().manual_seed(1000 * era + number)
-    return torch.randint(length, (count,), generator=generator).to(device)
+    return torch.randint(length, (count,), generator=generator).sort().values.to(device)
 
 
 class ClipValue(GradientPart):

@@ -28,7 +28,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class ConAdv(GradientSource):
-    """Training on clean inputs and on adversarial ones of the step before, at the cost of about 2.5 plain steps.
+    """Training on clean inputs and on adversarial ones of the step before, at the cost of about three plain steps.
 
     A batch must be a sequence such as ``(inputs, targets)``, or a dict, whose first floating-point tensor is the input.
     The first step, and one whose batch was not announced, is a plain one.

@@ -91,7 +91,7 @@ class DeepZero(GradientSource):
             parameters = trainable(objective.model)
             base = queries.base()
             if self._together is None:
-                queries.check({p: (p + self.mu)[None] for p in parameters})
+                queries.check({p: (p + self.mu)[None] for p in parameters}, base)
             if self.sparsity and not self._shares:
                 self._shares = self._layer_shares(queries, parameters, base)
             masks = self._masks(parameters)

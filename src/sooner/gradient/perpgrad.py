@@ -2,7 +2,7 @@
 
     g_perp = g - (w.g / w.w) w,   g <- g_perp * ||g|| / ||g_perp||      for every parameter tensor, as one vector
 
-Use it with decoupled weight decay: coupled (L2) decay lies along w and is projected out with the rest.
+Weight decay comes behind it, in the optimizer, so it is not projected out.
 
 Prieto et al., 2025, arXiv 2501.04697, section 5 (released as OrthoGrad).
 """

@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from sooner.update.adagrad_norm import AdaGradNorm
     from sooner.update.adamp import AdamP
     from sooner.update.adamw import AdamW
+    from sooner.update.apollo import APOLLO
+    from sooner.update.apollo_mini import APOLLOMini
     from sooner.update.diffgrad import DiffGrad
     from sooner.update.grad_norm_smooth import GradNormSmooth
     from sooner.update.leap_verify import LeapVerify
     from sooner.update.muon import Muon
     from sooner.update.normalized_gd import NormalizedGD
     from sooner.update.normalized_logistic_gd import NormalizedLogisticGD
+    from sooner.update.root import ROOT
     from sooner.update.sgd import SGD
     from sooner.update.sgd_sai import SGDSaI
     from sooner.update.sgdp import SGDP
@@ -26,8 +29,11 @@ if TYPE_CHECKING:
     from sooner.update.sophia_h import SophiaH
 
 __all__ = [
+    "APOLLO",
+    "ROOT",
     "SGD",
     "SGDP",
+    "APOLLOMini",
     "AdaBelief",
     "AdaGradNorm",
     "AdamP",

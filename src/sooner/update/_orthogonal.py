@@ -19,6 +19,10 @@ SAFE_ON_GRAM = 5
 """Iterations on the Gram matrix alone: rounding grows twelvefold in each, and would reach 1 after a few more."""
 
 
+PRECISIONS = ("float32", "bfloat16", "auto")
+"""How to iterate: in the dtype of the state, in bfloat16, or in bfloat16 where the hardware has it."""
+
+
 def newton_schulz(
     matrices: Tensor,
     iterations: int = 5,
@@ -111,9 +115,15 @@ def _wide(matrices: Tensor) -> tuple[Tensor, bool]:
     return (matrices.mT if tall else matrices), tall
 
 
+def iteration_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the dtype in which to iterate for a `precision`; None means that of the state."""
+    half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+    return torch.bfloat16 if half else None
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device multiplies bfloat16 matrices in hardware, as far as PyTorch tells."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

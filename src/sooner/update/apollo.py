@@ -1,6 +1,6 @@
 """APOLLO: scale the rows of the raw gradient as Adam would, with moments kept of a random low-rank projection only.
 
-    R = G P^T (tall and square; P [r, columns]) or P G (wide; P [r, rows]),   P ~ N(0, 1 / r), new every `interval` steps
+    R = G P^T (tall, square; P [r, columns]) or P G (wide; P [r, rows]),   P ~ N(0, 1 / r), new every `interval` steps
     m <- b1 m + (1 - b1) R,   v <- b2 v + (1 - b2) R^2,   N = m / (sqrt(v) + eps)
     U = phi * G,   phi = ||N|| / (||R|| + 1e-8)  for every row (tall) or column (wide) of N and R
     U <- U / c,    c = max(||U|| / (||U_previous|| + 1e-8), 1.01) / 1.01,   U_previous being the limited one
@@ -99,23 +99,19 @@ class ScaledGradient(Transform):
         over = (-2, -1) if not self.per_channel else (-1,) if tall else (-2,)
         normalized = torch.linalg.vector_norm(mean / (square.sqrt() + self.eps), dim=over, keepdim=True)
         phi = normalized / (torch.linalg.vector_norm(low, dim=over, keepdim=True) + 1e-8)
-        scaled = gradient * phi * (math.sqrt(self.scale) if self.scale_front else 1.0)
-        limited, norm = limit_growth(scaled, state["update_norm"])
+        scaled = gradient * (phi * (math.sqrt(self.scale) if self.scale_front else 1.0))
+        norm = torch.linalg.vector_norm(scaled, dim=(-2, -1))  # [n]
+        excess = excess_growth(norm, state["update_norm"])
         correction = math.sqrt(1 - beta2**clock.step) / (1 - beta1**clock.step)
-        factor = correction * (1.0 if self.scale_front else math.sqrt(self.scale))
-        return (factor * limited).view_as(u), {"exp_avg": mean, "exp_avg_sq": square, "update_norm": norm}
+        factor = correction * (1.0 if self.scale_front else math.sqrt(self.scale)) / excess
+        after = {"exp_avg": mean, "exp_avg_sq": square, "update_norm": norm / excess}
+        return (scaled * factor[:, None, None]).view_as(u), after
 
 
-def limit_growth(updates: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-    """Shrink every update of a stack ``[n, rows, columns]`` whose norm grew by more than 1 % over ``previous`` ``[n]``.
-
-    Returns:
-        The updates and their norms ``[n]``.
-    """
-    norm = torch.linalg.vector_norm(updates, dim=(-2, -1))
+def excess_growth(norm: Tensor, previous: Tensor) -> Tensor:
+    """Return by how much each norm ``[n]`` is too large, at least 1, if it may grow by 1 % over the previous one."""
     excess = (norm / (previous + 1e-8)).clamp_min(GROWTH) / GROWTH
-    excess = torch.where(previous > 0, excess, 1.0)
-    return updates / excess[:, None, None], norm / excess
+    return torch.where(previous > 0, excess, 1.0)
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ class DecayMoved(Transform):
 
     def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
         """``u - learning_rate * weight_decay * (theta + u)``."""
-        return u - clock.learning_rate * self.weight_decay * (theta + u), state
+        return u - clock.learning_rate * self.weight_decay * (u + theta), state  # type: ignore[operator]
 
 
 class APOLLO(MatrixOptimizer):

@@ -6,7 +6,7 @@
 The state is 2 max(rows, columns) + 1 numbers for a matrix, which is next to nothing. One random direction is a noisy
 view of a gradient: the limit on the growth of the norm is what keeps the method stable.
 
-Zhu et al., 2024, arXiv 2412.05270, section 4.2.
+Zhu et al., 2024, arXiv 2412.05270.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Unpack
 
-import torch
 from torch import Tensor
 
 from sooner.error import SoonerError
@@ -26,12 +25,11 @@ from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
 from sooner.update._matrices import MatrixOptimizer, Select, check_choice, hidden_matrices
 from sooner.update._optimizer import Options
-from sooner.update._orthogonal import COEFFICIENTS, has_bfloat16, newton_schulz, polar_factor
+from sooner.update._orthogonal import COEFFICIENTS, PRECISIONS, iteration_dtype, newton_schulz, polar_factor
 
 __all__ = ["Muon", "hidden_matrices", "newton_schulz", "polar_factor"]
 
 ORTHOGONALIZATIONS = ("newton-schulz", "polar")
-PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,6 @@ class Orthogonalize(Transform):
         else:
             factors = newton_schulz(matrices, self.iterations, dtype=iteration_dtype(self.precision, u.device))
         return (math.sqrt(max(1.0, rows / columns)) * factors).view_as(u), state
-
-
-def iteration_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype in which to iterate for a `precision`; None means that of the state."""
-    half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
-    return torch.bfloat16 if half else None
 
 
 class Muon(MatrixOptimizer):

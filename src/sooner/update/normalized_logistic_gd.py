@@ -47,7 +47,7 @@ class NormalizedLogisticGD(ChainOptimizer):
 
     Args:
         params: a model, its parameters or parameter groups (they share beta).
-        lr: step size, default 10; where the data can be separated, take it large.
+        lr: step size, default 0.1, for networks; a linear model of data that can be separated wants 10 or 100.
         eps: least mean probability to divide by, default 1e-8.
         **options: see `sooner.update._optimizer.Options`.
 
@@ -59,10 +59,10 @@ class NormalizedLogisticGD(ChainOptimizer):
     """
 
     needs = frozenset({"closure"})
-    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-2, 1e2)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-4, 1e2)}
     beta: float | Tensor = 1.0
 
-    def __init__(self, params: Any, lr: float | Tensor = 10.0, eps: float = 1e-8, **options: Unpack[Options]) -> None:
+    def __init__(self, params: Any, lr: float | Tensor = 0.1, eps: float = 1e-8, **options: Unpack[Options]) -> None:
         super().__init__(params, {"lr": lr, "eps": eps}, **options)
 
     @classmethod
