@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sooner.error import SoonerError
-from sooner.loop import evaluation_steps
+from sooner.loop import evaluation_steps, provided_by
 from sooner.race import tuning
 from sooner.race.machine import processor, versions
 from sooner.race.pool import Cell
@@ -147,7 +147,7 @@ class Plan:
         """Make every recipe for the model with the first settings it will be tried with, so that no worker has to."""
         for recipe in self.recipes:
             for settings in tuning.trials(recipe.space, recipe.default, min(self.tune, 2) + 1):
-                recipe.with_settings(settings).build(self.task.model(0), self.budget)
+                recipe.with_settings(settings).build(self.task.model(0), self.budget, provided_by(self.task))
 
     def _choose_regime(self) -> None:
         if self.regime not in ("auto", "anytime", "budgeted"):

@@ -44,7 +44,8 @@ def newton_schulz(
     x, tall = _wide(matrices)
     x = (x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)).to(dtype or x.dtype)  # [n, short, long]
     short, long = x.shape[1:]
-    # measured on a CPU: half the time where long = 4 short, a quarter more for squares; half precision is too coarse
+    # Measured on a CPU: half the time where long = 4 short, a quarter more for squares. The Gram matrix rounds small
+    # singular values more coarsely: the factor is up to 5e-4 off in float32, far less than the 1e-2 of bfloat16.
     on_gram = long >= 2 * short and iterations <= SAFE_ON_GRAM and x.dtype in (torch.float32, torch.float64)
     x = (_iterate_on_gram if on_gram else _iterate)(x, iterations, coefficients).to(matrices.dtype)
     return x.mT if tall else x
