@@ -38,9 +38,13 @@ def test_every_error_is_one_of_rounding(executor):
 
 def test_in_double_precision_hardly_anything_is_left(monkeypatch):
     monkeypatch.setattr(table, "dtype", torch.float64)
+    monkeypatch.setattr(table, "EXECUTORS", ("native",))
     for row in table.rows():
         matrices = issubclass(getattr(table.update, named(row.method)), MatrixOptimizer)
-        assert max(row.errors) < (1e-11 if matrices else 1e-12), row
+        limit = 1e-11 if matrices else 1e-12
+        if row.against.startswith("torch.optim.Muon"):
+            limit = 1e-7  # it divides by the norm, the authors and we by the norm + 1e-7
+        assert row.errors[0] < limit, row
 
 
 def test_every_method_that_needs_only_gradients_is_compared():

@@ -54,7 +54,7 @@ class NativeStretch(Stretch):
         cohort, program = self.work.cohort, self.program
         layout = cohort.layout(self.by_rows)
         parameters = cohort.tensors()
-        gradients, copies = _dense(self.work.gradients), _dense(parameters)
+        gradients, copies = _dense(self.work.gradients), _contiguous(parameters)
         threads = max(1, min(torch.get_num_threads(), cohort.offsets[-1] // ELEMENTS_PER_THREAD))
         flats = [cohort.update if n == "update" else cohort.state[n] for n in flat_names(program)]
         sums = torch.zeros(len(program.sums), layout.total_rows, dtype=torch.float64)
@@ -77,6 +77,13 @@ def _compiled(key: tuple[Any, ...], theta: str, gradient: str, state: str) -> Ke
     run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 8, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p]  # type: ignore[attr-defined]
     run.restype = None  # type: ignore[attr-defined]
     return run
+
+
+def _contiguous(parameters: list[Tensor]) -> list[Tensor]:
+    """Return the list itself, or one with copies of those that are not contiguous."""
+    if all(map(Tensor.is_contiguous, parameters)):
+        return parameters
+    return [p.detach().contiguous() for p in parameters]
 
 
 def _dense(tensors: list[Tensor]) -> list[Tensor]:

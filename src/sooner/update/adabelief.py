@@ -41,7 +41,8 @@ class Belief(Transform):
         variance = beta2 * state["exp_avg_var"] + (1 - beta2) * surprise * surprise + self.eps
         correction1, correction2 = 1 - beta1**clock.step, 1 - beta2**clock.step
         if not self.rectify:
-            direction = mean / correction1 / (variance.sqrt() / math.sqrt(correction2) + self.eps)
+            root = variance.sqrt() * (1 / math.sqrt(correction2)) + self.eps
+            direction = mean * (1 / correction1) / root
         elif (factor := _rectification(beta2, clock.step)) is not None:
             direction = factor * math.sqrt(correction2) / correction1 * mean / (variance.sqrt() + self.eps)
         else:

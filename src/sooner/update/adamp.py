@@ -40,9 +40,9 @@ class ProjectedAdam(RadialProjection):
         beta1, beta2 = self.betas
         mean = beta1 * state["exp_avg"] + (1 - beta1) * gradient
         square = beta2 * state["exp_avg_sq"] + (1 - beta2) * gradient * gradient
-        root = square.sqrt() / math.sqrt(1 - beta2**clock.step) + self.eps
+        root = square.sqrt() * (1 / math.sqrt(1 - beta2**clock.step)) + self.eps
         ahead = beta1 * mean + (1 - beta1) * gradient if self.nesterov else mean
-        return ahead / (1 - beta1**clock.step) / root, {"exp_avg": mean, "exp_avg_sq": square}
+        return ahead * (1 / (1 - beta1**clock.step)) / root, {"exp_avg": mean, "exp_avg_sq": square}
 
 
 class AdamP(ChainOptimizer):

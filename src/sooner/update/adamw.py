@@ -35,8 +35,9 @@ class AdamMoments(Transform):
         beta1, beta2 = self.betas
         mean = beta1 * state["exp_avg"] + (1 - beta1) * u
         square = beta2 * state["exp_avg_sq"] + (1 - beta2) * u * u
-        root = square.sqrt() / math.sqrt(1 - beta2**clock.step) + self.eps
-        return mean / (1 - beta1**clock.step) / root, {"exp_avg": mean, "exp_avg_sq": square}
+        # one division per element: the corrections are numbers, so their reciprocals are taken once
+        root = square.sqrt() * (1 / math.sqrt(1 - beta2**clock.step)) + self.eps
+        return mean * (1 / (1 - beta1**clock.step)) / root, {"exp_avg": mean, "exp_avg_sq": square}
 
 
 def check_adam(part: str, group: Mapping[str, Any]) -> None:
