@@ -24,9 +24,9 @@ class CrossEntropy(TorchFunctionMode):
 
     Args:
         handle: called as ``handle(logits, targets, options)`` with logits ``[n, classes, ...]`` or ``[classes]``,
-            targets as the loss got them and the remaining arguments of `functional.cross_entropy` by name (weight,
-            ignore_index, reduction, label_smoothing and two old ones, as far as given); returns the loss. Inside it cross-entropy is the
-            ordinary one.
+            targets as the loss got them, and the other arguments of `functional.cross_entropy` by name as far as
+            given (weight, ignore_index, reduction, label_smoothing, and two old ones); returns the loss. Inside it
+            cross-entropy is the ordinary one.
 
     Attributes:
         calls: how many calls were handled since the context was made.

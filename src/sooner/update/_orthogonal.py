@@ -54,6 +54,7 @@ def newton_schulz(
 def _iterate(x: Tensor, iterations: int, coefficients: tuple[float, float, float]) -> Tensor:
     """Iterate on the matrices, in three buffers: fresh memory at every product costs up to a third of the time."""
     a, b, c = coefficients
+    x = x.contiguous()  # a transposed `out` takes a thousand times as long in bfloat16 on a CPU
     spare = torch.empty_like(x)
     gram, polynomial = (x.new_empty(len(x), x.shape[1], x.shape[1]) for _ in range(2))
     for _ in range(iterations):
