@@ -39,7 +39,8 @@ def test_help_reads_like_a_manual(cli):
 def test_parts_are_listed_and_described(cli):
     listed = cli("parts").out
     assert re.search(r"update +adabelief +AdaBelief: ", listed)
-    assert re.search(r"schedule +constant ", listed)
+    assert re.search(r"schedule +adadagrad ", listed)
+    assert re.search(r"^ +constant ", listed, re.MULTILINE)
     for name, words in (("muon", "tunes lr in [0.003, 0.3], default 0.02"), ("cosine", "plans for a fixed number")):
         told = cli("parts", name)
         assert told.code == 0

@@ -61,7 +61,7 @@ def refused(cli):
         (["quadratic", "--recipes", "adamw + sgd"], "has two optimizers, adamw and sgd"),
         (["quadratic", "--recipes", "adamw + cosine + linear"], "cosine and linear both own the learning rate"),
         (["quadratic", "--recipes", "torch.optim.NAdm"], "torch.optim has no class 'NAdm' (did you mean 'NAdam'?)"),
-        (["quadratic", "--recipes", "torch.optim.LBFGS"], "torch.optim.LBFGS needs a closure"),
+        (["quadratic", "--recipes", "adamw + adadagrad"], "adadagrad needs a variable batch size"),
         (["quadratic", "--recipes", "torch.nn.Linear"], "'torch.nn.Linear' is not a part"),
         (["quadratic", "--recipes", "nowhere.Optimizer"], "'nowhere.Optimizer' is neither a part of sooner nor"),
         (["quadratic", "--recipes", "adamw; muon"], "muon finds no hidden weight matrix"),
