@@ -14,7 +14,7 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import schedule, space, update
+    from sooner import execute, gradient, loss, schedule, space, update
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, explain, slot
     from sooner.task import Task
@@ -26,7 +26,10 @@ __all__ = [
     "SoonerError",
     "Task",
     "__version__",
+    "execute",
     "explain",
+    "gradient",
+    "loss",
     "schedule",
     "slot",
     "space",
@@ -46,7 +49,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("update", "schedule", "space"):
+    if name in ("execute", "gradient", "loss", "schedule", "space", "update"):
         return importlib.import_module(f"sooner.{name}")
     if name == "workload":
         return importlib.import_module("sooner.workloads").find
