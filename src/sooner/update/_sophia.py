@@ -45,7 +45,7 @@ class Sophia(ChainOptimizer):
     """
 
     needs = frozenset({"closure"})
-    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(3e-4, 1e-1), "rho": Log(1e-3, 1.0)}
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-4, 1e-2), "rho": Log(1e-2, 10.0)}
 
     def __init__(self, params: Any, defaults: dict[str, Any], every: int, **options: Unpack[Options]) -> None:
         check_range(self.name(), "every", every, 1, math.inf, whole=True)
