@@ -57,13 +57,14 @@ def count_graphs(candidate: Candidate, list_name: str) -> dict[str, float]:
     from torch._dynamo.utils import counters
 
     stepper = candidate.build(make(list_name))
+    before = counters["stats"]["unique_graphs"]
     found = []
     for number in range(RATES):
         for optimizer in stepper.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = 1e-3 * (1 - number / RATES)
         stepper.step()
-        found.append(counters["stats"]["unique_graphs"])
+        found.append(counters["stats"]["unique_graphs"] - before)
     return {"first": found[0], "last": found[-1]}
 
 

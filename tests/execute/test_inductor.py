@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
+from torch.utils import cpp_extension
 
 from sooner import update
 from sooner.execute import inductor, using
@@ -49,5 +50,19 @@ def test_eight_learning_rates_are_one_compiled_graph():
     before = counters["stats"]["unique_graphs"]
     ours, reference = (train(METHODS["adamw"], executor, torch.float64, steps=8) for executor in ("inductor", "eager"))
     assert counters["stats"]["unique_graphs"] - before == 1
+    for p, q in zip(ours, reference, strict=True):
+        assert torch.allclose(p, q, rtol=1e-12, atol=1e-12)
+
+
+def test_torch_may_be_installed_in_a_folder_with_a_space(monkeypatch, tmp_path):
+    folder = tmp_path / "a folder" / "lib"
+    folder.parent.mkdir()
+    folder.symlink_to(cpp_extension.TORCH_LIB_PATH, target_is_directory=True)
+    monkeypatch.setattr(cpp_extension, "TORCH_LIB_PATH", str(folder))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "empty"))
+    torch._dynamo.reset()
+    ours, reference = (train(METHODS["adamw"], executor, torch.float64) for executor in ("inductor", "eager"))
+    assert str(folder) == cpp_extension.TORCH_LIB_PATH
+    assert list(tmp_path.glob("empty/**/*.so"))
     for p, q in zip(ours, reference, strict=True):
         assert torch.allclose(p, q, rtol=1e-12, atol=1e-12)

@@ -6,8 +6,10 @@ schedule of learning rates compiles nothing again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -53,7 +55,8 @@ class InductorStretch(Stretch):
         flats = {**cohort.state, "update": cohort.update}
         vectors = [cohort.theta if name == "theta" else flats[name] for name in vector_names(program)]
         values = [self._for_elements(of_buckets) for of_buckets in self.row_numbers]
-        added = self._played(vectors, values, _as_tensor(program.numbers, cohort.update))
+        with _torch_folder_quoted():
+            added = self._played(vectors, values, _as_tensor(program.numbers, cohort.update))
         if self.over == "model":
             return [tuple(one.sum(dtype=sum_dtype(one.device)) for one in added)]
         return [
@@ -79,6 +82,23 @@ def _as_tensor(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:
         if isinstance(number, Tensor):
             moved[i] = number
     return moved
+
+
+@contextlib.contextmanager
+def _torch_folder_quoted() -> Iterator[None]:
+    """Let torch.compile link where torch's folder has a space: torch 2.13 writes that folder into the command unquoted."""
+    from torch.utils import cpp_extension
+
+    folder = cpp_extension.TORCH_LIB_PATH
+    quoted = shlex.quote(folder)
+    if quoted == folder or folder.startswith("'"):
+        yield
+        return
+    cpp_extension.TORCH_LIB_PATH = quoted
+    try:
+        yield
+    finally:
+        cpp_extension.TORCH_LIB_PATH = folder
 
 
 @functools.lru_cache(maxsize=256)
