@@ -86,7 +86,7 @@ def _as_tensor(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _torch_folder_quoted() -> Iterator[None]:
-    """Let torch.compile link where torch's folder has a space: torch 2.13 puts that folder into the command unquoted."""
+    """Let torch.compile link where torch is in a folder with a space: torch 2.13 leaves it unquoted in the command."""
     from torch.utils import cpp_extension
 
     folder = cpp_extension.TORCH_LIB_PATH
