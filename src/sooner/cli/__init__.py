@@ -134,6 +134,51 @@ def show(
 
 
 @app.command
+def claim(
+    *names: str,
+    all: Annotated[bool, Parameter(negative=())] = False,
+    check: Annotated[bool, Parameter(negative=())] = False,
+    minutes: float | None = None,
+    jobs: Whole | None = None,
+    out: Path = Path("claims"),
+    publish: Path | None = None,
+) -> None:
+    """Run a paper's claim here against a tuned baseline, by the race rules, and print the verdict.
+
+    Without a name, all claims are listed with the verdicts of the published evidence. The same command, run again, goes
+    on where a stopped one left off.
+
+    Parameters
+    ----------
+    names
+        Parts, such as muon.
+    all
+        Run every claim there is.
+    check
+        Say which evidence is missing or older than the code it speaks of; exit code 1 if any is.
+    minutes
+        Start no claim whose estimate goes beyond this many minutes in all; says which were left out.
+    jobs
+        Worker processes of one thread each. Default: one for every core.
+    out
+        Folder for journals and races.
+    publish
+        Also write the evidence, as NAME.jsonl, into this folder.
+    """
+    from sooner import claims
+    from sooner.cli.claim import check_claims, list_claims, run_claims
+
+    if check:
+        if not check_claims():
+            sys.exit(1)
+    elif all or names:
+        chosen = claims.names() if all else list(dict.fromkeys(names))
+        run_claims(chosen, out=out, jobs=jobs, publish=publish, minutes=minutes)
+    else:
+        list_claims()
+
+
+@app.command
 def parts(name: str | None = None, /) -> None:
     """List the parts by station, or describe one: what it does, its update rule, its settings and what a race tunes.
 

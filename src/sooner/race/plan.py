@@ -21,6 +21,7 @@ from sooner.loop import evaluation_steps, provided_by
 from sooner.race import tuning
 from sooner.race.machine import processor, versions
 from sooner.race.pool import Cell
+from sooner.race.source import digest
 from sooner.race.statistics import can_reach, seeds_needed
 from sooner.race.targets import ladder
 from sooner.recipe import Recipe
@@ -278,5 +279,5 @@ def _sources(recipes: list[Recipe]) -> dict[str, str]:
                 text = inspect.getsource(sys.modules[s.factory.__module__])
             except (OSError, TypeError, KeyError):
                 continue  # no Python source, such as a compiled class
-            found[s.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+            found[s.name] = digest(text)
     return found

@@ -22,6 +22,7 @@ from sooner.race.machine import machine, now, versions
 from sooner.race.plan import Plan
 from sooner.race.pool import Cell, Pool
 from sooner.race.result import make_result
+from sooner.race.shelf import Shelf
 from sooner.race.targets import targets_anytime, targets_budgeted
 from sooner.space import Settings
 
@@ -45,13 +46,14 @@ class Watch:
         """A cell has failed for good."""
 
 
-def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None) -> dict[str, Any]:
+def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None, shelf: Shelf | None = None) -> dict[str, Any]:
     """Run the race, or what is left of it, and return the result (its fields are in docs/result.md).
 
     Args:
         plan: the race.
         watch: is told what happens.
         pool: workers to use; None starts `plan.jobs` of them and ends them afterwards.
+        shelf: runs that other races have made; equal ones are copied into the journal instead of being run again.
 
     Raises:
         SoonerError: the folder can't be used, the disk is full, or the baseline itself cannot run.
@@ -66,7 +68,7 @@ def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None) -> dic
     with Journal.open(plan.folder(), plan.identity(), provenance) as journal:
         if journal.find("result", "result") is None:
             with contextlib.nullcontext(pool) if pool else Pool(plan.jobs, WORKER) as workers:
-                _Race(plan, journal, workers, watch or Watch()).run()
+                _Race(plan, journal, workers, watch or Watch(), shelf).run()
         result = journal.find("result", "result")
         assert result is not None
         result["notes"] = [*result["notes"], *journal.notes]
@@ -74,8 +76,8 @@ def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None) -> dic
 
 
 class _Race:
-    def __init__(self, plan: Plan, journal: Journal, pool: Pool, watch: Watch) -> None:
-        self.plan, self.journal, self.pool, self.watch = plan, journal, pool, watch
+    def __init__(self, plan: Plan, journal: Journal, pool: Pool, watch: Watch, shelf: Shelf | None) -> None:
+        self.plan, self.journal, self.pool, self.watch, self.shelf = plan, journal, pool, watch, shelf
         self.contenders = [Contender(recipe) for recipe in plan.recipes]
         self.baseline = self.contenders[0]
         self.evidence = Evidence(plan, journal, self.contenders)
@@ -202,6 +204,8 @@ class _Race:
         journal, watch = self.journal, self.watch
         wanted = {c.key: c for c in cells}
         missing = [c for key, c in wanted.items() if not journal.find("cell", key) and key not in self.given_up]
+        if self.shelf:
+            missing = [c for c in missing if not self._copied(c, self.shelf)]
         watch.phase(phase, missing, later)
 
         def keep(cell: Cell, data: dict[str, Any]) -> None:
@@ -219,6 +223,12 @@ class _Race:
             watch.failed(cell, cause)
 
         self.pool.run(missing, keep, watch.progress, give_up)
+
+    def _copied(self, cell: Cell, shelf: Shelf) -> bool:
+        data = shelf.find(cell)
+        if data is not None:
+            self.journal.append("cell", cell.key, data)
+        return data is not None
 
 
 def _why_out(c: Contender) -> str:

@@ -25,9 +25,8 @@ evaluations = 20
 
 CONTEXT = 64
 WIDTH = 64
-HEADS = 4
 BLOCKS = 2
-DEVIATION = 0.02 * (768 / WIDTH) ** 0.5  # GPT-2's initial weights, carried over from its width of 768
+HEAD_WIDTH = 16
 SEQUENCES = 8  # in a training batch
 EVAL_SEQUENCES = 32  # in the one evaluation batch
 
@@ -39,22 +38,22 @@ SYMBOLS = len(ALPHABET) + 1
 class Block(nn.Module):
     """A Transformer block that normalizes before attention and before the two-layer network: [N, T, D] -> same."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(WIDTH, bias=False)
-        self.query_key_value = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
-        self.attention_out = nn.Linear(WIDTH, WIDTH, bias=False)
-        self.mlp_norm = nn.LayerNorm(WIDTH, bias=False)
-        self.mlp_in = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
-        self.mlp_out = nn.Linear(4 * WIDTH, WIDTH, bias=False)
+        self.attention_norm = nn.LayerNorm(width, bias=False)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.mlp_norm = nn.LayerNorm(width, bias=False)
+        self.mlp_in = nn.Linear(width, 4 * width, bias=False)
+        self.mlp_out = nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x plus attention plus the two-layer network."""
-        rows, length, _ = x.shape
-        heads = self.query_key_value(self.attention_norm(x)).view(rows, length, 3, HEADS, WIDTH // HEADS)
+        rows, length, width = x.shape
+        heads = self.query_key_value(self.attention_norm(x)).view(rows, length, 3, width // HEAD_WIDTH, HEAD_WIDTH)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [N, H, T, D/H]
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.attention_out(mixed.transpose(1, 2).reshape(rows, length, WIDTH))
+        x = x + self.attention_out(mixed.transpose(1, 2).reshape(rows, length, width))
         widened = F.gelu(self.mlp_in(self.mlp_norm(x)))  # [N, T, 4D]
         out: Tensor = x + self.mlp_out(widened)
         return out
@@ -63,18 +62,19 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """Symbols [N, T] -> logits of the next symbol [N, T, SYMBOLS], for T up to CONTEXT."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WIDTH, blocks: int = BLOCKS) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(SYMBOLS, WIDTH)
-        self.position = nn.Embedding(CONTEXT, WIDTH)
-        self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
-        self.norm = nn.LayerNorm(WIDTH, bias=False)
-        self.head = nn.Linear(WIDTH, SYMBOLS, bias=False)
+        self.embedding = nn.Embedding(SYMBOLS, width)
+        self.position = nn.Embedding(CONTEXT, width)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(blocks)))
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+        deviation = 0.02 * (768 / width) ** 0.5  # GPT-2's initial weights, carried over from its width of 768
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                # the residual stream is a sum of 2 * BLOCKS branches; scaling them keeps its variance at one branch's
+                # the residual stream is a sum of 2 * blocks branches; scaling them keeps its variance at one branch's
                 branch = name.endswith(("attention_out.weight", "mlp_out.weight"))
-                nn.init.normal_(parameter, std=DEVIATION / (2 * BLOCKS) ** 0.5 if branch else DEVIATION)
+                nn.init.normal_(parameter, std=deviation / (2 * blocks) ** 0.5 if branch else deviation)
 
     def forward(self, symbols: Tensor) -> Tensor:
         """Return the logits of the symbol that follows each position."""

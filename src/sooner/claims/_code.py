@@ -1,0 +1,71 @@
+"""Which code a claim speaks of: the files whose change makes its evidence old."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from pathlib import Path
+
+import sooner
+from sooner import part
+from sooner.claims._claim import Claim, Race
+from sooner.race.source import digest
+from sooner.recipe_text import parse, split
+
+_ROOT = Path(sooner.__file__).parent
+_FOLLOWED = ("claims", "workloads", *part.STATIONS)
+"""Folders whose files are followed from import to import. What all parts rest on is held by the tests instead."""
+
+
+def code_of(claim: Claim) -> dict[str, str]:
+    """Return ``{file: digest}`` of the claim's own file, its tasks, its parts, and what these import of their stations.
+
+    The foundation under every part (executors, recipe, race) is not among them: its tests hold it, and the version of
+    the race rules is part of the evidence.
+    """
+    found: dict[str, str] = {}
+    waiting = [_ROOT / "claims" / f"{claim.part}.py"]
+    if claim.part in part.names():
+        waiting.append(_ROOT / part.names()[claim.part] / f"{claim.part}.py")
+    for experiment in claim.experiments.values():
+        if isinstance(experiment, Race):
+            waiting += _files_of(experiment)
+    while waiting:
+        file = waiting.pop()
+        name = file.relative_to(_ROOT).as_posix()
+        if name not in found:
+            source = file.read_text(encoding="utf-8")
+            found[name] = digest(source)
+            waiting += _imported(source, file)
+    return dict(sorted(found.items()))
+
+
+def task_file(name: str) -> Path | None:
+    """Return the file of a task that only claims use, None where `name` is no such task."""
+    file = _ROOT / "claims" / "tasks" / f"{name}.py"
+    return file if file.is_file() else None
+
+
+def _files_of(race: Race) -> list[Path]:
+    files = [task_file(race.task) or _ROOT / "workloads" / f"{race.task}.py"]
+    for recipe in split(race.recipes):
+        for call in parse(recipe):
+            station = part.names().get(call.name)
+            if station:
+                files.append(_ROOT / station / f"{call.name}.py")
+    return files
+
+
+def _imported(source: str, file: Path) -> Iterable[Path]:
+    """Yield the files that the followed imports of a source name; `_claim` and its like serve every claim alike."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ImportFrom) or not node.module or not node.module.startswith("sooner."):
+            continue
+        _, folder, *rest = node.module.split(".")
+        if folder not in _FOLLOWED:
+            continue
+        for name in [".".join(rest)] if rest else [alias.name for alias in node.names]:
+            path = _ROOT.joinpath(folder, *name.split(".")).with_suffix(".py")
+            serves_all = folder == "claims" and path.stem in ("_claim", "_findings")
+            if path.is_file() and path != file and not serves_all:
+                yield path

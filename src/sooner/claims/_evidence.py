@@ -1,0 +1,190 @@
+"""The evidence of a claim: one small file of checked lines, from which its verdict, its card and its page are made.
+
+The file holds what the claim said, the code it ran (as digests), where and with which versions, one finding per
+experiment, and the verdict. It is refused where a line was changed, where another version wrote it, or where its
+verdict does not follow from its outcomes.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import sooner
+from sooner import claims
+from sooner.claims._claim import Claim, Measured, Outcome, Verdict, conclude
+from sooner.claims._code import code_of
+from sooner.claims._findings import Findings
+from sooner.error import SoonerError
+from sooner.race.journal_lines import DamagedError, Record, ShapeError, read_line, write_line
+from sooner.race.plan import RULES
+
+FORMAT = 1
+"""Version of the layout; another one is refused."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A claim that was run.
+
+    Attributes:
+        claim: name of the part.
+        said: headline, source, paper, experiment, baseline, minutes and limits, as they stood when it was run.
+        code: digest of each file it ran, `_code.code_of` of that time.
+        provenance: command, versions, machine, when it started and finished, seconds of wall time.
+        findings: per experiment, what was found.
+        outcomes: what became of each criterion.
+        trend: figures by size or horizon.
+        verdict: the conclusion.
+    """
+
+    claim: str
+    said: dict[str, Any]
+    code: dict[str, str]
+    provenance: dict[str, Any]
+    findings: dict[str, dict[str, Any]]
+    outcomes: list[Outcome]
+    trend: dict[str, Measured]
+    verdict: Verdict
+
+    def older_than_code(self) -> list[str]:
+        """Return the files that are no longer what they were when the claim was run; empty for fresh evidence."""
+        if self.claim not in claims.names():
+            return [f"claims/{self.claim}.py"]
+        now = code_of(claims.load(self.claim))
+        changed = [name for name in {**self.code, **now} if self.code.get(name) != now.get(name)]
+        return [*changed, *(["docs/race-rules.md"] if self.provenance.get("rules") != RULES else [])]
+
+
+def folder() -> Path:
+    """Return where the published evidence lies: inside an installed package, or at the top of a checkout."""
+    inside = Path(sooner.__file__).parent / "evidence"
+    return inside if inside.is_dir() else Path(sooner.__file__).parents[2] / "evidence"
+
+
+def published() -> list[str]:
+    """Return the names of the claims whose evidence is published, sorted."""
+    return sorted(path.stem for path in folder().glob("*.jsonl"))
+
+
+@functools.cache
+def find(name: str) -> Evidence | None:
+    """Return the published evidence of a claim, None where there is none.
+
+    Raises:
+        SoonerError: the file is damaged or of another version.
+    """
+    path = folder() / f"{name}.jsonl"
+    return read(path) if path.is_file() else None
+
+
+def make(
+    claim: Claim, findings: dict[str, dict[str, Any]], code: dict[str, str], provenance: dict[str, Any]
+) -> Evidence:
+    """Return the evidence of a claim that has just been run: outcomes and verdict follow from the findings."""
+    found = Findings(findings)
+    outcomes = [criterion.outcome(found) for criterion in claim.criteria]
+    trend = {label: measured(found) for label, measured in claim.trend.items()}
+    said = {
+        name: getattr(claim, name)
+        for name in ("paper", "headline", "source", "experiment", "baseline", "minutes", "limits")
+    }
+    return Evidence(claim.part, said, code, provenance, findings, outcomes, trend, conclude(outcomes))
+
+
+def write(evidence: Evidence, path: Path) -> None:
+    """Write the evidence, replacing an older one whole.
+
+    Raises:
+        SoonerError: the file can't be written.
+    """
+    lines = [
+        write_line(
+            "claim",
+            evidence.claim,
+            {"format": FORMAT, "said": evidence.said, "code": evidence.code, "provenance": evidence.provenance},
+        ),
+        *(write_line("finding", name, found) for name, found in evidence.findings.items()),
+        *(write_line("outcome", str(i), asdict(o)) for i, o in enumerate(evidence.outcomes)),
+        *(write_line("trend", label, asdict(m)) for label, m in evidence.trend.items()),
+        write_line("verdict", evidence.claim, {"verdict": evidence.verdict}),
+    ]
+    unfinished = path.with_name(f".{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(b"".join(lines))
+        unfinished.replace(path)
+    except OSError as error:
+        raise SoonerError(f"cannot write {path} ({error.strerror}); name a folder that you may write to") from None
+
+
+def read(path: Path) -> Evidence:
+    """Return the evidence in a file.
+
+    Raises:
+        SoonerError: the file can't be read, a line was changed or is missing, another version wrote it, or its verdict
+            does not follow from its outcomes.
+    """
+    records = _records(path)
+    by_kind: dict[str, list[Record]] = {}
+    for record in records:
+        by_kind.setdefault(record.kind, []).append(record)
+    if not records or records[0].kind != "claim":
+        raise SoonerError(f"{path} is no evidence: its first line names no claim; {_remedy(path)}")
+    first = records[0]
+    if first.data.get("format") != FORMAT:
+        raise SoonerError(
+            f"{path} has the format {first.data.get('format')}, this version of sooner reads {FORMAT}; {_remedy(path)}"
+        )
+    if records[-1].kind != "verdict":
+        raise SoonerError(f"{path} ends before its verdict; {_remedy(path)}")
+    try:
+        outcomes = [_outcome(record.data) for record in by_kind.get("outcome", [])]
+        evidence = Evidence(
+            first.key,
+            first.data["said"],
+            first.data["code"],
+            first.data["provenance"],
+            {record.key: record.data for record in by_kind.get("finding", [])},
+            outcomes,
+            {record.key: _measured(record.data) for record in by_kind.get("trend", [])},
+            records[-1].data["verdict"],
+        )
+    except (KeyError, TypeError) as error:
+        raise SoonerError(f"{path} lacks what this version of sooner reads ({error}); {_remedy(path)}") from None
+    if evidence.verdict != conclude(outcomes):
+        raise SoonerError(
+            f"{path} says {evidence.verdict!r}, but its outcomes give {conclude(outcomes)!r}; {_remedy(path)}"
+        )
+    return evidence
+
+
+def _records(path: Path) -> list[Record]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise SoonerError(f"cannot read {path} ({error.strerror})") from None
+    if lines and not lines[-1]:
+        lines.pop()
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(read_line(line))
+        except (DamagedError, ShapeError) as error:
+            raise SoonerError(f"{path}: line {number} was changed or cut off ({error}); {_remedy(path)}") from None
+    return records
+
+
+def _remedy(path: Path) -> str:
+    return f"restore the file, or run `sooner claim {path.stem}` again"
+
+
+def _measured(data: dict[str, Any]) -> Measured:
+    floor = data.pop("floor")
+    return Measured(**data, floor=tuple(floor) if floor else None)
+
+
+def _outcome(data: dict[str, Any]) -> Outcome:
+    return Outcome(**{**data, "measured": _measured(data["measured"])})

@@ -1,0 +1,39 @@
+"""What a worker process does with one cell of a claim: a measurement of the claim's file, or a run of its race."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sooner import claims
+from sooner.claims._claim import Measurement
+from sooner.race import worker
+
+Report = Callable[..., None]
+
+_BEAT_SECONDS = 10.0
+
+
+def run_cell(payload: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Run one cell; `report` is called often, as a sign of life."""
+    if payload["do"] != "measure":
+        return worker.run_cell(payload, report)
+    experiment = claims.load(payload["claim"]).experiments[payload["experiment"]]
+    assert isinstance(experiment, Measurement)
+    torch.manual_seed(0)  # a measurement draws what it needs from its case; this is for the careless
+    stopped = threading.Event()
+    beat = threading.Thread(target=_beat, args=(stopped, report), daemon=True)
+    beat.start()
+    try:
+        return dict(experiment.measure(**payload["case"]))
+    finally:
+        stopped.set()
+        beat.join()
+
+
+def _beat(stopped: threading.Event, report: Report) -> None:
+    while not stopped.wait(_BEAT_SECONDS):
+        report(0.0)

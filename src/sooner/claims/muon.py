@@ -1,0 +1,43 @@
+"""Muon reaches the loss of a tuned AdamW in fewer steps."""
+
+from sooner.claims._claim import Claim, Criterion, Race
+
+CLAIM = Claim(
+    part="muon",
+    paper="",
+    headline="Muon needs 0.74x of AdamW's tokens to a fixed validation loss in the NanoGPT speed run (1.35x faster).",
+    source="Jordan et al., 2024, 'Muon: an optimizer for hidden layers in neural networks', kellerjordan.github.io",
+    experiment=(
+        "A character GPT is trained with Muon on its hidden matrices and AdamW on the rest, against AdamW everywhere: "
+        "steps to the loss that the tuned baseline reaches, at two sizes of the model and two lengths of training."
+    ),
+    baseline="AdamW, its learning rate tuned with as many trials as Muon's, in every race anew.",
+    experiments={
+        "small, short": Race("adamw; muon", "charlm", steps=150),
+        "small, long": Race("adamw; muon", "charlm", steps=300),
+        "large, short": Race("adamw; muon", "charlm_large", steps=150),
+        "large, long": Race("adamw; muon", "charlm_large", steps=300),
+    },
+    criteria=[
+        Criterion(
+            "steps to the middle target at most 0.85x of AdamW's (small model, 300 steps)",
+            lambda f: f.steps_ratio("small, long", "muon"),
+            at_most=0.85,
+            gain=True,
+            paper="0.74x",
+        ),
+        Criterion(
+            "the same with the large model",
+            lambda f: f.steps_ratio("large, long", "muon"),
+            at_most=0.85,
+            gain=True,
+            paper="0.74x",
+        ),
+    ],
+    trend={
+        name: lambda f, name=name: f.steps_ratio(name, "muon")  # type: ignore[misc]
+        for name in ("small, short", "small, long", "large, short", "large, long")
+    },
+    minutes=6,
+    limits="Learning rates are constant: the speed run decays them. A step of Muon costs more than one of AdamW.",
+)

@@ -1,0 +1,122 @@
+"""`sooner claim`: say what will be run and how long it takes, run it, print the verdict, write the evidence."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sooner import claims
+from sooner.cli.progress import RaceProgress
+from sooner.error import SoonerError
+
+
+def list_claims() -> None:
+    """Print every claim with its headline's verdict, without importing PyTorch more than needed."""
+    from sooner.claims import _evidence
+
+    grid = Table("claim", "verdict", "headline", box=None, pad_edge=False)
+    for name in claims.names():
+        evidence = _evidence.find(name)
+        said = evidence.said["headline"] if evidence else claims.load(name).headline
+        grid.add_row(name, verdict_of(evidence), said)
+    _console().print(grid)
+
+
+def verdict_of(evidence: object) -> str:
+    """Return the verdict of published evidence, or that there is none."""
+    from sooner.claims._evidence import Evidence
+
+    if not isinstance(evidence, Evidence):
+        return "not run yet"
+    return f"{evidence.verdict} (older than the code)" if evidence.older_than_code() else evidence.verdict
+
+
+def check_claims() -> bool:
+    """Print which evidence is missing or older than the code it speaks of; return whether all is in order."""
+    from sooner.claims import _evidence
+
+    console, sound = _console(), True
+    for name in claims.names():
+        evidence = _evidence.find(name)
+        changed = evidence.older_than_code() if evidence else []
+        if evidence is None or changed:
+            sound = False
+            why = f"older than {', '.join(changed)}" if changed else "no evidence"
+            console.print(f"{name}: {why}; run `sooner claim {name}`", markup=False, soft_wrap=True)
+    if sound:
+        console.print(f"the evidence of all {len(claims.names())} claims is of the code as it stands")
+    return sound
+
+
+def run_claims(names: list[str], *, out: Path, jobs: int | None, publish: Path | None, minutes: float | None) -> None:
+    """Run claims one after the other, as many as fit into `minutes`, and print each verdict.
+
+    Raises:
+        SoonerError: anything the user can mend.
+    """
+    from sooner.claims._evidence import write
+    from sooner.claims._run import WORKER, run
+    from sooner.race.pool import Pool
+
+    chosen = [claims.load(name) for name in names]
+    jobs = jobs or os.cpu_count() or 1
+    console = Console(stderr=True, highlight=False)
+    command = shlex.join(["sooner", *sys.argv[1:]])
+    began = time.monotonic()
+    left_out: list[str] = []
+    rows: list[tuple[str, str]] = []
+    with Pool(jobs, WORKER) as pool:
+        for claim in chosen:
+            estimate = claim.minutes * 2 / jobs
+            spent = (time.monotonic() - began) / 60
+            if minutes is not None and rows and spent + estimate > minutes:
+                left_out.append(claim.part)
+                continue
+            console.print(f"[bold]{claim.part}[/bold]: {claim.headline}", soft_wrap=True)
+            console.print(f"about {estimate:.0f} min on {jobs} cores, less what is already there", soft_wrap=True)
+            with RaceProgress(console, jobs) as progress:
+                try:
+                    evidence = run(
+                        claim, out, jobs=jobs, command=f"sooner claim {claim.part}", watch=progress, pool=pool
+                    )
+                except KeyboardInterrupt:
+                    progress.stop()
+                    console.print(f"stopped; what is finished is kept in {out}, and `{command}` goes on from there")
+                    sys.exit(130)
+                except SoonerError as error:
+                    if len(chosen) == 1:
+                        raise
+                    progress.stop()
+                    console.print(f"{claim.part}: {error}", markup=False, soft_wrap=True)
+                    left_out.append(claim.part)
+                    continue
+            if publish:
+                write(evidence, publish / f"{claim.part}.jsonl")
+            rows.append((claim.part, evidence.verdict))
+            if len(chosen) == 1:
+                from sooner.report.claim import card
+
+                _console().print(card(evidence))
+            else:
+                console.print(f"{claim.part}: {evidence.verdict}")
+    if len(chosen) > 1:
+        grid = Table("claim", "verdict", box=None, pad_edge=False)
+        for row in rows:
+            grid.add_row(*row)
+        _console().print(grid)
+        _console().print(f"{len(rows)} claims in {(time.monotonic() - began) / 60:.0f} min on {jobs} cores")
+    if left_out:
+        _console().print(
+            f"left out, for want of time or of a package: {', '.join(left_out)}; run them with sooner claim NAME",
+            soft_wrap=True,
+        )
+
+
+def _console() -> Console:
+    return Console(highlight=False)

@@ -1,0 +1,59 @@
+"""The outcome of a claim as text for the terminal: what the paper says, what was found here, and the verdict."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sooner.claims._claim import Measured, Outcome
+from sooner.claims._evidence import Evidence
+
+
+def card(evidence: Evidence) -> Group:
+    """Return headline, criteria with figures, trend, limits and verdict."""
+    said = evidence.said
+    criteria = Table("criterion, fixed before the run", "paper", "here", "met", box=None, pad_edge=False)
+    for outcome in evidence.outcomes:
+        control = "control: " if outcome.control else ""
+        criteria.add_row(control + outcome.says, outcome.paper or "-", figure(outcome.measured), met(outcome))
+    parts: list[RenderableType] = [
+        Text(f"{evidence.claim}: {said['headline']}"),
+        Text(f"source: {said['source']}"),
+        Text(""),
+        criteria,
+    ]
+    if evidence.trend:
+        trend = Table("trend", "", box=None, pad_edge=False)
+        for label, measured in evidence.trend.items():
+            trend.add_row(label, figure(measured))
+        parts += [Text(""), trend]
+    if said["limits"]:
+        parts += [Text(""), Text(f"limits: {said['limits']}")]
+    older = evidence.older_than_code()
+    age = f" (older than {', '.join(older)})" if older else ""
+    return Group(*parts, Text(""), Text(f"verdict: {evidence.verdict}{age}", style="bold"))
+
+
+def figure(measured: Measured) -> str:
+    """Return a figure with its unit and interval, such as "0.61x [0.58, 0.63]"."""
+    if measured.undecided and math.isnan(measured.value):
+        return "-"
+    shown = f"{number(measured.value)}{measured.unit}"
+    if measured.low is None or measured.high is None:
+        return shown
+    return f"{shown} [{number(measured.low)}, {number(measured.high)}]"
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits, "never" for an infinite one."""
+    return "never" if math.isinf(value) else f"{value:.3g}"
+
+
+def met(outcome: Outcome) -> str:
+    """Return whether a criterion was met, and why it can't be said where it can't."""
+    if outcome.met is None:
+        return f"can't say: {outcome.why}"
+    return "yes" if outcome.met else "no"
