@@ -291,9 +291,11 @@ def test_an_interrupted_race_tries_failed_cells_once_more(fragile, tmp_path):
 def test_an_edited_optimizer_is_another_race(fragile, tmp_path):
     fragile("fine")
     before = small_plan(tmp_path, "sgd", "fragile.Fragile").identity()["sources"]
-    with (tmp_path / "fragile.py").open("a") as file:
-        file.write("# edited\n")
-    after = small_plan(tmp_path, "sgd", "fragile.Fragile").identity()["sources"]
+    for text, same in (("# a comment\n", True), ("EDITED = True\n", False)):
+        with (tmp_path / "fragile.py").open("a") as file:
+            file.write(text)
+        after = small_plan(tmp_path, "sgd", "fragile.Fragile").identity()["sources"]
+        assert (after == before) == same
     assert [name for name in after if after[name] != before[name]] == ["fragile.Fragile"]
 
 

@@ -1,4 +1,4 @@
-"""A digest of source code that comments, docstrings and blank lines do not change: a reworded method is the same one."""
+"""A digest of source code that comments, docstrings and blank lines do not change: rewording leaves a method itself."""
 
 from __future__ import annotations
 
