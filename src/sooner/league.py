@@ -1,0 +1,242 @@
+"""The league table: parts by workloads, from every race on disk and all published evidence, with how far to trust it.
+
+Each racing seed of each race ranks the contenders that ran it by their steps to the middle target; Plackett-Luce turns
+these partial rankings into one order. What an order owes to chance shows in bootstrap intervals of the ranks, what it
+owes to one workload in the orders without it, and what it owes to the set of contenders in the pairs that change places
+when one contender is taken out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from sooner.claims import _evidence
+from sooner.error import SoonerError
+from sooner.race.journal import FILE, read
+from sooner.race.plackett_luce import Ranking, connected, ranks, strengths
+
+RESAMPLES = 200
+LEVEL = 0.9
+_SEED = 20_261_124
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One racing seed of one race.
+
+    Attributes:
+        workload: name of the task.
+        setting: what else must agree for two runs to be comparable, such as the budget and the target.
+        seed: the racing seed.
+        steps: steps to the middle target by recipe, None for a miss.
+    """
+
+    workload: str
+    setting: str
+    seed: int
+    steps: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender: its strength (log), its rank with an interval, its rank without each workload, and its ratios."""
+
+    recipe: str
+    strength: float
+    rank: int
+    low: int
+    high: int
+    without: Mapping[str, int]
+    ratios: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class League:
+    """The table and its cautions.
+
+    Attributes:
+        rows: best first.
+        workloads: names of the tasks with a comparison.
+        apart: groups of contenders that no comparison connects with the table.
+        stability: per workload left out, Kendall's tau between the orders with and without it; None where too few stay.
+        swaps: (contender taken out, first, second): two others that change places without it.
+        comparisons: how many seeds of how many races.
+    """
+
+    rows: list[Row]
+    workloads: list[str]
+    apart: list[list[str]]
+    stability: dict[str, float | None]
+    swaps: list[tuple[str, str, str]]
+    comparisons: int
+
+
+def collect(folders: Iterable[Path], published: bool = True) -> list[Comparison]:
+    """Return the comparisons of every finished race below the folders, and of the published evidence.
+
+    Races of one task, budget and target share a ranking: contenders that raced the same baseline meet in it.
+
+    Raises:
+        SoonerError: published evidence is damaged.
+    """
+    results = [found for folder in folders for found in _results(folder)]
+    if published:
+        for name in _evidence.published():
+            evidence = _evidence.find(name)
+            results += [f for f in evidence.findings.values() if "contenders" in f] if evidence else []
+    merged: dict[tuple[str, str, int], dict[str, float | None]] = {}
+    for result in results:
+        task, target = result["task"], result["targets"].get("middle")
+        if target is None:
+            continue
+        setting = f"{result['regime']}, {task['steps']} steps, {task['fingerprint']}, target {target:.6g}"
+        for row in result["contenders"]:
+            if row["status"] != "raced":
+                continue
+            for seed, steps in zip(result["seeds"]["racing"], row["targets"]["middle"]["steps"], strict=False):
+                merged.setdefault((task["name"], setting, seed), {})[row["recipe"]] = steps
+    return [Comparison(name, setting, seed, steps) for (name, setting, seed), steps in merged.items() if len(steps) > 1]
+
+
+def table(comparisons: Sequence[Comparison]) -> League:
+    """Return the league of the largest connected group of contenders.
+
+    Raises:
+        SoonerError: there is nothing to compare.
+    """
+    rankings = _rankings(comparisons)
+    groups = connected([r for some in rankings.values() for r in some])
+    if not groups or len(groups[0]) < 2:
+        raise SoonerError("no finished race compares two contenders; run `sooner race` first, or name its folder")
+    names, apart = groups[0], groups[1:]
+    theta = _fit(rankings, names)
+    place = ranks(theta)
+    low, high = _intervals(rankings, names)
+    left_out = {w: _without(rankings, w, names) for w in rankings}
+    rows = [
+        Row(
+            name,
+            float(theta[i]),
+            int(place[i]),
+            int(low[i]),
+            int(high[i]),
+            {w: order[name] for w, order in left_out.items() if name in order},
+            {w: _ratio([c for c in comparisons if c.workload == w], name) for w in rankings},
+        )
+        for i, name in enumerate(names)
+    ]
+    return League(
+        sorted(rows, key=lambda row: row.rank),
+        list(rankings),
+        apart,
+        {w: _agreement(dict(zip(names, place, strict=True)), order) for w, order in left_out.items()},
+        _swaps(rankings, names, theta),
+        len(comparisons),
+    )
+
+
+def _results(folder: Path) -> Iterable[dict[str, Any]]:
+    for path in sorted(folder.rglob(FILE)):
+        try:
+            result = read(path.parent).find("result", "result")
+        except SoonerError:
+            continue  # another journal, or a damaged one, which `sooner show` explains
+        if result is not None:
+            yield result
+
+
+def _rankings(comparisons: Sequence[Comparison]) -> dict[str, list[Ranking]]:
+    """Return the rankings by workload; every workload counts as much, however many races it has had."""
+    found: dict[str, list[tuple[tuple[str, ...], ...]]] = {}
+    for c in comparisons:
+        by_steps: dict[float, list[str]] = {}
+        for recipe, steps in c.steps.items():
+            by_steps.setdefault(math.inf if steps is None else steps, []).append(recipe)
+        found.setdefault(c.workload, []).append(tuple(tuple(by_steps[steps]) for steps in sorted(by_steps)))
+    mean = len(comparisons) / max(1, len(found))
+    return {w: [Ranking(tiers, mean / len(some)) for tiers in some] for w, some in sorted(found.items())}
+
+
+def _fit(rankings: Mapping[str, Sequence[Ranking]], names: Sequence[str]) -> Any:
+    return strengths([_only(r, names) for some in rankings.values() for r in some], names)
+
+
+def _only(ranking: Ranking, names: Sequence[str]) -> Ranking:
+    known = set(names)
+    tiers = [tuple(name for name in tier if name in known) for tier in ranking.tiers]
+    return Ranking(tuple(tier for tier in tiers if tier), ranking.weight)
+
+
+def _intervals(rankings: Mapping[str, Sequence[Ranking]], names: Sequence[str]) -> tuple[Any, Any]:
+    """Return the bounds of each rank over resampled workloads, and resampled seeds inside each."""
+    generator = np.random.default_rng(_SEED)
+    workloads = list(rankings)
+    drawn = []
+    for _ in range(RESAMPLES):
+        sample: dict[str, list[Ranking]] = {}
+        for copy, w in enumerate(generator.choice(len(workloads), size=len(workloads))):
+            some = rankings[workloads[w]]
+            sample[f"{copy}"] = [some[i] for i in generator.integers(0, len(some), size=len(some))]
+        drawn.append(ranks(_fit(sample, names)))
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(np.array(drawn), [tail, 1 - tail], axis=0, method="inverted_cdf")
+    return low, high
+
+
+def _without(rankings: Mapping[str, Sequence[Ranking]], workload: str, names: Sequence[str]) -> dict[str, int]:
+    """Return the ranks among those that the other workloads still connect."""
+    rest = {w: some for w, some in rankings.items() if w != workload}
+    groups = connected([_only(r, names) for some in rest.values() for r in some])
+    if not groups or len(groups[0]) < 2:
+        return {}
+    return dict(zip(groups[0], (int(rank) for rank in ranks(_fit(rest, groups[0]))), strict=True))
+
+
+def _agreement(order: Mapping[str, Any], other: Mapping[str, int]) -> float | None:
+    """Return Kendall's tau over the contenders in both orders, None for fewer than three."""
+    both = [name for name in order if name in other]
+    if len(both) < 3:
+        return None
+    return float(stats.kendalltau([order[name] for name in both], [other[name] for name in both]).statistic)
+
+
+def _swaps(rankings: Mapping[str, Sequence[Ranking]], names: Sequence[str], theta: Any) -> list[tuple[str, str, str]]:
+    """Return the pairs that change places when one contender is taken out of every race."""
+    found = []
+    for out in names:
+        rest = [name for name in names if name != out]
+        groups = connected([_only(r, rest) for some in rankings.values() for r in some])
+        if not groups or len(groups[0]) < len(rest):
+            continue  # it is what connects the others
+        before = {name: rank for name, rank in zip(names, ranks(theta), strict=True) if name != out}
+        after = dict(zip(rest, ranks(_fit(rankings, rest)), strict=True))
+        ordered = sorted(rest, key=lambda name: before[name])
+        found += [
+            (out, ordered[i], ordered[j])
+            for i in range(len(ordered))
+            for j in range(i + 1, len(ordered))
+            if after[ordered[i]] > after[ordered[j]]
+        ]
+    return found
+
+
+def _ratio(comparisons: Sequence[Comparison], recipe: str) -> float | None:
+    """Return a recipe's steps over the median contender's (geometric mean), None where it has not run or misses."""
+    logs = []
+    for c in comparisons:
+        if recipe not in c.steps:
+            continue
+        ours = c.steps[recipe]
+        everybody = sorted(math.inf if s is None else s for s in c.steps.values())
+        middle = everybody[(len(everybody) - 1) // 2]
+        if ours is None or ours <= 0 or not 0 < middle < math.inf:
+            return None
+        logs.append(math.log(ours / middle))
+    return math.exp(sum(logs) / len(logs)) if logs else None

@@ -1,0 +1,27 @@
+"""Every claim's miniature runs from beginning to end and leaves evidence that reads back; its verdict means nothing."""
+
+import pytest
+from toy_claims import InProcess
+
+from sooner import claims
+from sooner.claims import _evidence, _run
+from sooner.claims._claim import VERDICTS
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """One folder, so that races of one baseline share its runs as they do in earnest."""
+    return tmp_path_factory.mktemp("miniatures")
+
+
+@pytest.mark.parametrize("name", claims.names())
+def test_miniature(name, shared, monkeypatch):
+    claim = claims.load(name).miniature()
+    monkeypatch.setattr(claims, "load", lambda name: claim)
+    evidence = _run.run(claim, shared, jobs=1, pool=InProcess())
+    assert evidence.verdict in VERDICTS
+    assert len(evidence.outcomes) == len(claim.criteria)
+    assert evidence.trend.keys() == claim.trend.keys()
+    again = _evidence.read(_run.folder_of(claim, shared) / "evidence.jsonl")
+    assert again.findings == evidence.findings
+    assert again.code == evidence.code

@@ -1,0 +1,51 @@
+"""Claims of seconds for the tests: a pool in this process, and one claim with a race and a measurement."""
+
+from sooner.claims._claim import Claim, Criterion, Measurement, Race
+from sooner.claims._worker import run_cell
+
+
+class InProcess:
+    """A pool whose cells run here; remembers their keys, and stops with Ctrl-C after a number of them."""
+
+    def __init__(self, stop_after=None):
+        self.ran, self.stop_after = [], stop_after
+
+    def run(self, cells, on_result, on_progress=None, on_failure=None):
+        for cell in cells:
+            if len(self.ran) == self.stop_after:
+                raise KeyboardInterrupt
+            self.ran.append(cell.key)
+            on_result(cell, run_cell(cell.payload, lambda *_: None))
+
+    def close(self):
+        pass
+
+
+def half(seed, arm):
+    return {"count": (seed + 2) * (1 if arm == "new" else 2), "nothing": None}
+
+
+CASES = tuple({"seed": seed, "arm": arm} for seed in range(6) for arm in ("new", "old"))
+
+
+def toy(**changes):
+    """A claim that holds, under a name that exists: tuned SGD beats a tiny learning rate, and half is half."""
+    fields = {
+        "part": "muon",
+        "paper": "",
+        "headline": "A good learning rate is better than a bad one.",
+        "source": "these tests",
+        "experiment": "A quadratic bowl.",
+        "baseline": "SGD with a learning rate that is far too small.",
+        "experiments": {
+            "bowl": Race("sgd(lr=0.02); sgd(lr=log(0.05, 0.5))", "quadratic", steps=40, seeds=6, tune=1),
+            "counts": Measurement(half, CASES, CASES[:4]),
+        },
+        "criteria": [
+            Criterion("sooner", lambda f: f.steps_ratio("bowl", "sgd(lr=log"), at_most=0.9, gain=True, paper="0.5x"),
+            Criterion("half", lambda f: f.paired_ratio("counts", "count", {"arm": "new"}, {"arm": "old"}), at_most=0.5),
+        ],
+        "trend": {"steps": lambda f: f.steps_ratio("bowl", "sgd(lr=log")},
+        "minutes": 0.1,
+    }
+    return Claim(**{**fields, **changes})
