@@ -179,6 +179,29 @@ def claim(
 
 
 @app.command
+def league(
+    *folders: Path,
+    evidence: bool = True,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Rank all that has raced, from the races on disk and the published evidence, and say how far to trust the order.
+
+    Parameters
+    ----------
+    folders
+        Folders that hold races. Default: races and claims in this directory, where they exist.
+    evidence
+        Count the published evidence too.
+    json
+        Print the table as JSON.
+    """
+    from sooner.cli.league import show_league
+
+    chosen = list(folders) or [folder for folder in (Path("races"), Path("claims")) if folder.is_dir()]
+    show_league(chosen, published=evidence, as_json=json)
+
+
+@app.command
 def parts(name: str | None = None, /) -> None:
     """List the parts by station, or describe one: what it does, its update rule, its settings and what a race tunes.
 
