@@ -1,5 +1,6 @@
 """`sooner claim`: listing, running, publishing, the budget, the age check, and bad input."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -50,6 +51,16 @@ def test_a_claim_runs_and_prints_criteria_and_verdict(cli, counting, tmp_path, i
     assert "Two is less than three." in listed.out
     assert "reproduced" in listed.out
     assert "not run yet" in listed.out
+
+
+def test_a_claim_is_shown_again_from_its_folder_or_its_file(cli, counting, tmp_path, in_process):
+    first = cli("claim", "muon", "--publish", "evidence").out
+    (folder,) = (tmp_path / "claims").glob("muon-*")
+    assert cli("show", folder).out == first
+    assert cli("show", "evidence/muon.jsonl").out == first
+    shown = json.loads(cli("show", folder, "--json").out)
+    assert shown["verdict"] == "reproduced"
+    assert shown["outcomes"][0]["measured"]["value"] == 2.0
 
 
 def test_the_budget_leaves_out_what_does_not_fit(cli, counting, in_process):

@@ -117,12 +117,12 @@ def show(
     open: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Show a race again: print its table and write its report anew, from the journal alone.
+    """Show a race or a claim again: print its table and write its report anew, from the journal alone.
 
     Parameters
     ----------
     folder
-        The race's folder.
+        The folder of a race or of a claim, or a file of evidence.
     open
         Open the report in the browser.
     json
