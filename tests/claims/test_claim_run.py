@@ -56,6 +56,16 @@ def test_races_against_one_baseline_share_its_runs(run, tmp_path):
     assert strip(shared) == strip(other)
 
 
+def test_another_series_is_the_same_claim_on_other_seeds(run):
+    first, _ = run()
+    second, ran = run(toy().on_series(1))
+    assert any(key.startswith("sgd(") for key in ran)
+    assert second.verdict == first.verdict
+    assert second.findings["counts"] == first.findings["counts"]
+    assert first.findings["bowl"]["seeds"]["racing"][0] == 30_000
+    assert second.findings["bowl"]["seeds"]["racing"][0] == 130_000
+
+
 def test_a_missing_package_is_named(run):
     with pytest.raises(SoonerError, match="the claim muon needs surely_not_there, which is not installed: pip install"):
         run(toy(extra="surely_not_there"))

@@ -86,6 +86,9 @@ def test_bad_input_is_one_sentence_and_exit_code_2(cli):
     assert told.code == 2
     assert "no claim named 'muonn' (did you mean 'muon'?)" in told.err.replace("\n", " ")
     assert cli("claim", "muon", "--jobs", "1.5").code == 2
+    told = cli("claim", "muon", "--series", "1", "--publish", "evidence")
+    assert told.code == 2
+    assert "leave --publish out" in told.err
 
 
 def test_damaged_evidence_is_one_sentence(cli, counting, tmp_path):

@@ -33,6 +33,7 @@ class Race:
         steps: budget of one run in optimizer steps, None for the task's own.
         seeds: racing seeds, 6 or more.
         tune: tuning trials per contender besides its default.
+        series: another number is the same race on other seeds.
     """
 
     recipes: str
@@ -40,6 +41,7 @@ class Race:
     steps: int | None = None
     seeds: int = 8
     tune: int = 5
+    series: int = 0
 
     def miniature(self) -> Race:
         """Return the same race, too short to mean anything."""
@@ -181,6 +183,11 @@ class Claim:
     def miniature(self) -> Claim:
         """Return the claim with experiments of seconds, whose verdict means nothing."""
         return replace(self, experiments={name: one.miniature() for name, one in self.experiments.items()})
+
+    def on_series(self, series: int) -> Claim:
+        """Return the claim with its races on other seeds; measurements name their seeds and stay."""
+        moved = {n: replace(e, series=series) if isinstance(e, Race) else e for n, e in self.experiments.items()}
+        return replace(self, experiments=moved)
 
 
 def conclude(outcomes: Sequence[Outcome]) -> Verdict:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def _race(race: Race, out: Path, jobs: int, watch: Watch, pool: Pool) -> dict[st
         looks=(race.seeds,),
         tune=race.tune,
         steps=race.steps,
+        series=race.series,
         jobs=jobs,
         measure_cost=False,
     )
@@ -145,7 +147,7 @@ def _measurement(
 
 def _described(experiment: Race | Measurement) -> dict[str, Any]:
     if isinstance(experiment, Race):
-        return {"race": [experiment.recipes, experiment.task, experiment.steps, experiment.seeds, experiment.tune]}
+        return {"race": asdict(experiment)}
     return {"measurement": [dict(case) for case in experiment.cases]}
 
 

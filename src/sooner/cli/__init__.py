@@ -140,6 +140,7 @@ def claim(
     check: Annotated[bool, Parameter(negative=())] = False,
     minutes: float | None = None,
     jobs: Whole | None = None,
+    series: Whole = 0,
     out: Path = Path("claims"),
     publish: Path | None = None,
 ) -> None:
@@ -160,6 +161,8 @@ def claim(
         Start no claim whose estimate goes beyond this many minutes in all; says which were left out.
     jobs
         Worker processes of one thread each. Default: one for every core.
+    series
+        Another number repeats the races of the claim on other seeds.
     out
         Folder for journals and races.
     publish
@@ -173,7 +176,7 @@ def claim(
             sys.exit(1)
     elif all or names:
         chosen = claims.names() if all else list(dict.fromkeys(names))
-        run_claims(chosen, out=out, jobs=jobs, publish=publish, minutes=minutes)
+        run_claims(chosen, out=out, jobs=jobs, publish=publish, minutes=minutes, series=series)
     else:
         list_claims()
 

@@ -54,17 +54,21 @@ def check_claims() -> bool:
     return sound
 
 
-def run_claims(names: list[str], *, out: Path, jobs: int | None, publish: Path | None, minutes: float | None) -> None:
+def run_claims(
+    names: list[str], *, out: Path, jobs: int | None, publish: Path | None, minutes: float | None, series: int
+) -> None:
     """Run claims one after the other, as many as fit into `minutes`, and print each verdict.
 
     Raises:
         SoonerError: anything the user can mend.
     """
+    if publish and series:
+        raise SoonerError(f"--series {series} checks the published evidence on other seeds; leave --publish out")
     from sooner.claims._evidence import write
     from sooner.claims._run import WORKER, run
     from sooner.race.pool import Pool
 
-    chosen = [claims.load(name) for name in names]
+    chosen = [claims.load(name).on_series(series) for name in names]
     jobs = jobs or os.cpu_count() or 1
     console = Console(stderr=True, highlight=False)
     command = shlex.join(["sooner", *sys.argv[1:]])
