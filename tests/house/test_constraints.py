@@ -21,7 +21,7 @@ def asked_for() -> list[Requirement]:
     project = PYPROJECT["project"]
     groups = [PYPROJECT["build-system"]["requires"], project["dependencies"]]
     groups += [*project["optional-dependencies"].values(), *PYPROJECT["dependency-groups"].values()]
-    return [Requirement(text) for group in groups for text in group]
+    return [Requirement(text) for group in groups for text in group if isinstance(text, str)]  # else a whole group
 
 
 def needed_by(name: str) -> list[str]:

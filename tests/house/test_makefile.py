@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-COMMANDS = ("help", "race", "test", "check", "bench", "claims", "alarms", "format", "environment", "clean")
+COMMANDS = ("help", "race", "test", "check", "docs", "bench", "claims", "alarms", "format", "environment", "clean")
 
 # Stands for the Python that makes the environment and for the one inside it: `-m venv` copies the script, `-m pip`
 # writes down what is to be installed, anything else succeeds.
@@ -78,6 +78,7 @@ def installed(folder):
 RACE = ["pip", "torch", "--editable .[digits]"]
 TEST = ["--group test"]
 CHECK = ["--group check"]
+DOCS = ["--group docs"]
 
 
 def test_make_alone_lists_every_command(folder):
@@ -93,6 +94,19 @@ def test_a_race_waits_for_no_tool_that_it_does_not_use(folder):
     assert installed(folder) == TEST
     make(folder, "environment", "-j4")
     assert installed(folder) == CHECK
+
+
+def test_the_site_waits_for_no_test_tools(folder):
+    make(folder, "race")
+    installed(folder)
+    (folder / ".venv/bin/sphinx-build").write_text('#!/bin/sh\necho sphinx-build "$@"\n')
+    (folder / ".venv/bin/sphinx-build").chmod(0o755)
+    old = folder / "build" / "site" / "old.html"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    assert "sphinx-build -q -W" in make(folder, "docs")
+    assert installed(folder) == DOCS
+    assert not old.exists()
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "constraints.txt"])

@@ -130,7 +130,8 @@ class Criterion:
                 met = False
             elif met and self.gain and found.floor and _inside(found.value, found.floor):
                 met, why = None, "the A/A arm of the race shows as much by chance"
-        return Outcome(self.says, found, met, why, self.control, self.paper)
+        limits = [limit for limit in (self.at_most, self.at_least) if limit is not None]
+        return Outcome(self.says, found, met, why, self.control, self.paper, limits[0] if len(limits) == 1 else None)
 
 
 ALPHA = 0.05
@@ -138,7 +139,10 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a criterion: `met` is None where the experiment can't say, for the reason in `why`."""
+    """What became of a criterion: `met` is None where the experiment can't say, for the reason in `why`.
+
+    `limit` is the criterion's `at_most` or `at_least`, None where it has both.
+    """
 
     says: str
     measured: Measured
@@ -146,6 +150,7 @@ class Outcome:
     why: str
     control: bool
     paper: str
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
