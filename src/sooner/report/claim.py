@@ -41,7 +41,7 @@ def figure(measured: Measured) -> str:
     """Return a figure with its unit and interval, such as "0.61x [0.58, 0.63]"."""
     if measured.undecided and math.isnan(measured.value):
         return "-"
-    shown = f"{number(measured.value)}{measured.unit}"
+    shown = number(measured.value) + measured.unit * math.isfinite(measured.value)
     if measured.low is None or measured.high is None:
         return shown
     return f"{shown} [{number(measured.low)}, {number(measured.high)}]"

@@ -1,0 +1,76 @@
+"""AdamP gains over Adam by not letting momentum inflate weights whose scale does not matter."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from sooner.claims._claim import Claim, Criterion, Measurement, Race
+from sooner.claims._scale_invariance import probe
+from sooner.update.adamp import AdamP
+from sooner.update.adamw import AdamW
+
+OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], Optimizer]] = {
+    "adamw": lambda params: AdamW(params, lr=3e-3, weight_decay=0.0),
+    "adamp": lambda params: AdamP(params, lr=3e-3),
+}
+
+
+def norms(arm: str, seed: int, steps: int) -> dict[str, Any]:
+    """Return how scale-invariant weights grow, and where the method's test finds them."""
+    return probe(OPTIMIZERS[arm], seed, steps)
+
+
+CASES = [{"arm": arm, "seed": seed, "steps": 200} for seed in range(6) for arm in OPTIMIZERS]
+SMALL = [{"arm": arm, "seed": 0, "steps": 4} for arm in OPTIMIZERS]
+
+CLAIM = Claim(
+    part="adamp",
+    paper="adamp",
+    headline="Uniform gains over Adam on 13 benchmarks, from ImageNet to retrieval and WikiText.",
+    source="Heo et al., 2020, arXiv 2006.08217, abstract",
+    experiment=(
+        "A convolutional network with batch normalization on handwritten digits and a character GPT at two "
+        "sizes and two "
+        "lengths of training: steps to AdamW's loss. The mechanism at equal learning rates without decay: how "
+        "much the norms "
+        "of scale-invariant weights grow, and whether the test finds those weights and no others."
+    ),
+    baseline="AdamW, tuned with as many trials.",
+    experiments={
+        "norms": Measurement(norms, CASES, SMALL),
+        "digits": Race("adamw; adamp", "digits", steps=200),
+        "text, short": Race("adamw; adamp", "charlm", steps=150),
+        "text, long": Race("adamw; adamp", "charlm", steps=300),
+    },
+    criteria=[
+        Criterion(
+            "on digits at most 0.9x of AdamW's steps to the middle target",
+            lambda f: f.steps_ratio("digits", "adamp"),
+            at_most=0.9,
+            gain=True,
+        ),
+        Criterion(
+            "the norm of weights before a normalization grows at most 0.3x as much as with Adam",
+            lambda f: f.paired_ratio("norms", "growth", {"arm": "adamp"}, {"arm": "adamw"}),
+            at_most=0.3,
+        ),
+        Criterion(
+            "the test finds the weights before a normalization in at least 95 % of steps",
+            lambda f: f.mean("norms", "before norm", arm="adamp"),
+            at_least=0.95,
+        ),
+        Criterion(
+            "and the classifier in at most 5 %",
+            lambda f: f.mean("norms", "classifier", arm="adamp"),
+            at_most=0.05,
+        ),
+    ],
+    trend={
+        name: lambda f, name=name: f.steps_ratio(name, "adamp")  # type: ignore[misc]
+        for name in ("digits", "text, short", "text, long")
+    },
+    minutes=6,
+    limits="The paper trains for 100 passes and more, in which norms grow further; weight decay, which hides it, is off.",
+)

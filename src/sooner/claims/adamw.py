@@ -1,0 +1,40 @@
+"""Adam reaches the loss of a tuned SGD with momentum on a Transformer in far fewer steps."""
+
+from sooner.claims._claim import Claim, Criterion, Race
+
+CLAIM = Claim(
+    part="adamw",
+    paper="",
+    headline="On Transformer language models SGD with momentum, however well tuned, stays far behind Adam.",
+    source="Zhang et al., 2020, arXiv 1912.03194; Kunstner et al., 2023, arXiv 2304.13960",
+    experiment=(
+        "A character GPT is trained with SGD with momentum and with AdamW: steps to the loss that the tuned "
+        "SGD reaches, "
+        "for two lengths of training, and the loss after the same number of steps."
+    ),
+    baseline="SGD with momentum 0.9, its learning rate tuned with as many trials as AdamW's.",
+    experiments={
+        "short": Race("sgd; adamw", "charlm", steps=150),
+        "long": Race("sgd; adamw", "charlm", steps=300),
+    },
+    criteria=[
+        Criterion(
+            "steps to the middle target of SGD at most 0.7x (300 steps)",
+            lambda f: f.steps_ratio("long", "adamw"),
+            at_most=0.7,
+            gain=True,
+        ),
+        Criterion(
+            "loss after 300 steps lower than SGD's",
+            lambda f: f.final_ratio("long", "adamw"),
+            at_most=1.0,
+            gain=True,
+        ),
+    ],
+    trend={
+        "150 steps": lambda f: f.steps_ratio("short", "adamw"),
+        "300 steps": lambda f: f.steps_ratio("long", "adamw"),
+    },
+    minutes=4,
+    limits="One small model, constant learning rates; both kinds of momentum are fixed at 0.9.",
+)

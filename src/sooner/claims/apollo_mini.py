@@ -1,0 +1,65 @@
+"""APOLLO-Mini trains as well as AdamW with the memory of SGD: a state of rank one."""
+
+from typing import Any
+
+from sooner.claims._claim import Claim, Criterion, Measurement, Race
+from sooner.claims._projected_state import projected_state
+from sooner.update.apollo_mini import APOLLOMini
+
+
+def state(width: int) -> dict[str, Any]:
+    """Return the state of the projected matrices relative to AdamW's two numbers per weight."""
+    return projected_state(APOLLOMini, width)
+
+
+CLAIM = Claim(
+    part="apollo_mini",
+    paper="apollo",
+    headline="Rank-1 APOLLO-Mini outperforms AdamW in pre-training at the memory of SGD.",
+    source="Zhu et al., 2024, arXiv 2412.05270, abstract",
+    experiment=(
+        "A character GPT: loss after the same steps, steps to AdamW's loss, and state counted on the matrices "
+        "that are projected, at "
+        "three widths."
+    ),
+    baseline="AdamW, and SGD with momentum as the floor, tuned with as many trials.",
+    experiments={
+        "state": Measurement(state, [{"width": w} for w in (64, 128, 256)], [{"width": 32}]),
+        "short": Race("adamw; apollo_mini", "charlm", steps=150),
+        "long": Race("adamw; apollo_mini", "charlm", steps=300),
+        "against SGD": Race("sgd; apollo_mini", "charlm", steps=300),
+    },
+    criteria=[
+        Criterion(
+            "state on the projected matrices at most 0.05x of AdamW's (three widths)",
+            lambda f: f.mean("state", "state", "x"),
+            at_most=0.05,
+            paper="about 0",
+        ),
+        Criterion(
+            "loss after 300 steps at most 1.03x of AdamW's",
+            lambda f: f.final_ratio("long", "apollo_mini"),
+            at_most=1.03,
+        ),
+        Criterion(
+            "outperforms AdamW: lower loss after 300 steps",
+            lambda f: f.final_ratio("long", "apollo_mini"),
+            at_most=1.0,
+            gain=True,
+        ),
+        Criterion(
+            "not just SGD: lower loss than the tuned SGD with momentum",
+            lambda f: f.final_ratio("against SGD", "apollo_mini"),
+            at_most=1.0,
+            gain=True,
+            control=True,
+        ),
+    ],
+    trend={
+        "steps, 150": lambda f: f.steps_ratio("short", "apollo_mini"),
+        "steps, 300": lambda f: f.steps_ratio("long", "apollo_mini"),
+        "state over all parameters": lambda f: f.state_ratio("long", "apollo_mini"),
+    },
+    minutes=5,
+    limits="Embeddings keep AdamW's state and dominate so small a model. Learning rates are constant, without warm-up.",
+)

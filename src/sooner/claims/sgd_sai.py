@@ -1,0 +1,58 @@
+"""SGD-SaI matches AdamW with half of its state, by learning rates scaled once at initialisation."""
+
+from sooner.claims._claim import Claim, Criterion, Race
+
+ROOT = "sgd_sai(scaling='sqrt_numel')"
+"""The ablation: learning rates in proportion to the root of the number of entries, without looking at a gradient."""
+
+CLAIM = Claim(
+    part="sgd_sai",
+    paper="sgd-sai",
+    headline="Matches or beats AdamW on GPT-2 pre-training and ViT with half the optimizer memory.",
+    source="Xu et al., 2024, arXiv 2412.11768, abstract",
+    experiment=(
+        "A character GPT at two sizes and two lengths of training: steps to the loss of the tuned AdamW, and "
+        "of the tuned SGD "
+        "with momentum; bytes of optimizer state; and the same rule with plain root-of-size scaling beside it."
+    ),
+    baseline="AdamW, and SGD with momentum 0.9, tuned with as many trials.",
+    experiments={
+        "small, short": Race("adamw; sgd_sai", "charlm", steps=150),
+        "small, long": Race("adamw; sgd_sai", "charlm", steps=300),
+        "large, short": Race("adamw; sgd_sai", "charlm_large", steps=150),
+        "large, long": Race("adamw; sgd_sai", "charlm_large", steps=300),
+        "against SGD": Race(f"sgd; sgd_sai; {ROOT}", "charlm", steps=300),
+    },
+    criteria=[
+        Criterion(
+            "state at most 0.51x of AdamW's bytes",
+            lambda f: f.state_ratio("small, long", "sgd_sai"),
+            at_most=0.51,
+            paper="0.5x",
+        ),
+        Criterion(
+            "matches AdamW: steps to the middle target at most 1.5x of AdamW's (small model, 300 steps)",
+            lambda f: f.steps_ratio("small, long", "sgd_sai"),
+            at_most=1.5,
+        ),
+        Criterion(
+            "at most 0.7x of the steps of SGD with momentum to its middle target",
+            lambda f: f.steps_ratio("against SGD", "sgd_sai"),
+            at_most=0.7,
+            gain=True,
+        ),
+        Criterion(
+            "not just root-of-size scaling: at most 0.95x of the steps of the rule that looks at no gradient",
+            lambda f: f.steps_ratio("against SGD", "sgd_sai", against=ROOT),
+            at_most=0.95,
+            gain=True,
+            control=True,
+        ),
+    ],
+    trend={
+        name: lambda f, name=name: f.steps_ratio(name, "sgd_sai")  # type: ignore[misc]
+        for name in ("small, short", "small, long", "large, short", "large, long")
+    },
+    minutes=9,
+    limits="Constant learning rates after no warm-up; the authors use a cosine schedule and see slow early progress too.",
+)
