@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -107,17 +107,24 @@ class Findings:
             return Measured(float(values[0]), unit=unit)
         return Measured(sum(values) / len(values), *statistics.interval(values), unit=unit)
 
+    def largest(self, measurement: str, key: str, unit: str = "", **where: Any) -> Measured:
+        """Return the largest value over the cases."""
+        return self._extreme(max, measurement, key, unit, where)
+
+    def smallest(self, measurement: str, key: str, unit: str = "", **where: Any) -> Measured:
+        """Return the smallest value over the cases."""
+        return self._extreme(min, measurement, key, unit, where)
+
+    def columns_ratio(self, measurement: str, new: str, base: str, **where: Any) -> Measured:
+        """Return the geometric mean ratio of two positive values of the same cases; None is a miss, infinitely bad."""
+        return _paired(self.values(measurement, new, **where), self.values(measurement, base, **where), new)
+
     def paired_ratio(self, measurement: str, key: str, new: Mapping[str, Any], base: Mapping[str, Any]) -> Measured:
         """Return the geometric mean ratio of a positive value between two sets of cases, paired in their order.
 
         A value of None is a miss: infinitely bad.
         """
-        ours, theirs = self.values(measurement, key, **new), self.values(measurement, key, **base)
-        if len(ours) != len(theirs) or not ours:
-            return Measured(math.nan, unit="x", undecided=f"{key} is missing in {measurement}")
-        if not any(v is not None and math.isfinite(v) for v in [*ours, *theirs]):
-            return Measured(math.nan, unit="x", undecided="neither side gets there")
-        return _ratio(statistics.ratio_summary(ours, theirs))
+        return _paired(self.values(measurement, key, **new), self.values(measurement, key, **base), key)
 
     def paired_difference(
         self, measurement: str, key: str, new: Mapping[str, Any], base: Mapping[str, Any], unit: str = ""
@@ -129,6 +136,14 @@ class Findings:
         differences = statistics.paired_differences(ours, theirs)
         low, high = statistics.interval(differences)
         return Measured(statistics.center(differences), low, high, statistics.sign_flip(differences), unit=unit)
+
+    def _extreme(
+        self, choose: Callable[..., float], measurement: str, key: str, unit: str, where: Mapping[str, Any]
+    ) -> Measured:
+        values = self.values(measurement, key, **where)
+        if not values or any(v is None for v in values):
+            return Measured(math.nan, unit=unit, undecided=f"{key} is missing in {measurement}")
+        return Measured(float(choose(values)), unit=unit)
 
     def _against(self, race: str, against: str | None) -> dict[str, Any]:
         return self.baseline(race) if against is None else self.row(race, against)
@@ -200,6 +215,14 @@ def _rounded(value: float) -> float:
 def _ratio(found: RatioSummary) -> Measured:
     value = math.inf if found["ratio"] is None else found["ratio"]
     return Measured(value, _bound(found["low"], 0.0), _bound(found["high"], math.inf), found["p"], unit="x")
+
+
+def _paired(ours: Sequence[float | None], theirs: Sequence[float | None], name: str) -> Measured:
+    if len(ours) != len(theirs) or not ours:
+        return Measured(math.nan, unit="x", undecided=f"{name} is missing")
+    if not any(v is not None and math.isfinite(v) for v in [*ours, *theirs]):
+        return Measured(math.nan, unit="x", undecided="neither side gets there")
+    return _ratio(statistics.ratio_summary(ours, theirs))
 
 
 def _bound(value: float | None, missing: float) -> float:

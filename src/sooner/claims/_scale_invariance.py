@@ -1,4 +1,4 @@
-"""What AdamP and SGDP rest on, measured on digits: how scale-invariant weights grow, and where their test finds them."""
+"""What AdamP and SGDP rest on, measured on digits: how scale-invariant weights grow, where their test finds them."""
 
 from __future__ import annotations
 

@@ -39,9 +39,8 @@ CLAIM = Claim(
     source="Zhuang et al., 2020, arXiv 2010.07468, title and abstract",
     experiment=(
         "Steps to AdamW's loss on a character GPT at two sizes and two lengths of training; steps and test loss on a "
-        "convolutional network; and the mechanism: descent along a slope that is constant, where the belief in "
-        "the gradient "
-        "is perfect."
+        "convolutional network; and the mechanism: descent along a slope that is constant, where the belief in the "
+        "gradient is perfect."
     ),
     baseline="AdamW, and SGD with momentum on images, tuned with as many trials.",
     experiments={

@@ -31,11 +31,9 @@ CLAIM = Claim(
     headline="Uniform gains over Adam on 13 benchmarks, from ImageNet to retrieval and WikiText.",
     source="Heo et al., 2020, arXiv 2006.08217, abstract",
     experiment=(
-        "A convolutional network with batch normalization on handwritten digits and a character GPT at two "
-        "sizes and two "
-        "lengths of training: steps to AdamW's loss. The mechanism at equal learning rates without decay: how "
-        "much the norms "
-        "of scale-invariant weights grow, and whether the test finds those weights and no others."
+        "A convolutional network with batch normalization on handwritten digits and a character GPT at two sizes and "
+        "two lengths of training: steps to AdamW's loss. The mechanism at equal learning rates without decay: how "
+        "much the norms of scale-invariant weights grow, and whether the test finds those weights and no others."
     ),
     baseline="AdamW, tuned with as many trials.",
     experiments={
@@ -72,5 +70,5 @@ CLAIM = Claim(
         for name in ("digits", "text, short", "text, long")
     },
     minutes=6,
-    limits="The paper trains for 100 passes and more, in which norms grow further; weight decay, which hides it, is off.",
+    limits="The paper trains for 100 passes and more, so norms grow further; weight decay would hide it and is off.",
 )

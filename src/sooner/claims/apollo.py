@@ -18,9 +18,8 @@ CLAIM = Claim(
     headline="Pre-trains on par with AdamW or better, with a small part of its optimizer memory.",
     source="Zhu et al., 2024, arXiv 2412.05270, abstract",
     experiment=(
-        "A character GPT at two sizes and two lengths of training, rank one quarter of the width: loss after "
-        "the same steps, "
-        "steps to AdamW's loss, and state counted on the matrices that are projected."
+        "A character GPT at two sizes and two lengths of training, rank one quarter of the width: loss after the same "
+        "steps, steps to AdamW's loss, and state counted on the matrices that are projected."
     ),
     baseline="AdamW, and SGD with momentum as the floor, tuned with as many trials.",
     experiments={
@@ -65,8 +64,7 @@ CLAIM = Claim(
     },
     minutes=10,
     limits=(
-        "Embeddings, which keep AdamW's state, are a large share of so small a model: over all parameters less "
-        "is saved "
-        "(see the trend). Learning rates are constant and there is no warm-up."
+        "Embeddings, which keep AdamW's state, are a large share of so small a model: over all parameters less is "
+        "saved (see the trend). Learning rates are constant and there is no warm-up."
     ),
 )

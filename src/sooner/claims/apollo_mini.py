@@ -18,9 +18,8 @@ CLAIM = Claim(
     headline="Rank-1 APOLLO-Mini outperforms AdamW in pre-training at the memory of SGD.",
     source="Zhu et al., 2024, arXiv 2412.05270, abstract",
     experiment=(
-        "A character GPT: loss after the same steps, steps to AdamW's loss, and state counted on the matrices "
-        "that are projected, at "
-        "three widths."
+        "A character GPT: loss after the same steps, steps to AdamW's loss, and state counted on the matrices that "
+        "are projected, at three widths."
     ),
     baseline="AdamW, and SGD with momentum as the floor, tuned with as many trials.",
     experiments={

@@ -38,16 +38,13 @@ CLAIM = Claim(
     headline="Outperforms SGD with momentum, Adam and others with residual networks on CIFAR-10 and CIFAR-100.",
     source="Dubey et al., 2019, arXiv 1909.11015, abstract",
     experiment=(
-        "A convolutional network learns handwritten digits, and a character GPT text, with AdamW, with AdamW "
-        "at half of "
-        "diffGrad's learning rates, and with diffGrad: steps to AdamW's target. The friction coefficient that "
-        "is to slow "
-        "down where gradients change little is measured as it is, and with the loss times 1000."
+        "A convolutional network learns handwritten digits, and a character GPT text, with AdamW, with AdamW at half "
+        "of diffGrad's learning rates, and with diffGrad: steps to AdamW's target. The friction coefficient that is "
+        "to slow down where gradients change little is measured as it is, and with the loss times 1000."
     ),
     baseline=(
-        "AdamW, tuned with as many trials. diffGrad's range is exactly twice AdamW's, because its coefficient "
-        "is one half where "
-        "gradients are small: trial for trial, AdamW runs at half of its learning rate."
+        "AdamW, tuned with as many trials. diffGrad's range is exactly twice AdamW's, because its coefficient is one "
+        "half where gradients are small: trial for trial, AdamW runs at half of its learning rate."
     ),
     experiments={
         "digits": Race(f"adamw; {CONTROL}; diffgrad", "digits", steps=200),

@@ -11,9 +11,9 @@ CLAIM = Claim(
     headline="Matches or beats AdamW on GPT-2 pre-training and ViT with half the optimizer memory.",
     source="Xu et al., 2024, arXiv 2412.11768, abstract",
     experiment=(
-        "A character GPT at two sizes and two lengths of training: steps to the loss of the tuned AdamW, and "
-        "of the tuned SGD "
-        "with momentum; bytes of optimizer state; and the same rule with plain root-of-size scaling beside it."
+        "A character GPT at two sizes and two lengths of training: steps to the loss of the tuned AdamW, and of the "
+        "tuned SGD with momentum; bytes of optimizer state; and the same rule with plain root-of-size scaling beside "
+        "it."
     ),
     baseline="AdamW, and SGD with momentum 0.9, tuned with as many trials.",
     experiments={
@@ -54,5 +54,5 @@ CLAIM = Claim(
         for name in ("small, short", "small, long", "large, short", "large, long")
     },
     minutes=9,
-    limits="Constant learning rates after no warm-up; the authors use a cosine schedule and see slow early progress too.",
+    limits="Constant learning rates after no warm-up; the authors use a cosine and see slow early progress too.",
 )

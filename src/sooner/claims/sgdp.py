@@ -31,11 +31,9 @@ CLAIM = Claim(
     headline="Uniform gains over SGD with momentum on ImageNet classification and other benchmarks.",
     source="Heo et al., 2020, arXiv 2006.08217, abstract and table 1",
     experiment=(
-        "A convolutional network with batch normalization on handwritten digits: steps to the loss of the "
-        "tuned SGD. The "
-        "mechanism at equal learning rates without decay: how much the norms of scale-invariant weights grow, "
-        "and whether "
-        "the test finds those weights and no others."
+        "A convolutional network with batch normalization on handwritten digits: steps to the loss of the tuned SGD. "
+        "The mechanism at equal learning rates without decay: how much the norms of scale-invariant weights grow, and "
+        "whether the test finds those weights and no others."
     ),
     baseline="SGD with Nesterov momentum 0.9, tuned with as many trials.",
     experiments={
