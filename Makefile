@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
 # A race and the tests each use all cores already; two things at once would only disturb each other.
 .NOTPARALLEL:
 
-.PHONY: help race test check bench claims alarms format environment clean anew
+.PHONY: help race test check docs bench claims alarms format environment clean anew
 
 help: ## this list
 	@echo 'usage: make COMMAND [ARGS="..."] [PYTHON=python3.12] [WORKERS=2]'
@@ -36,6 +36,11 @@ check: .venv/.for-check ## formatting, lint, types, layers, then the same as `ma
 	.venv/bin/lint-imports
 	@$(MAKE) --no-print-directory test
 
+docs: .venv/.for-docs ## build the site into build/site, offline; ARGS go to sphinx-build, which fails on any warning
+	@rm -rf build/pages build/site && mkdir -p build/pages
+	@.venv/bin/sphinx-build -q -W --keep-going -E -d build/doctrees -c docs $(ARGS) build/pages build/site
+	@echo 'the site begins at build/site/index.html'
+
 bench: .venv/.for-race ## run the short benchmarks in turn (about ten minutes, on a quiet machine)
 	@for script in $(SHORT); do echo "== $$script"; .venv/bin/python "$$script" || exit; done
 
@@ -53,9 +58,9 @@ environment: .venv/.for-check ## only make or update .venv, with everything in i
 
 clean: ## remove .venv, caches and builds; races/ holds results and is kept
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
-	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find src tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
 
-# The environment has three stages, so that a first race does not wait for tools that it does not use. The stamp of a stage
+# The environment has stages, so that a first race does not wait for tools that it does not use. The stamp of a stage
 # is the file .venv/.unfinished, which is written when the stage starts and gets the stamp's name when it is done. Where that
 # file is found, an installation was cut off, and there is no telling what is in place: the environment is made anew. So is
 # one that came along with a moved folder, or whose Python is gone. When pip itself gives up (no network, say), the stage has
@@ -97,6 +102,10 @@ endif
 .venv/.for-test: .venv/.for-race
 	@echo 'environment: test tools'
 	$(call stage,$(install) --group test)
+
+.venv/.for-docs: .venv/.for-race
+	@echo 'environment: site tools'
+	$(call stage,$(install) --group docs)
 
 .venv/.for-check: .venv/.for-test
 	@echo 'environment: check tools'

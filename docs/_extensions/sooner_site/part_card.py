@@ -1,0 +1,153 @@
+"""Directives of the parts: one card each, and the list of all of them by station."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from sooner import part
+from sooner.space import Choice, Log
+from sooner_site import plots
+from sooner_site.build_nodes import badge, code, facts, page, paragraph, prose, python, section, table, url
+from sooner_site.snapshot import taken
+from sooner_site.verdicts import age, criteria_table
+
+STATIONS = {
+    "data": "What the step sees",
+    "model": "How the network is built",
+    "precision": "With how many bits",
+    "loss": "What is minimised",
+    "gradient": "What is done to gradients",
+    "communication": "What crosses the wire",
+    "update": "How weights move",
+    "schedule": "How far, when, on how much",
+    "weights": "Which weights are kept",
+    "memory": "What is not kept",
+    "adapter": "Few weights instead of all",
+}
+ADVICE = ("Use it when", "Leave it when", "It costs")
+"""Paragraphs that begin like this, in the docstring of a part's module or class, come first on its card."""
+
+
+class PartCard(SphinxDirective):
+    """One part: what it does, whether it holds what its paper says, and how to use it."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the card."""
+        name = self.arguments[0]
+        found = part.load(name)
+        blocks = (inspect.getdoc(inspect.getmodule(found)) or "").split("\n\n")
+        first, rest = blocks[0], "\n\n".join(block for block in blocks[1:] if not block.startswith(ADVICE))
+        advice = [
+            block for block in [*blocks, *(inspect.getdoc(found) or "").split("\n\n")] if block.startswith(ADVICE)
+        ]
+        return [
+            paragraph(verdict(name)),
+            *prose(first),
+            *prose("\n\n".join(advice)),
+            *self._evidence(name),
+            section(self, "How it works", *prose(rest)),
+            section(self, "Use it", *use(name, found)),
+            section(self, "Settings", *settings(found)),
+        ]
+
+    def _evidence(self, name: str) -> list[nodes.Node]:
+        if name not in taken().evidence:
+            return []
+        evidence = taken().evidence[name]
+        link = page(f"evidence/{name}", "The evidence: what was run, where, and the data")
+        drawn = plots.criteria(evidence, plots.drawn(evidence), "criteria")
+        quote = paragraph(nodes.strong("", "The claim: "), evidence.said["headline"])
+        return [section(self, "Does it hold?", quote, *age(name), criteria_table(evidence), *drawn, paragraph(link))]
+
+
+def verdict(name: str) -> nodes.Node:
+    """Return the badge of a part, linked to its evidence where there is any."""
+    return badge(taken().verdict(name), f"evidence/{name}" if name in taken().evidence else "")
+
+
+def use(name: str, found: type[Any]) -> list[nodes.Node]:
+    """Return how to call the part, the paper it comes from, and where it is described in full."""
+    station = found.station
+    recipe = recipe_of(name, found)
+    call = f"sooner.{station}.{found.__name__}"
+    lines = f'sooner race --recipes "adamw; {recipe}"\nsooner explain "{recipe}"\n'
+    lines += f"sooner claim {name}\n" if name in taken().evidence else ""
+    paper = taken().paper_of(name)
+    pairs: list[tuple[str, Any]] = [("In Python", python(call)), ("Station", page("parts/index", station))]
+    if paper:
+        pairs.append(("Paper", [link_to(paper), f" ({paper['year']}), {paper['status']}"]))
+    if needs := sorted(found.needs):
+        pairs.append(("Needs", ", ".join(needs)))
+    if owns := sorted(found.owns):
+        pairs.append(("Owns", ", ".join(owns)))
+    return [nodes.literal_block(lines, lines, language="sh"), facts(pairs)]
+
+
+def recipe_of(name: str, found: type[Any]) -> str:
+    """Return the shortest recipe with the part: those that don't move weights themselves go with AdamW."""
+    if "step" in found.owns:
+        return name
+    before = part.STATIONS.index(found.station) < part.STATIONS.index("update")
+    return f"{name} + adamw" if before else f"adamw + {name}"
+
+
+def link_to(paper: dict[str, Any]) -> nodes.Node:
+    """Return a paper's title, linked where it stands on arXiv."""
+    if "arxiv" not in paper:
+        return nodes.Text(paper["title"])
+    return url(f"https://arxiv.org/abs/{paper['arxiv']}", paper["title"])
+
+
+def settings(found: type[Any]) -> list[nodes.Node]:
+    """Return the hyper-parameters with their defaults, and the ranges in which a race tunes them."""
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    given = [p for p in inspect.signature(found).parameters.values() if p.kind not in kinds]
+    rows = [
+        [code(p.name), "given by you" if p.default is p.empty else code(repr(p.default)), tuned(found, p.name)]
+        for p in given
+    ]
+    return [table(["name", "default", "tuned in a race"], rows)] if rows else [paragraph("It has none.")]
+
+
+def tuned(found: type[Any], name: str) -> str:
+    """Return the range of a hyper-parameter in words."""
+    knob = found.space.get(name)
+    if knob is None:
+        return "–"
+    if isinstance(knob, Choice):
+        return "one of " + ", ".join(map(repr, knob.values))
+    return f"{knob.low:g} to {knob.high:g}{', logarithmic' if isinstance(knob, Log) else ''}"
+
+
+class Parts(SphinxDirective):
+    """All parts by station, each with its sentence and its verdict."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a section with a table per station."""
+        snapshot = taken()
+        made: list[nodes.Node] = []
+        for station in part.STATIONS:
+            names = sorted(name for name, home in snapshot.parts.items() if home == station)
+            rows = [[page(f"parts/{n}", n), prose_line(n), verdict(n)] for n in names]
+            if rows:
+                title = f"{station}: {STATIONS[station][0].lower()}{STATIONS[station][1:]}"
+                made.append(section(self, title, table(["part", "what it does", "verdict"], rows)))
+        return made
+
+
+def prose_line(name: str) -> list[nodes.Node]:
+    """Return the sentence of a part."""
+    return [child for block in prose(part.summary(name)) for child in block.children]
+
+
+def setup(app: Sphinx) -> None:
+    """Register the directives."""
+    app.add_directive("sooner-part", PartCard)
+    app.add_directive("sooner-parts", Parts)

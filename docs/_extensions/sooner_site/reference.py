@@ -1,0 +1,65 @@
+"""The pages of the Python reference: every public name of every station, and what a new part is built from."""
+
+from __future__ import annotations
+
+import importlib
+
+from sooner import part
+
+NAMES = {
+    "sooner": "sooner",
+    "building": "Building blocks",
+    "race": "The race in Python",
+}
+BLOCKS = {
+    "sooner": [
+        "autoclass:: sooner.Recipe",
+        "autofunction:: sooner.slot",
+        "autofunction:: sooner.explain",
+        "autofunction:: sooner.train",
+        "autoclass:: sooner.Run",
+        "autoclass:: sooner.Task",
+        "autofunction:: sooner.workload",
+        "autoexception:: sooner.SoonerError",
+    ],
+    "building": [
+        "automodule:: sooner.part",
+        "automodule:: sooner.space",
+        "automodule:: sooner.transform",
+        "automodule:: sooner.objective",
+        "automodule:: sooner.training",
+        "automodule:: sooner.checkpoint",
+        "automodule:: sooner.execute.choice",
+    ],
+    "race": ["autoclass:: sooner.race.plan.Plan", "autofunction:: sooner.race.referee.run"],
+}
+
+
+def generated() -> dict[str, str]:
+    """Return the pages of the reference."""
+    pages = {f"api/{name}.md": page(title, BLOCKS[name]) for name, title in NAMES.items()}
+    for station in stations():
+        module = importlib.import_module(f"sooner.{station}")
+        blocks = [f"autoclass:: sooner.{station}.{name}" for name in sorted(module.__all__, key=str.lower)]
+        if station == "update":
+            blocks.append("autoclass:: sooner.update._optimizer.Options")
+        pages[f"api/{station}.md"] = page(f"sooner.{station}", blocks, module.__doc__ or "")
+    names = "\n".join(["sooner", *stations(), "building", "race"])
+    title = "# Python reference\n\nEvery public name, from its docstring.\n\n"
+    pages["api/index.md"] = f"{title}```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n"
+    return pages
+
+
+def stations() -> list[str]:
+    """Return the stations that have parts."""
+    return [station for station in part.STATIONS if station in part.names().values()]
+
+
+def page(title: str, blocks: list[str], opening: str = "") -> str:
+    """Return a page with one autodoc directive per block."""
+    made = [f"# {title}\n", opening.replace("``", "`").split("\n\n")[0] + "\n"]
+    for block in blocks:
+        made += [f"## {block.split()[-1]}\n"] if "automodule" in block else []
+        shown = "" if "function" in block else "   :members:\n   :show-inheritance:\n"
+        made.append(f"```{{eval-rst}}\n.. {block}\n{shown}```\n")
+    return "\n".join(made)

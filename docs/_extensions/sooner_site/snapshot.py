@@ -1,0 +1,62 @@
+"""What the site is made from: parts, papers and evidence, read once, since evidence may be published during a build."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sooner import part
+from sooner.claims import _evidence
+from sooner.claims._evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of the project that one build shows.
+
+    Attributes:
+        folder: where the evidence lies.
+        parts: station of every part, by name.
+        papers: rows of the catalogue.
+        evidence: published evidence, by claim.
+        older: by claim, the files that changed since its evidence was made; empty for fresh evidence.
+    """
+
+    folder: Path
+    parts: dict[str, str]
+    papers: list[dict[str, Any]]
+    evidence: dict[str, Evidence]
+    older: dict[str, list[str]]
+
+    def paper_of(self, name: str) -> dict[str, Any] | None:
+        """Return the catalogue row that a part implements, None for a textbook method."""
+        return next((paper for paper in self.papers if name in paper.get("parts", [])), None)
+
+    def verdict(self, name: str) -> str:
+        """Return the verdict on a part in words; that there is none, where none is published."""
+        if name not in self.evidence:
+            return "no verdict yet"
+        old = " (older than the code)" if self.older[name] else ""
+        return self.evidence[name].verdict + old
+
+
+_taken: list[Snapshot] = []
+
+
+def take(folder: Path | None = None) -> Snapshot:
+    """Read everything anew; `folder` holds other evidence than the project's own."""
+    folder = folder or _evidence.folder()
+    evidence = {path.stem: _evidence.read(path) for path in sorted(folder.glob("*.jsonl"))}
+    text = resources.files("sooner").joinpath("papers.toml").read_text(encoding="utf-8")
+    older = {name: found.older_than_code() for name, found in evidence.items()}
+    part.names.cache_clear()
+    _taken[:] = [Snapshot(folder, dict(part.names()), tomllib.loads(text)["paper"], evidence, older)]
+    return _taken[0]
+
+
+def taken() -> Snapshot:
+    """Return what this build shows."""
+    return _taken[0]
