@@ -14,7 +14,7 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import execute, gradient, loss, schedule, space, update
+    from sooner import execute, gradient, loss, schedule, space, update, weights
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, explain, slot
     from sooner.task import Task
@@ -35,6 +35,7 @@ __all__ = [
     "space",
     "train",
     "update",
+    "weights",
     "workload",
 ]
 
@@ -49,7 +50,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("execute", "gradient", "loss", "schedule", "space", "update"):
+    if name in ("execute", "gradient", "loss", "schedule", "space", "update", "weights"):
         return importlib.import_module(f"sooner.{name}")
     if name == "workload":
         return importlib.import_module("sooner.workloads").find

@@ -27,7 +27,7 @@ CASES = [{"arm": arm, "seed": seed, "steps": STEPS} for seed in range(6) for arm
 CLAIM = Claim(
     part="adagrad_norm",
     paper="",
-    headline="Robust to the learning rate: converges for every choice, where SGD needs it tuned to smoothness and noise.",
+    headline="Robust to the learning rate: converges for every choice, where SGD is tuned to smoothness and noise.",
     source="Ward et al., 2018, arXiv 1806.01811, abstract and section 4",
     experiment=(
         "A convolutional network learns digits for 100 steps with thirteen learning rates over six decades: how many "

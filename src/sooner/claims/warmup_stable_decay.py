@@ -1,0 +1,32 @@
+"""A constant rate with a short decay at the end matches the cosine."""
+
+from sooner.claims._claim import Claim, Criterion, Race
+
+OURS = "adamw + warmup_stable_decay"
+
+CLAIM = Claim(
+    part="warmup_stable_decay",
+    paper="",
+    headline="Matches the loss of a cosine schedule of the same length, and lengths can share most of a run.",
+    source="Hu et al., 2024, arXiv 2404.06395, section 4; Hägele et al., 2024, arXiv 2405.18392",
+    experiment=(
+        "A character GPT is trained with cosine decay and with a constant rate that decays over the last fifth: the "
+        "length of training that reaches the cosine's loss, and the loss at equal length."
+    ),
+    baseline="AdamW with cosine decay, both learning rates tuned with as many trials.",
+    experiments={"text": Race(f"adamw + cosine; {OURS}", "charlm", steps=120)},
+    criteria=[
+        Criterion(
+            "at most 1.05x of the length with cosine decay",
+            lambda f: f.steps_ratio("text", OURS),
+            at_most=1.05,
+        ),
+        Criterion(
+            "a final loss of at most 1.01x",
+            lambda f: f.final_ratio("text", OURS),
+            at_most=1.01,
+        ),
+    ],
+    minutes=4,
+    limits="One small model, 120 steps; that lengths share most of a run follows from the shape and is not measured.",
+)
