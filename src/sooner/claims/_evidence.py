@@ -12,14 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import sooner
 from sooner import claims
 from sooner.claims._claim import Claim, Measured, Outcome, Verdict, conclude
 from sooner.claims._code import code_of
 from sooner.claims._findings import Findings
+from sooner.claims._published import folder, published
 from sooner.error import SoonerError
 from sooner.race.journal_lines import DamagedError, Record, ShapeError, read_line, write_line
 from sooner.race.plan import RULES
+
+__all__ = ["FORMAT", "Evidence", "find", "folder", "make", "published", "read", "write"]
 
 FORMAT = 1
 """Version of the layout; another one is refused."""
@@ -56,17 +58,6 @@ class Evidence:
         now = code_of(claims.load(self.claim))
         changed = [name for name in {**self.code, **now} if self.code.get(name) != now.get(name)]
         return [*changed, *(["docs/race-rules.md"] if self.provenance.get("rules") != RULES else [])]
-
-
-def folder() -> Path:
-    """Return where the published evidence lies: inside an installed package, or at the top of a checkout."""
-    inside = Path(sooner.__file__).parent / "evidence"
-    return inside if inside.is_dir() else Path(sooner.__file__).parents[2] / "evidence"
-
-
-def published() -> list[str]:
-    """Return the names of the claims whose evidence is published, sorted."""
-    return sorted(path.stem for path in folder().glob("*.jsonl"))
 
 
 @functools.cache

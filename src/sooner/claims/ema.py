@@ -46,5 +46,5 @@ CLAIM = Claim(
         "300 steps": lambda f: f.steps_ratio("long", "adamw + ema"),
     },
     minutes=4,
-    limits="One small model; the decay of the average is one of four values.",
+    limits="One small model; the decay of the average is one of five values.",
 )

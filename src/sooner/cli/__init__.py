@@ -222,6 +222,22 @@ def parts(name: str | None = None, /) -> None:
 
 
 @app.command
+def papers(*query: str, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """List the source papers and what sooner makes of them, or search them, by need too.
+
+    Parameters
+    ----------
+    query
+        Words of titles, stations, parts or statuses, or a need: "less memory", "slow network", "diverges", "no GPU".
+    json
+        Print the rows as JSON.
+    """
+    from sooner.cli.papers import show_papers
+
+    show_papers(" ".join(query), as_json=json)
+
+
+@app.command
 def workloads(name: str | None = None, /) -> None:
     """List the bundled workloads, or describe one and check that it runs here.
 

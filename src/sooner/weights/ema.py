@@ -14,13 +14,14 @@ of Adam (Kingma and Ba, 2014, arXiv 1412.6980, section 3).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sooner.error import SoonerError
+from sooner.execute.shards import is_sharded, local, spread_of
 from sooner.part import Part, check_range
 from sooner.space import Choice, Knob
 
@@ -37,7 +38,7 @@ class EMA(Part):
     running statistics of batch normalisation, which else would describe other weights. They fit the averaged weights
     closely, not exactly: `torch.optim.swa_utils.update_bn` inside `view` measures them anew, and the training weights
     get their own back. All other buffers stay as they are in training. Numbers of less than 32 bits are averaged in
-    float32.
+    float32. Of sharded parameters each process averages its own pieces.
 
     In a loop of your own call `after_step` after every step of the optimizer.
 
@@ -60,9 +61,11 @@ class EMA(Part):
             raise SoonerError("ema: no parameter of the model requires gradients, so there is nothing to average")
         self.decay = decay
         self.steps = 0
-        self._names = [*trained, *_statistics(model)]
-        self._weights: list[Tensor] = [*trained.values(), *_statistics(model).values()]
+        self._whole: dict[str, Tensor] = {**trained, **_statistics(model)}
+        self._weights = [local(tensor.detach()) for tensor in self._whole.values()]  # share the memory of the model
         self._averages: list[Tensor] = []
+        sharded = any(map(is_sharded, trained.values()))
+        self._reshards: list[Any] = [m.reshard for m in model.modules() if sharded and hasattr(m, "reshard")]
         self._lent = False
 
     @classmethod
@@ -92,7 +95,7 @@ class EMA(Part):
 
         Takes memory for one more copy of the weights meanwhile.
         """
-        kept, before = [w.detach().clone() for w in self._weights], self._lent
+        kept, before = [w.clone() for w in self._weights], self._lent
         try:
             self._lent = True
             self._put(self._averages or kept)
@@ -102,12 +105,21 @@ class EMA(Part):
             self._lent = before
 
     @torch.no_grad()
-    def _put(self, values: Sequence[Tensor]) -> None:
+    def _put(self, values: list[Tensor]) -> None:
         torch._foreach_copy_(self._weights, values)
+        for reshard in self._reshards:  # FSDP2 may still hold whole weights, gathered for the last forward pass
+            reshard()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of steps averaged and the averages by the names of the parameters and buffers."""
-        return {"steps": self.steps, "averages": dict(zip(self._names, self._averages, strict=False))}
+        """Return the number of steps averaged and the averages by the names of the parameters and buffers.
+
+        Those of sharded parameters are sharded likewise.
+        """
+        averages = {}
+        for (name, tensor), average in zip(self._whole.items(), self._averages, strict=False):
+            spread = spread_of(tensor)
+            averages[name] = average if spread is None else spread.shown(average, tensor)
+        return {"steps": self.steps, "averages": averages}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned.
@@ -116,18 +128,18 @@ class EMA(Part):
             SoonerError: it is the state of another model.
         """
         steps, averages = state["steps"], state["averages"]
-        shapes = {name: tuple(value.shape) for name, value in averages.items()}
-        ours = {name: tuple(w.shape) for name, w in zip(self._names, self._weights, strict=True)} if steps else {}
-        if shapes != ours:
-            odd = sorted({name for name, _ in shapes.items() ^ ours.items()})
+        ours = self._whole if steps else {}
+        odd = [name for name in {**averages, **ours} if _shape(averages, name) != _shape(ours, name)]
+        if odd:
             raise SoonerError(
                 f"ema: the state is of another model, which differs in {', '.join(odd[:4])}; load its own"
             )
         self.steps = steps
-        saved = (
-            [averages[name].to(w.device) for name, w in zip(self._names, self._weights, strict=True)] if steps else []
-        )
-        self._averages = [s.clone() for s in saved]
+        self._averages = [local(averages[name]).to(tensor.device, copy=True) for name, tensor in ours.items()]
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
+    return tensors[name].shape if name in tensors else None
 
 
 def _statistics(model: nn.Module) -> dict[str, Tensor]:
@@ -135,7 +147,7 @@ def _statistics(model: nn.Module) -> dict[str, Tensor]:
     return {n: b for n, b in model.named_buffers() if n.rpartition(".")[2] in STATISTICS and b.is_floating_point()}
 
 
-def _wide(tensors: Sequence[Tensor], like: Sequence[Tensor] | None = None) -> list[Tensor]:
+def _wide(tensors: list[Tensor], like: list[Tensor] | None = None) -> list[Tensor]:
     """Return tensors in at least float32: copies of their own, or where `like` has their dtype the tensors themselves.
 
     Args:
@@ -143,7 +155,7 @@ def _wide(tensors: Sequence[Tensor], like: Sequence[Tensor] | None = None) -> li
         like: the averages, whose dtype is wanted; None for copies.
     """
     if like is not None and all(t.dtype == other.dtype for t, other in zip(tensors, like, strict=True)):
-        return list(tensors)
+        return tensors
     copies = [torch.empty_like(t, dtype=torch.float32 if t.dtype.itemsize < 4 else t.dtype) for t in tensors]
     torch._foreach_copy_(copies, tensors)
     return copies
