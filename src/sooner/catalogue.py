@@ -127,10 +127,9 @@ def search(query: str) -> list[Paper]:
     found = []
     for position, paper in enumerate(load()):
         scores = [_score(paper, word) for word in words]
-        if meant & set(paper.needs):
-            found.append((-20 - sum(scores), position, paper))
-        elif words and all(scores):
-            found.append((-sum(scores), position, paper))
+        named = words and min(scores) >= (_NAMED if meant else 1)  # beside a need, words of a sentence prove nothing
+        if meant & set(paper.needs) or named:
+            found.append((-sum(scores) - 20 * len(meant & set(paper.needs)), position, paper))
     if not found:
         near = difflib.get_close_matches(phrase, _vocabulary(), n=3, cutoff=0.6)
         hint = f" (did you mean {' or '.join(repr(word) for word in near)}?)" if near else ""
@@ -145,6 +144,10 @@ def _meant(phrase: str) -> set[str]:
     """Return the needs that a phrase names or paraphrases."""
     padded = f" {phrase} "
     return {need for need, others in NEEDS.items() if any(f" {word} " in padded for word in (need.lower(), *others))}
+
+
+_NAMED = 4
+"""The least score of a word that stands in a paper's id, parts, title or station."""
 
 
 def _score(paper: Paper, word: str) -> int:

@@ -13,7 +13,9 @@ import importlib
 import inspect
 import math
 import numbers
+import textwrap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,15 +69,60 @@ def names() -> dict[str, str]:
     return found
 
 
-def summary(name: str) -> str:
-    """Return the opening paragraph of the part's module docstring without importing it (so that listings start fast).
+@dataclass(frozen=True)
+class About:
+    """What a part's file says about it.
+
+    Attributes:
+        summary: one sentence.
+        rule: the equations, as they stand.
+        text: everything else, paragraph by paragraph, the source last.
+        use: when to use it.
+        leave: when not to.
+        cost: extra passes, state and bytes on the wire.
+    """
+
+    summary: str
+    rule: str
+    text: tuple[str, ...]
+    use: str
+    leave: str
+    cost: str
+
+
+_MARKS = {"use": "Use it when ", "leave": "Leave it when ", "cost": "It costs "}
+
+
+def about(name: str) -> About:
+    """Return what the part's module docstring says, without importing it (so that listings start fast).
 
     Raises:
         SoonerError: no part has that name.
     """
     file = Path(__file__).parent / _station(name) / f"{name}.py"
-    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return " ".join(text.split("\n\n")[0].split())
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")), clean=False) or ""
+    first, *rest = docstring.strip().split("\n\n")
+    marked = dict.fromkeys(_MARKS, "")
+    rules, text = [], []
+    for paragraph in rest:
+        line = " ".join(paragraph.split())
+        mark = next((key for key, words in _MARKS.items() if line.startswith(words)), None)
+        if mark:
+            marked[mark] = line
+        elif paragraph.startswith("    "):
+            rules.append(textwrap.dedent(paragraph))
+        else:
+            text.append(line)
+    return About(" ".join(first.split()), "\n\n".join(rules), tuple(text), **marked)
+
+
+def summary(name: str) -> str:
+    """Return the sentence that opens the part's file.
+
+    Raises:
+        SoonerError: no part has that name.
+    """
+    return about(name).summary
 
 
 def load(name: str) -> type[Part]:

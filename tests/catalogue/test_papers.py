@@ -1,36 +1,135 @@
-"""The catalogue says what is true: every paper once, and every part it names exists in the station it names."""
+"""The catalogue says what is true: every paper once, every part it names exists, and every verdict has its evidence."""
 
-import tomllib
-from importlib import resources
+import re
 
 import pytest
+from pydantic import ValidationError
 
-from sooner import part
+from sooner import catalogue, claims, part
+from sooner.catalogue import NEEDS, Paper
+from sooner.claims import _evidence
+from sooner.error import SoonerError
 
-PAPERS = tomllib.loads(resources.files("sooner").joinpath("papers.toml").read_text(encoding="utf-8"))["paper"]
+PAPERS = catalogue.load()
+TEXTBOOK = {
+    *("sgd", "adamw", "muon", "normalized_gd", "adagrad_norm"),
+    *("clip_norm", "clip_adaptive"),
+    *("constant", "cosine", "linear", "warmup_stable_decay"),
+    "ema",
+}
+"""Parts without a paper of ours: textbook methods, and peers' that papers are compared with."""
 
 
 def test_every_paper_has_one_row():
     assert len(PAPERS) == 173
-    assert len({p["id"] for p in PAPERS}) == 173
-    assert len({p["title"].lower() for p in PAPERS}) == 173
+    assert len({p.id for p in PAPERS}) == 173
+    assert len({p.title.lower() for p in PAPERS}) == 173
+    assert len({p.arxiv for p in PAPERS if p.arxiv}) == sum(p.arxiv is not None for p in PAPERS)
 
 
-@pytest.mark.parametrize("paper", PAPERS, ids=lambda p: p["id"])
-def test_status_and_part_agree(paper):
-    assert paper["status"] in ("planned", "part, claim pending", "part, claim run", "outside what sooner does")
-    assert ("parts" in paper) == paper["status"].startswith("part")
-    for name in paper.get("parts", []):
-        assert part.load(name).station == part.names()[name]
-    if "parts" in paper:
-        assert part.names()[paper["parts"][0]] == paper["station"]
+def test_every_part_has_a_row_and_every_row_s_parts_load():
+    listed = [name for paper in PAPERS for name in paper.parts]
+    assert len(listed) == len(set(listed))
+    assert set(part.names()) - set(listed) == TEXTBOOK - set(listed)
+    for paper in PAPERS:
+        for name in paper.parts:
+            assert part.load(name).station == part.names()[name]
+        if paper.parts:
+            assert part.names()[paper.parts[0]] == paper.station
 
 
-def test_every_part_of_a_paper_of_ours_has_a_row():
-    """The rest are textbook methods and peers' that papers are compared with."""
-    listed = {name for paper in PAPERS for name in paper.get("parts", [])}
-    assert set(part.names()) - listed == {
-        *("sgd", "adamw", "muon", "normalized_gd"),
-        *("clip_norm", "clip_adaptive"),
-        *("constant", "cosine", "linear", "warmup_stable_decay"),
-    }
+def test_links_and_numbers_agree():
+    for paper in PAPERS:
+        if paper.arxiv:
+            assert paper.link == f"https://arxiv.org/abs/{paper.arxiv}", paper.id
+
+
+@pytest.mark.parametrize("name", claims.names())
+def test_a_claim_belongs_to_its_part_s_paper(name):
+    claim = claims.load(name)
+    paper = catalogue.of_part(name)
+    assert claim.paper == (paper.id if paper else "")
+
+
+def test_status_follows_from_the_evidence():
+    published = set(_evidence.published())
+    for paper in PAPERS:
+        if paper.parts:
+            complete = set(paper.parts) <= published
+            assert paper.status == ("part + claim" if complete else "part, claim pending")
+        else:
+            assert paper.status in ("planned", "outside what sooner does")
+    assert published <= set(claims.names())
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("less memory", "apollo"),
+        ("out of memory", "zero"),
+        ("slow network", "dgc"),
+        ("bandwidth", "noloco"),
+        ("diverges", "softmax-ghosts"),
+        ("NaN", "coord-clip"),
+        ("no GPU", "true-4bit-tanh"),
+        ("cpu", "true-4bit-tanh"),
+        ("batch size", "rmt-lr-batch"),
+        ("planned communication", "dgc"),
+        ("diffgrad", "diffgrad"),
+        ("softmax_ghosts", "softmax-ghosts"),
+        ("Logistic Perceptron", "normalized-lr-gd"),
+        ("2010.07468", "adabelief"),
+    ],
+)
+def test_search_finds_by_need_and_by_word(query, expected):
+    assert expected in [paper.id for paper in catalogue.search(query)]
+
+
+def test_the_id_finds_one_paper_and_titles_come_before_mentions():
+    assert [paper.id for paper in catalogue.search("sophia")] == ["sophia"]
+    assert catalogue.search("adabelief optimizer")[0].id == "adabelief"
+
+
+def test_every_need_is_met_by_some_paper():
+    met = {need for paper in PAPERS for need in paper.needs}
+    assert met == set(NEEDS)
+    for need in NEEDS:
+        assert all(need in paper.needs for paper in catalogue.search(need)[:1])
+
+
+def test_a_query_without_a_hit_names_what_is_near():
+    with pytest.raises(SoonerError, match=re.escape("no paper is found for 'adabeleif' (did you mean 'adabelief'")):
+        catalogue.search("adabeleif")
+    with pytest.raises(SoonerError, match="no paper is found for 'zzzz'; try a word"):
+        catalogue.search("zzzz")
+
+
+ROW = {
+    "id": "x",
+    "title": "A title",
+    "year": 2020,
+    "link": "https://example.org",
+    "station": "update",
+    "method": "Does something to something else.",
+    "headline": "Twice as fast.",
+    "needs": ["fewer steps"],
+    "status": "planned",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"needs": ["more coffee"]}, "not in the list"),
+        ({"status": "outside what sooner does"}, "a reason belongs"),
+        ({"reason": "none"}, "a reason belongs"),
+        ({"parts": ["sgd"]}, "parts or a status"),
+        ({"abstract": "text"}, "extra"),
+        ({"method": "m" * 221}, "at most 220"),
+        ({"arxiv": "20.1"}, "pattern"),
+    ],
+)
+def test_a_row_that_does_not_agree_with_itself_is_refused(change, why):
+    Paper.model_validate(ROW)
+    with pytest.raises(ValidationError, match=f"(?i){why}"):
+        Paper.model_validate({**ROW, **change})

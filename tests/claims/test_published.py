@@ -1,4 +1,4 @@
-"""The published evidence: every file reads, and its verdict follows from its findings as long as its code is the same."""
+"""The published evidence: every file reads, and its verdict follows from its findings while its code is the same."""
 
 import pytest
 

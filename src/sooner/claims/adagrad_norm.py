@@ -26,7 +26,7 @@ CASES = [{"arm": arm, "seed": seed, "steps": STEPS} for seed in range(6) for arm
 
 CLAIM = Claim(
     part="adagrad_norm",
-    paper="",
+    paper="adadagrad",
     headline="Robust to the learning rate: converges for every choice, where SGD is tuned to smoothness and noise.",
     source="Ward et al., 2018, arXiv 1806.01811, abstract and section 4",
     experiment=(

@@ -206,7 +206,7 @@ def league(
 
 @app.command
 def parts(name: str | None = None, /) -> None:
-    """List the parts by station, or describe one: what it does, its update rule, its settings and what a race tunes.
+    """List the parts by station with the verdicts on their claims, or show the card of one, as `sooner explain` does.
 
     Parameters
     ----------
@@ -256,16 +256,26 @@ def workloads(name: str | None = None, /) -> None:
 
 @app.command
 def explain(recipe: str, /) -> None:
-    """Print what a recipe is made of, in the order in which its parts run: what each owns, needs and tunes.
+    """Explain a part (its card) or a recipe: the parts in the order in which they run, what each owns, needs and tunes.
+
+    A card says what the part does, its update rule, knobs and cost, when to use it and when not, what it conflicts
+    with, and what its paper's claim came to here.
 
     Parameters
     ----------
     recipe
-        A recipe, such as "muon(lr=0.02) + linear".
+        A part, such as muon, or a recipe, such as "muon(lr=0.02) + linear".
     """
-    from sooner.recipe import explain as explain_recipe
+    from sooner import part
 
-    print(explain_recipe(recipe))
+    if recipe.strip() in part.names():
+        from sooner.cli.listing import describe_part
+
+        describe_part(recipe.strip())
+    else:
+        from sooner.recipe import explain as explain_recipe
+
+        print(explain_recipe(recipe))
 
 
 def main() -> None:

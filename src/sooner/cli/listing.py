@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 
 from rich.console import Console
 from rich.table import Table
 
 from sooner import part, workloads
+from sooner.claims._published import verdict
 
 
 def list_parts() -> None:
-    """Print every part with its station and one sentence, without importing PyTorch."""
+    """Print every part with its station, one sentence and its claim's verdict, without importing PyTorch."""
     rows = sorted(part.names().items(), key=lambda item: (part.STATIONS.index(item[1]), item[0]))
-    grid = Table("station", "part", "what it does", box=None, pad_edge=False)
+    grid = Table("station", "part", "what it does", "claim", box=None, pad_edge=False)
     for station, group in itertools.groupby(rows, key=lambda item: item[1]):
         for i, (name, _) in enumerate(group):
-            grid.add_row(station if i == 0 else "", name, part.summary(name))
+            grid.add_row(station if i == 0 else "", name, part.summary(name), verdict(name) or "not run yet")
     Console(highlight=False).print(grid)
 
 
 def describe_part(name: str) -> None:
-    """Print the method, its settings and its tuning space."""
-    from sooner.recipe import explain
+    """Print the card of a part and how a recipe resolves it."""
+    from sooner.report.part_card import card, resolved
 
-    found = part.load(name)
-    print(inspect.getdoc(inspect.getmodule(found)))
-    print()
-    print(inspect.getdoc(found))
-    print()
-    print(explain(name if found.station == "update" else f"sgd + {name}").splitlines()[-1].strip())
+    console = Console(highlight=False)
+    console.print(card(name))
+    console.print(f"\n{resolved(name)}", markup=False, soft_wrap=True)
 
 
 def list_workloads() -> None:

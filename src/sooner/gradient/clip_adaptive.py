@@ -4,6 +4,12 @@
 
 Here i runs over the rows of a weight (all but its first dimension); a bias or gain is a single row.
 
+Use it when layers differ in the size of their weights, as in networks without normalization.
+
+Leave it when parameters start at zero: their limit starts at `eps`.
+
+It costs norms of weights and gradients per step; no state; nothing on the wire.
+
 Brock et al., 2021, arXiv 2102.06171, eq. 3.
 """
 

@@ -2,6 +2,12 @@
 
     g <- g * min(1, max_norm / (||g|| + 1e-6)),   ||g|| over all parameters of all optimizers together
 
+Use it when single batches with huge gradients throw training off.
+
+Leave it when the norm is always above the limit: then it is normalized descent with another name.
+
+It costs a sum over all gradients per step; no state; nothing on the wire.
+
 Pascanu, Mikolov and Bengio, 2013, arXiv 1211.5063; conventions of `torch.nn.utils.clip_grad_norm_`.
 """
 

@@ -2,6 +2,13 @@
 
     g_j <- sign(g_j) * min(|g_j|, tau),   tau fixed, or such that a fraction q of the entries that are not 0 is cut
 
+Use it when few coordinates dominate, as with SGD on Transformers; raise the learning rate with it.
+
+Leave it when AdaBelief follows: clipped gradients have no variance left.
+
+It costs a quantile of the gradients per step (from a sample), or nothing with a fixed limit; no state; nothing on the
+wire.
+
 Pan and Li, 2023, arXiv 2306.00204, algorithm 1; they clip about a tenth for SGD and about half for adaptive methods.
 """
 

@@ -7,6 +7,12 @@
 Angles are taken over the parameters that both losses reach (the shared trunk), for every micro-batch. More than two
 losses are realigned pair by pair, always along the original gradients, so that their order does not matter.
 
+Use it when two losses share a trunk and pull it in different directions.
+
+Leave it when there is one loss, or losses need not be weighed against each other.
+
+It costs one backward pass per loss instead of one in all, and a copy of the gradients; nothing on the wire.
+
 Wu et al., 2022, arXiv 2211.02077, section 3 (the rise of gamma is our choice; the paper's is not published in full).
 """
 

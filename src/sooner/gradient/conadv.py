@@ -6,6 +6,13 @@
 Because the attack uses old weights, it does not wait for the step and could run beside it on other devices; here it
 runs behind it, with the same result. Adversarial inputs have their own batch-normalisation statistics.
 
+Use it when batches are very large and test accuracy falls.
+
+Leave it when batches are small, or inputs have no gradient, as tokens.
+
+It costs an adversarial copy of every batch: three times the passes of plain training on one device; nothing on the
+wire.
+
 Liu et al., 2021, arXiv 2106.00221, algorithm 1 with a delay of one step (the size of the attack is our choice).
 """
 

@@ -6,6 +6,12 @@
 With `sparsity` only a random share of the weights is estimated, another one every `refresh` steps; nothing is set to
 zero. The shares of the layers are found once, by pruning with the score -theta * (Hessian * gradient) (ZO-GraSP).
 
+Use it when the loss can be evaluated but not differentiated, and weights are few or sparse.
+
+Leave it when gradients are available.
+
+It costs one forward pass per weight that is estimated, every step; no memory for activations; nothing on the wire.
+
 Chen et al., 2023, arXiv 2310.02025, sections 3 and 4; Wang et al., 2020, arXiv 2002.07376, for the sign of the score.
 """
 

@@ -4,6 +4,12 @@
 
 Weight decay comes behind it, in the optimizer, so it is not projected out.
 
+Use it when a network fits its training data and should generalise later, as in grokking.
+
+Leave it when the scale of weights matters, as without normalization at a finite margin.
+
+It costs a dot product per parameter and step; no state; nothing on the wire.
+
 Prieto et al., 2025, arXiv 2501.04697, section 5 (released as OrthoGrad).
 """
 

@@ -9,6 +9,12 @@ Numerators and |G|^2 are averaged over steps separately, so that one lucky batch
 sample or per micro-batch of m samples (then variances are those between micro-batches, times m). The learning rate and
 the budget belong in samples (`AdAdaGrad.samples`), as steps get larger.
 
+Use it when your own loop can change the batch, and few steps matter more than few samples.
+
+Leave it when the batch is fixed, as in races, or layers mix samples, as batch normalization does.
+
+It costs gradients per sample or per micro-batch at every check; two numbers of state; nothing on the wire.
+
 Lau et al., 2024, arXiv 2402.11215, sections 3 and 4; the inner-product test is that of Bollapragada et al., 2018, arXiv
 1710.11258, here with the dot product over all parameters. Averages, the subtracted bias and the bound of two are ours.
 """

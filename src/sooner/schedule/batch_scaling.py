@@ -8,6 +8,12 @@
 The rule holds below the critical batch size only, and B counts what the loss averages over (sequences times tokens in
 language models).
 
+Use it when a tuned learning rate moves to another batch size below the critical one.
+
+Leave it when the batch is far above the critical size.
+
+It costs nothing per step; measuring the limit takes some Hessian products once; nothing on the wire.
+
 Granziol et al., 2020, arXiv 2006.09092 (theorem 3 and its corollaries for SGD and Adam).
 """
 

@@ -2,6 +2,12 @@
 
     factor(t) = min(1, (t + 1) / (warmup + 1)),   t = 0, 1, …
 
+Use it when the end of training is not known in advance, with `ema` for evaluation.
+
+Leave it when the number of steps is fixed: decay ends lower.
+
+It costs nothing: no pass, no state, nothing on the wire.
+
 The warm-up is counted in steps (the other schedules take a share), so that the length of the run does not matter.
 """
 

@@ -3,6 +3,12 @@
     factor(t) = floor + (1 - floor) * (1 + cos(pi * p)) / 2,   p = (t - W) / (T - W),   W = warmup * T;
     before W a rise
 
+Use it when the number of steps is fixed and others are to be matched.
+
+Leave it when training may go on after its planned end.
+
+It costs nothing: no pass, no state, nothing on the wire.
+
 Loshchilov and Hutter, 2016, arXiv 1608.03983, eq. 5, without restarts.
 """
 

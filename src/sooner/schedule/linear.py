@@ -2,6 +2,12 @@
 
     factor(t) = floor + (1 - floor) * (1 - p),   p = (t - W) / (T - W),   W = warmup * T;   before W a linear rise
 
+Use it when the number of steps is fixed: the default here.
+
+Leave it when training may go on after its planned end.
+
+It costs nothing: no pass, no state, nothing on the wire.
+
 Defazio et al., 2023, arXiv 2310.07831, derive it as the worst-case optimal schedule.
 """
 

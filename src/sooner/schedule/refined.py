@@ -7,6 +7,12 @@ G is smoothed by a running median first. Large norms at the start become a warm-
 rate up for longer, and constant norms give exactly `linear`. Without norms this is `linear`. The median is padded so
 that an early spike stays: on the left by the first norm, on the right by reflection.
 
+Use it when the same job is run again and its gradient norms were logged.
+
+Leave it when batch normalization makes norms grow as the rate falls, or gradients were clipped before the log.
+
+It costs one number per step of the earlier run; no pass; nothing on the wire.
+
 Defazio et al., 2023, arXiv 2310.07831, theorem 3 and section on refinement.
 """
 

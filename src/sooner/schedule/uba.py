@@ -6,6 +6,12 @@
 `phi` = 2 is the cosine schedule; below 2 the rate stays high and drops late, above 2 it decays early. K phases fall
 and rise in turn. `phi` changes the mean rate (`mean_factor`), so tune the learning rate for every `phi`.
 
+Use it when the number of steps is fixed and there are trials to spend on the bend.
+
+Leave it when learning rates are compared at equal peak: the bend changes the mean rate.
+
+It costs nothing: no pass, no state, nothing on the wire.
+
 Tang et al., 2025, arXiv 2505.24452, "Stepsize anything" (s is c / 2 of their 2 c / (2 phi + (2 - phi) c)).
 """
 

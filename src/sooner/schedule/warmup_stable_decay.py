@@ -3,6 +3,12 @@
     factor(t) = floor + (1 - floor) * min(1, (1 - p) / decay),   p = (t - W) / (T - W),   W = warmup * T;
     before W a linear rise
 
+Use it when one long run should serve several lengths.
+
+Leave it when there is one short run only.
+
+It costs nothing: no pass, no state, nothing on the wire.
+
 Hu et al., 2024, arXiv 2404.06395, section 4 (there with an exponential decay; the linear one after Hägele et al., 2024,
 arXiv 2405.18392).
 """

@@ -5,6 +5,12 @@
 
 One number adapts the step for the whole model, so no curvature and no noise level need to be known beforehand.
 
+Use it when nothing is known about the right learning rate, and one number for the whole model will do.
+
+Leave it when layers need different rates, as in Transformers.
+
+It costs one number of state in all; a sum over all gradients per step; nothing on the wire.
+
 Ward et al., 2018, arXiv 1806.01811, algorithm 1 (its b_j is sqrt(s), its eta is lr); eps as in Lau et al., 2024, arXiv
 2402.11215.
 """

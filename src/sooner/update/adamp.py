@@ -8,6 +8,12 @@
 What "orthogonal" means, and over which rows, stands in `sooner.update._radial_projection`. The decay that is ten times
 weaker on projected weights is part of the method: mind it when comparing weight decays.
 
+Use it when most weights stand before a normalization and weight decay is small.
+
+Leave it when there is no normalization, or strong weight decay already keeps norms in check.
+
+It costs two numbers of state per weight and one more reading of them for the projection; nothing on the wire.
+
 Heo et al., 2020, arXiv 2006.08217, algorithm 2.
 """
 

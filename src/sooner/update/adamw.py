@@ -3,6 +3,12 @@
     m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
     theta <- theta - lr * ( (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay * theta )
 
+Use it when in doubt: it is the baseline that every other optimizer here is measured against.
+
+Leave it when memory for two numbers per weight is not there (`apollo`, `sgd_sai`), or matrices dominate (`muon`).
+
+It costs two numbers of state per weight; one pass per step; nothing on the wire.
+
 Kingma and Ba, 2014, arXiv 1412.6980; Loshchilov and Hutter, 2017, arXiv 1711.05101.
 """
 

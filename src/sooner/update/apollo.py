@@ -10,6 +10,13 @@ The full gradient is scaled and nothing is projected back, so the update has ful
 columns) + 1 numbers where Adam keeps 2 rows * columns. Only hidden weight matrices (convolution kernels as
 ``[out, in * kernel]``) are stepped this way, everything else by AdamW inside the same optimizer.
 
+Use it when optimizer state is what does not fit, and matrices hold most of the weights.
+
+Leave it when the model is small: embeddings keep Adam's state, so little is saved.
+
+It costs state of `rank` rows per matrix (a quarter of Adam's at a rank of a quarter), two numbers per other weight;
+one random projection per matrix and step; nothing on the wire.
+
 Zhu et al., 2024, arXiv 2412.05270; the limit on the growth of the norm is that of Fira, Chen et al., 2024, 2410.01623.
 """
 

@@ -6,6 +6,13 @@
 The state is 2 max(rows, columns) + 1 numbers for a matrix, which is next to nothing. One random direction is a noisy
 view of a gradient: the limit on the growth of the norm is what keeps the method stable.
 
+Use it when state must shrink to almost nothing, as for fine-tuning large models.
+
+Leave it when the run is short or the learning rate can't be tuned: rank one is noisy.
+
+It costs two numbers of state per row or column of a matrix, two per other weight; one random projection per matrix and
+step; nothing on the wire.
+
 Zhu et al., 2024, arXiv 2412.05270.
 """
 

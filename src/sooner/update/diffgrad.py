@@ -7,6 +7,12 @@ The gradient g holds the coupled (L2) decay, if there is any, and so does the on
 rule depends on the size of the gradients: where they are much smaller than 1, as in most networks, xi is 1/2 and this
 is Adam at half the learning rate. Undo any scaling of the loss before the step.
 
+Use it when you want to reproduce work that used it.
+
+Leave it when speed is the aim: where gradients are small it is Adam at half the learning rate, at more memory.
+
+It costs three numbers of state per weight; one pass per step; nothing on the wire.
+
 Dubey et al., 2019, arXiv 1909.11015; eps beside the uncorrected root and the copy of the last gradient as in the
 corrected version of the authors' code (the first one kept a reference, so that its difference was always zero).
 """

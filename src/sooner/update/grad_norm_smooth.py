@@ -7,6 +7,13 @@
 H may be any approximation of the Hessian; where all trials fail the weights stay. For losses without noise: the whole
 data set or one fixed batch, no dropout.
 
+Use it when a convex problem or a last layer is to be solved exactly on all data.
+
+Leave it when gradients come from mini-batches: the test for a step takes noise for progress.
+
+It costs a matrix of curvatures, or products with it, per step, and a loss and gradient per trial; no state to speak
+of; nothing on the wire.
+
 Semenov, Jaggi and Doikov, 2025, arXiv 2506.13710, algorithm 1.
 """
 

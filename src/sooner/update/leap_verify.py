@@ -8,6 +8,13 @@
 It leaps only in calm stretches: where the model's outputs on held-out examples have changed little since the last
 check, by the measure of this run so far. The optimizers' moments stay as they are, and batches are not skipped.
 
+Use it when weights move along straight lines for long, as late in fine-tuning, and you want to try.
+
+Leave it when seconds count: at most a few per cent of steps can be saved.
+
+It costs two or three copies of the weights; some forward passes on a held-out batch every `interval` steps; nothing on
+the wire.
+
 "Leap+Verify", 2026, code at github.com/jmcentire/leap-verify. At a share s of kept leaps the steps saved are at most
 s * ahead / interval of all; the study found s = 0.24 at 5 / 50, hence 2.4%, before the cost of checking.
 """

@@ -7,6 +7,13 @@
 Only hidden weight matrices (convolution kernels count as matrices ``[out, in * kernel]``) are stepped this way;
 everything else, such as embeddings, the output layer, gains and biases, is stepped by AdamW inside the same optimizer.
 
+Use it when hidden weight matrices hold most of the model, as in Transformers.
+
+Leave it when the model has no matrices of some size, or they are sharded and can't be gathered.
+
+It costs one number of state per matrix weight, two per other weight; five small matrix products per matrix and step;
+nothing on the wire.
+
 Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/ (coefficients and scaling of the authors' code).
 """
 

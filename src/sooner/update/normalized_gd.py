@@ -2,6 +2,12 @@
 
     theta <- theta - lr * b,   b = momentum * b + g / (||g|| + eps),   ||g|| over all parameters together
 
+Use it when the size of gradients carries no information, as far from a minimum or with heavy tails.
+
+Leave it when noise in single batches is larger than the gradient and momentum is off.
+
+It costs no state, or one number per weight with momentum; a sum over all gradients per step; nothing on the wire.
+
 Nesterov, 1984; the form with momentum after Cutkosky and Mehta, 2020, arXiv 2002.03305, with the gradient normalised
 before the sum.
 """

@@ -6,6 +6,12 @@ The gradient of a cross-entropy fades with that mean, so plain steps crawl once 
 out, a large learning rate acts as on a perceptron, and the number of steps to separate the data does not grow with
 their number. Watch the error: the loss may rise while it falls.
 
+Use it when a linear or last layer is fitted on classes of very different size with full or large batches.
+
+Leave it when loss, not error, is what counts: the loss may rise.
+
+It costs no state; one more forward pass per step for the probabilities; nothing on the wire.
+
 Tyurin, 2024, arXiv 2412.08424, section 6; for several classes and mini-batches our extension of it.
 """
 

@@ -9,6 +9,13 @@ What is cut off is thrown away at this step, and the buffer keeps it. The scalin
 about 0.2, as AdamW's have, so AdamW's learning rates and weight decays carry over. Only hidden weight matrices
 (convolution kernels as ``[out, in * kernel]``) are stepped this way, all else by AdamW inside the same optimizer.
 
+Use it when Muon fits and gradients hold outliers, from rare tokens or faulty sources.
+
+Leave it when gradients are clean: then it does what Muon does, with one in ten entries cut.
+
+It costs one number of state per matrix weight, two per other weight; a quantile and five matrix products per matrix
+and step; nothing on the wire.
+
 He et al., 2025, arXiv 2511.20626; scaling: Liu et al., 2025, arXiv 2502.16982. For the coefficients see `_newton_fit`.
 """
 

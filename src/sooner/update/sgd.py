@@ -3,6 +3,12 @@
     b_1 = g_1,   b_t = momentum * b_{t-1} + (1 - dampening) * g_t;   theta <- theta - lr * b_t
     (Nesterov: theta <- theta - lr * (g_t + momentum * b_t))
 
+Use it when convolutional networks and other well-conditioned models are trained, or memory is short.
+
+Leave it when a Transformer is trained from scratch: Adam and Muon are far ahead there.
+
+It costs one number of state per weight with momentum, none without; one pass per step; nothing on the wire.
+
 Polyak, 1964; Nesterov, 1983; conventions of `torch.optim.SGD`.
 """
 

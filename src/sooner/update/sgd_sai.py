@@ -11,6 +11,12 @@ Where the published equations leave something open: a single entry has no spread
 its tensor's steps 1, 2, 4, 8, ... only, until one is not zero, so that no other step reads memory once more; before
 that, s = sqrt(n). A first gradient whose entries are all equal leaves only eps in the denominator, as published.
 
+Use it when memory for Adam is not there and a fine-tuning run starts from good weights.
+
+Leave it when a Transformer is trained from scratch for few steps: early progress is slow.
+
+It costs one number of state per weight and one per tensor; one pass per step; nothing on the wire.
+
 Xu et al., 2024, arXiv 2412.11768.
 """
 

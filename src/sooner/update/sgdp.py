@@ -8,6 +8,12 @@ What "orthogonal" means, and over which rows, stands in `sooner.update._radial_p
 and is never projected, as in the paper. The authors' release without Nesterov's look-ahead projects the buffer itself,
 because its update is the same tensor; we follow the paper there.
 
+Use it when most weights stand before a normalization, SGD works and weight decay is small.
+
+Leave it when there is no normalization, or strong weight decay already keeps norms in check.
+
+It costs one number of state per weight and one more reading of it for the projection; nothing on the wire.
+
 Heo et al., 2020, arXiv 2006.08217, algorithm 1; decay, dampening and Nesterov's form as in the authors' package.
 """
 

@@ -7,6 +7,12 @@
 As a function of a complex step length the softmax's denominator has its nearest zero ("ghost") no closer than the
 radius. The bound takes logits to be linear along d. One forward-mode derivative of the batch per check.
 
+Use it when the learning rate may spike or is unknown, and the loss is a cross-entropy.
+
+Leave it when every step must be cheap, or the loss is another one.
+
+It costs one forward-mode pass, about two forward passes, per checked step; no state; nothing on the wire.
+
 "Ghosts of Softmax", 2026, arXiv 2603.13552.
 """
 

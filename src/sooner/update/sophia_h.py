@@ -7,6 +7,14 @@
 E[u (H u)] is the diagonal of the Hessian H (Hutchinson). Where the curvature is negative or tiny, and everywhere before
 the first estimate, a coordinate moves by lr. For any loss that can be differentiated twice.
 
+Use it when the loss is no cross-entropy and curvature differs much between weights.
+
+Leave it when operations without a second derivative are in the model, or memory for the graph of the gradient is not
+there.
+
+It costs two numbers of state per weight; a differentiated gradient (about two passes) every tenth step; nothing on the
+wire.
+
 Liu et al., 2023, arXiv 2305.14342, algorithms 1 and 3; signs in place of normal u, whose estimate has more variance.
 """
 

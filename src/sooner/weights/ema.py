@@ -6,6 +6,12 @@ This is the average that starts from zero, divided by 1 - decay^t, so that the i
 newest weights count most; about 1 / (1 - decay) steps count at all. The average moves with less noise than the weights
 and lags behind them, which pays where the learning rate is high, and little where it decays to zero.
 
+Use it when learning rates are constant, or training may end at any time.
+
+Leave it when rates decay to zero, where little noise is left to average.
+
+It costs one number of state per weight (float32 for half precision); no pass; nothing on the wire.
+
 Averaging of iterates is due to Polyak and Juditsky, 1992, SIAM Journal on Control and Optimization 30(4), there with
 equal weights; the exponential one is studied by Morales-Brotons et al., 2024, arXiv 2411.18704. The correction is that
 of Adam (Kingma and Ba, 2014, arXiv 1412.6980, section 3).
