@@ -6,6 +6,7 @@ import difflib
 import functools
 import re
 import tomllib
+from collections.abc import Iterable
 from importlib import resources
 from typing import Literal
 
@@ -92,10 +93,14 @@ class Paper(BaseModel):
     @property
     def status(self) -> Status:
         """What sooner makes of it; "part + claim" once every part's claim has published evidence."""
+        return self.status_given(published())
+
+    def status_given(self, claims: Iterable[str]) -> Status:
+        """Return the status where these are the claims that have evidence."""
         if not self.parts:
             assert self.planned is not None
             return self.planned
-        return "part + claim" if set(self.parts) <= set(published()) else "part, claim pending"
+        return "part + claim" if set(self.parts) <= set(claims) else "part, claim pending"
 
 
 @functools.cache

@@ -43,7 +43,7 @@ class Entry:
 def entries(dates: Path) -> list[Entry]:
     """Return everything that is new, latest first; `dates` is docs/news.toml."""
     made = [_verdict(name) for name in taken().evidence]
-    titles = {paper["id"]: paper["title"] for paper in taken().papers}
+    titles = {paper.id: paper.title for paper in taken().papers}
     for day in tomllib.loads(dates.read_text(encoding="utf-8"))["day"]:
         when = datetime.datetime.combine(day["date"], datetime.time(), datetime.UTC)
         made += [_part(name, when) for name in day.get("parts", []) if name in taken().parts]

@@ -9,7 +9,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sooner import part
+from sooner import catalogue, part
+from sooner.report.part_card import company
 from sooner.space import Choice, Log
 from sooner_site import plots
 from sooner_site.build_nodes import badge, code, facts, page, paragraph, prose, python, section, table, url
@@ -29,8 +30,6 @@ STATIONS = {
     "memory": "What is not kept",
     "adapter": "Few weights instead of all",
 }
-ADVICE = ("Use it when", "Leave it when", "It costs")
-"""Paragraphs that begin like this, in the docstring of a part's module or class, come first on its card."""
 
 
 class PartCard(SphinxDirective):
@@ -41,19 +40,16 @@ class PartCard(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the card."""
         name = self.arguments[0]
-        found = part.load(name)
-        blocks = (inspect.getdoc(inspect.getmodule(found)) or "").split("\n\n")
-        first, rest = blocks[0], "\n\n".join(block for block in blocks[1:] if not block.startswith(ADVICE))
-        advice = [
-            block for block in [*blocks, *(inspect.getdoc(found) or "").split("\n\n")] if block.startswith(ADVICE)
-        ]
+        found, about = part.load(name), part.about(name)
+        rule = [nodes.literal_block(about.rule, about.rule, language="none")] if about.rule else []
         return [
             paragraph(verdict(name)),
-            *prose(first),
-            *prose("\n\n".join(advice)),
+            *prose(about.summary),
+            *prose("\n\n".join(filter(None, (about.use, about.leave, about.cost)))),
             *self._evidence(name),
-            section(self, "How it works", *prose(rest)),
+            section(self, "How it works", *rule, *prose("\n\n".join(about.text))),
             section(self, "Use it", *use(name, found)),
+            section(self, "What it goes with", *prose("\n".join(f"- {line}" for line in company(name)))),
             section(self, "Settings", *settings(found)),
         ]
 
@@ -78,15 +74,12 @@ def use(name: str, found: type[Any]) -> list[nodes.Node]:
     recipe = recipe_of(name, found)
     call = f"sooner.{station}.{found.__name__}"
     lines = f'sooner race --recipes "adamw; {recipe}"\nsooner explain "{recipe}"\n'
-    lines += f"sooner claim {name}\n" if name in taken().evidence else ""
-    paper = taken().paper_of(name)
+    lines += f"sooner claim {name}\n"
+    paper = catalogue.of_part(name)
     pairs: list[tuple[str, Any]] = [("In Python", python(call)), ("Station", page("parts/index", station))]
     if paper:
-        pairs.append(("Paper", [link_to(paper), f" ({paper['year']}), {paper['status']}"]))
-    if needs := sorted(found.needs):
-        pairs.append(("Needs", ", ".join(needs)))
-    if owns := sorted(found.owns):
-        pairs.append(("Owns", ", ".join(owns)))
+        pairs.append(("Its headline", paper.headline))
+        pairs.append(("Paper", [url(paper.link, paper.title), f" ({paper.year})"]))
     return [nodes.literal_block(lines, lines, language="sh"), facts(pairs)]
 
 
@@ -96,13 +89,6 @@ def recipe_of(name: str, found: type[Any]) -> str:
         return name
     before = part.STATIONS.index(found.station) < part.STATIONS.index("update")
     return f"{name} + adamw" if before else f"adamw + {name}"
-
-
-def link_to(paper: dict[str, Any]) -> nodes.Node:
-    """Return a paper's title, linked where it stands on arXiv."""
-    if "arxiv" not in paper:
-        return nodes.Text(paper["title"])
-    return url(f"https://arxiv.org/abs/{paper['arxiv']}", paper["title"])
 
 
 def settings(found: type[Any]) -> list[nodes.Node]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from sooner import part
+from sooner import catalogue, part
+from sooner.catalogue import Paper, Status
 from sooner.claims import _evidence
 from sooner.claims._evidence import Evidence
 
@@ -27,13 +25,13 @@ class Snapshot:
 
     folder: Path
     parts: dict[str, str]
-    papers: list[dict[str, Any]]
+    papers: tuple[Paper, ...]
     evidence: dict[str, Evidence]
     older: dict[str, list[str]]
 
-    def paper_of(self, name: str) -> dict[str, Any] | None:
-        """Return the catalogue row that a part implements, None for a textbook method."""
-        return next((paper for paper in self.papers if name in paper.get("parts", [])), None)
+    def status(self, paper: Paper) -> Status:
+        """Return what sooner makes of a paper, by the evidence shown here."""
+        return paper.status_given(self.evidence)
 
     def verdict(self, name: str) -> str:
         """Return the verdict on a part in words; that there is none, where none is published."""
@@ -50,10 +48,9 @@ def take(folder: Path | None = None) -> Snapshot:
     """Read everything anew; `folder` holds other evidence than the project's own."""
     folder = folder or _evidence.folder()
     evidence = {path.stem: _evidence.read(path) for path in sorted(folder.glob("*.jsonl"))}
-    text = resources.files("sooner").joinpath("papers.toml").read_text(encoding="utf-8")
     older = {name: found.older_than_code() for name, found in evidence.items()}
     part.names.cache_clear()
-    _taken[:] = [Snapshot(folder, dict(part.names()), tomllib.loads(text)["paper"], evidence, older)]
+    _taken[:] = [Snapshot(folder, dict(part.names()), catalogue.load(), evidence, older)]
     return _taken[0]
 
 
