@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from sooner.error import SoonerError
-from sooner.league import LEVEL, League, collect, table
+from sooner.league import LEVEL, League, Row, collect, table
 
 _SHOWN = 6
+_ANY = 10_000
+"""A width in columns into which every table fits."""
 
 
 def show_league(folders: list[Path], *, published: bool, as_json: bool) -> None:
@@ -29,17 +32,37 @@ def show_league(folders: list[Path], *, published: bool, as_json: bool) -> None:
         print(json.dumps(asdict(found), indent=1, allow_nan=False))
         return
     console = Console(highlight=False)
-    console.print(_grid(found))
+    console.print(_grid(found, console))
     for line in cautions(found):
         console.print(line, soft_wrap=True, markup=False)
 
 
-def _grid(league: League) -> Table:
-    grid = Table("rank", f"{LEVEL:.0%} interval", "contender", "strength", *league.workloads, box=None, pad_edge=False)
-    for row in league.rows:
-        cells = ["" if row.ratios[w] is None else f"{row.ratios[w]:.2f}x" for w in league.workloads]
-        grid.add_row(str(row.rank), f"{row.low}-{row.high}", row.recipe, f"{row.strength:+.2f}", *cells)
+def _grid(league: League, console: Console) -> Table:
+    """Return the table: a column per workload where they fit, else one column that names them."""
+    wide = _table(league, league.workloads, [[_ratio(r, w) for w in league.workloads] for r in league.rows])
+    if console.measure(wide, options=console.options.update(max_width=_ANY)).maximum <= console.width:
+        return wide
+    return _table(league, ["steps"], [["\n".join(_named(row, league.workloads))] for row in league.rows])
+
+
+def _table(league: League, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
+    grid = Table("rank", f"{LEVEL:.0%}", "contender", "strength", *headings, box=None, pad_edge=False)
+    for column in (grid.columns[0], grid.columns[1], grid.columns[3]):
+        column.no_wrap = True
+    grid.columns[2].overflow = "fold"
+    for row, more in zip(league.rows, cells, strict=True):
+        grid.add_row(str(row.rank), f"{row.low}-{row.high}", row.recipe, f"{row.strength:+.2f}", *more)
     return grid
+
+
+def _named(row: Row, workloads: Sequence[str]) -> list[str]:
+    """Return the ratios of a contender, each with its workload."""
+    return [f"{_ratio(row, workload)} {workload}" for workload in workloads if row.ratios[workload] is not None]
+
+
+def _ratio(row: Row, workload: str) -> str:
+    ratio = row.ratios[workload]
+    return "" if ratio is None else f"{ratio:.2f}x"
 
 
 def cautions(league: League) -> list[str]:
@@ -47,8 +70,9 @@ def cautions(league: League) -> list[str]:
     names = ", ".join(row.recipe for row in league.rows)
     lines = [
         "",
-        "Columns are steps to the middle target over those of the median contender of the same race (geometric mean); "
-        "empty where a contender has not raced or misses.",
+        f"The second column is the {LEVEL:.0%} interval of the rank. Ratios are steps to the middle target over those "
+        "of the median contender of the same race (geometric mean); there is none where a contender has not raced or "
+        "misses.",
         f"{league.comparisons} comparisons (one per race and seed) among {len(league.rows)} contenders: {names}.",
     ]
     lines += [f"Not connected with the table by any race: {', '.join(group)}." for group in league.apart]
@@ -56,7 +80,7 @@ def cautions(league: League) -> list[str]:
         moved = [r.recipe for r in league.rows if workload in r.without and abs(r.without[workload] - r.rank) > 2]
         missing = len(league.rows) - sum(workload in r.without for r in league.rows)
         shown = "too few contenders stay" if tau is None else f"Kendall's tau {tau:.2f} with the table"
-        also = f"; {missing} contenders drop out" if missing else ""
+        also = f"; {missing} contender{'s' * (missing > 1)} drop{'s' * (missing == 1)} out" if missing else ""
         more = f"; moved by more than two places: {', '.join(moved)}" if moved else ""
         lines.append(f"Without {workload}: {shown}{also}{more}.")
     swaps = [f"{a} and {b} without {out}" for out, a, b in league.swaps]
