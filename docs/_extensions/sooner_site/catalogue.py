@@ -51,7 +51,7 @@ def form() -> str:
     """Return the search box and the choice of a status; it carries what else a reader may call a need."""
     states = sorted({taken().status(paper) for paper in taken().papers})
     options = "".join(f"<option>{escape(state)}</option>" for state in states)
-    needs = escape(json.dumps(NEEDS), quote=True)
+    needs = escape(json.dumps(NEEDS))
     return (
         f'<form class="catalogue-search" role="search" data-needs="{needs}" hidden>'
         '<label for="catalogue-words">Search</label>'

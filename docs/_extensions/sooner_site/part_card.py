@@ -73,8 +73,7 @@ def use(name: str, found: type[Any]) -> list[nodes.Node]:
     station = found.station
     recipe = recipe_of(name, found)
     call = f"sooner.{station}.{found.__name__}"
-    lines = f'sooner race --recipes "adamw; {recipe}"\nsooner explain "{recipe}"\n'
-    lines += f"sooner claim {name}\n"
+    lines = f'sooner race --recipes "adamw; {recipe}"\nsooner explain "{recipe}"\nsooner claim {name}\n'
     paper = catalogue.of_part(name)
     pairs: list[tuple[str, Any]] = [("In Python", python(call)), ("Station", page("parts/index", station))]
     if paper:
