@@ -1,6 +1,7 @@
 """One finite difference per coordinate beats random directions, and comes close to backpropagation."""
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,17 @@ def _loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return F.cross_entropy(model(batch[0]), batch[1])
 
 
-def tuned(arm: str, seed: int, steps: int) -> dict[str, Any]:
-    """Train with the learning rate that needs the fewest queries on the tuning seed."""
+@cache
+def best_rate(arm: str, steps: int) -> float:
+    """Return the learning rate that needs the fewest queries on the tuning seed."""
     tried = [train(arm, lr, TUNED, steps) for lr in RATES[arm]]
     scores = [t["queries"] if t["queries"] is not None else 1e9 * (1 + t["error"]) for t in tried]
-    chosen = RATES[arm][int(np.argmin(scores))]
+    return RATES[arm][int(np.argmin(scores))]
+
+
+def tuned(arm: str, seed: int, steps: int) -> dict[str, Any]:
+    """Train with the best learning rate."""
+    chosen = best_rate(arm, steps)
     return {**train(arm, chosen, seed, steps), "rate": chosen}
 
 
