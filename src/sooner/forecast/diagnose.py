@@ -1,0 +1,107 @@
+"""Why to doubt a fit or a prediction: each doubt is one sentence, found by one function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sooner.forecast.table import Table
+
+if TYPE_CHECKING:
+    from sooner.forecast.fit import Fit
+
+FAR = 10.0
+"""Beyond this multiple of the largest fitted value a target counts as far."""
+FLAT = 0.01
+"""Starts whose objective is within this fraction of the best count as equally good."""
+APART = 0.25
+"""Relative distance from which equally good starts disagree on a parameter."""
+
+
+def fit_warnings(fit: Fit) -> tuple[str, ...]:
+    """Return what to doubt about a fit."""
+    found = (*_bounds(fit), *_floor(fit), *_scales(fit), *_flat(fit), *_collinear(fit))
+    return tuple(dict.fromkeys(found))
+
+
+def target_warnings(fit: Fit, at: Table) -> tuple[str, ...]:
+    """Return what to doubt about a prediction at these rows, the doubts about the fit included."""
+    over = fit.law.over
+    try:
+        reached, asked = fit.table.require(over)[over].max(), at.require(over)[over].max()
+    except ValueError:
+        return fit.warnings
+    if asked > FAR * reached:
+        return (
+            *fit.warnings,
+            f"the target's {over} {asked:.3g} is {asked / reached:.0f} times the largest fitted ({reached:.3g}); "
+            f"beyond {FAR:.0f} times, bands are a guess",
+        )
+    return fit.warnings
+
+
+def _bounds(fit: Fit) -> list[str]:
+    told = []
+    for parameter, value in zip(fit.law.parameters, fit.values, strict=True):
+        span = np.log(parameter.high / parameter.low) if parameter.scale == "log" else parameter.high - parameter.low
+        for edge in (parameter.low, parameter.high):
+            near = np.log(value / edge) if parameter.scale == "log" else value - edge
+            if abs(near) <= 1e-6 * span:
+                told.append(f"{parameter.name} is at its bound {edge:g}: the rows do not determine it")
+    return told
+
+
+def _floor(fit: Fit) -> list[str]:
+    if fit.law.floor is None:
+        return []
+    index = [parameter.name for parameter in fit.law.parameters].index(fit.law.floor)
+    low, high = np.quantile(fit.draws[:, index], [0.05, 0.95])
+    smallest = float(fit.table[fit.law.target].min())
+    if low < 0.05 * smallest or high > 0.995 * smallest:
+        return [
+            f"the floor {fit.law.floor} is not identified: its 90 % interval [{low:.3g}, {high:.3g}] reaches "
+            f"{'zero' if low < 0.05 * smallest else f'the smallest {fit.law.target} ({smallest:.3g})'}"
+        ]
+    return []
+
+
+def _scales(fit: Fit) -> list[str]:
+    told = []
+    for name in fit.law.needs:
+        if name in ("step", "lr", "seconds") or name not in fit.table:
+            continue
+        logs = np.sort(np.log(fit.table[name]))
+        scales = 1 + int(np.sum(np.diff(logs) > 0.05))
+        if scales < 3:
+            told.append(f"there are fewer than three scales of {name} ({scales}): its exponent rests on assumption")
+    return told
+
+
+def _flat(fit: Fit) -> list[str]:
+    level = fit.objective * (1 + FLAT) + 1e-12
+    close = fit.ends_values[fit.ends <= level]
+    apart = [
+        parameter.name
+        for index, parameter in enumerate(fit.law.parameters)
+        if np.ptp(close[:, index]) > APART * max(abs(fit.values[index]), 1e-12)
+    ]
+    if not apart:
+        return []
+    return [f"the objective is flat: starts that end within 1 % of the best disagree on {', '.join(apart)}"]
+
+
+def _collinear(fit: Fit) -> list[str]:
+    """Return a warning where two predictors move together, so that their exponents can't be told apart."""
+    names = [name for name in fit.law.needs if name in ("parameters", "tokens", "compute", "batch", "experts")]
+    told = []
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            a, b = np.log(fit.table[first]), np.log(fit.table[second])
+            if np.ptp(a) < 1e-9:
+                told.append(f"{first} is the same in every row: its exponent is not determined")
+            elif np.ptp(b) < 1e-9:
+                told.append(f"{second} is the same in every row: its exponent is not determined")
+            elif abs(np.corrcoef(a, b)[0, 1]) > 0.98:
+                told.append(f"{first} and {second} grow together in these rows, which can't separate their exponents")
+    return told

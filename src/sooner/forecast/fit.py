@@ -1,0 +1,287 @@
+"""Fitting a law: many starts at once, then draws of the parameters, so that every prediction has a band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from sooner.error import SoonerError
+from sooner.forecast.law import Law
+from sooner.forecast.solve import Solution, solve
+from sooner.forecast.table import FloatArray, Table
+
+LEVEL = 0.9
+PRIOR_NOISE = 0.01
+"""How far a law that fits well is off in practice, relative (of the loss): the papers' own held-out errors are 0.3 to 3 %."""
+PRIOR_ROWS = 3.0
+"""How many rows that prior belief counts for; it matters only where a law is fitted on a handful of runs."""
+SEED_NOISE = 0.001
+"""Relative spread of the final loss over seeds, where the table does not show it (0.0003 to 0.001 in published repetitions)."""
+_STARTS = 400
+_RUNS_PER_PARAMETER = 3
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted values with a band.
+
+    Args:
+        value: (n,) the law at its best fit.
+        low: (n,) lower end of the band.
+        high: (n,) upper end.
+        level: share of future runs that the band is meant to cover.
+        warnings: why to doubt it, in sentences.
+    """
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+    level: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A fitted parameter with its interval and unit."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law fitted to a table.
+
+    Args:
+        law: the law.
+        table: what it was fitted on.
+        values: (p,) parameters.
+        objective: sum of Huber losses at the best start.
+        ends: (k,) objectives of all starts.
+        ends_values: (k, p) their parameters.
+        draws: (b, p) parameters of refits.
+        noise: standard deviation of a run about the law, per draw (b,), in units of the residual.
+        how: how the draws were made, in words.
+        warnings: what to doubt about the fit, in sentences.
+    """
+
+    law: Law
+    table: Table
+    values: FloatArray
+    objective: float
+    ends: FloatArray
+    ends_values: FloatArray
+    draws: FloatArray
+    noise: FloatArray
+    how: str
+    warnings: tuple[str, ...] = ()
+    seed: int = 0
+
+    def estimates(self, level: float = LEVEL) -> list[Estimate]:
+        """Return every parameter with the interval of its draws."""
+        low, high = np.quantile(self.draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return [
+            Estimate(parameter.name, float(v), float(a), float(b), parameter.unit)
+            for parameter, v, a, b in zip(self.law.parameters, self.values, low, high, strict=True)
+        ]
+
+    def __getitem__(self, name: str) -> float:
+        """Return a parameter by name."""
+        return float(self.values[[parameter.name for parameter in self.law.parameters].index(name)])
+
+    def at(self, table: Table) -> FloatArray:
+        """Return (n,) predictions of the best fit, without a band."""
+        table = self.law.table(table, target=False)
+        return self.law.predict(self.values[None], self.law.prepare(table))[0]
+
+    def sample(self, table: Table) -> FloatArray:
+        """Return (b, n) predictions of every draw, with the noise of a run: one deviation per run and draw."""
+        table = self.law.table(table, target=False)
+        with np.errstate(all="ignore"):
+            made = self.law.predict(self.draws, self.law.prepare(table))
+        random = np.random.default_rng(self.seed + 1)
+        _, which = np.unique(table.run, return_inverse=True)
+        shock = random.standard_normal((len(self.draws), which.max(initial=-1) + 1))[:, which] * self.noise[:, None]
+        return made * np.exp(shock) if self.law.link == "log" else made + shock
+
+    def predict(self, table: Table, level: float = LEVEL) -> Prediction:
+        """Return predictions with a band: parameter draws, deviation of a run from the law, and seed noise.
+
+        Raises:
+            SoonerError: a column that the law needs is missing.
+        """
+        from sooner.forecast.diagnose import target_warnings
+
+        made = self.sample(table)
+        made = np.where(np.isfinite(made), made, np.nan)
+        low, high = np.nanquantile(made, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        value = self.at(table)
+        return Prediction(value, np.minimum(low, value), np.maximum(high, value), level, target_warnings(self, table))
+
+    def residuals(self) -> FloatArray:
+        """Return (n,) residuals on the fitted rows: log of fitted over measured, or their difference."""
+        return link(self.law, self.at(self.table)) - link(self.law, self.table[self.law.target])
+
+
+@dataclass
+class _Coordinates:
+    """The parameters as they are fitted: positive ones by their logarithm."""
+
+    law: Law
+    logarithmic: npt.NDArray[np.bool_] = field(init=False)
+    lower: FloatArray = field(init=False)
+    upper: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.logarithmic = np.array([p.scale == "log" for p in self.law.parameters])
+        self.lower = self.inside(np.array([[p.low for p in self.law.parameters]]))[0]
+        self.upper = self.inside(np.array([[p.high for p in self.law.parameters]]))[0]
+
+    def inside(self, values: FloatArray) -> FloatArray:
+        safe = np.where(self.logarithmic, np.maximum(values, 1e-300), 1.0)
+        return np.where(self.logarithmic, np.log(safe), values)
+
+    def outside(self, inner: FloatArray) -> FloatArray:
+        return np.where(self.logarithmic, np.exp(np.where(self.logarithmic, inner, 0.0)), inner)
+
+
+def link(law: Law, target: FloatArray) -> FloatArray:
+    """Return the scale on which residuals are taken."""
+    if law.link == "identity":
+        return target
+    with np.errstate(all="ignore"):
+        return np.log(np.maximum(target, 1e-300))
+
+
+def fit(law: Law, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
+    """Fit a law from all its starts, then refit it on `draws` resampled tables for the bands.
+
+    Args:
+        law: the law.
+        table: measurements; columns that the law needs are derived where possible.
+        draws: refits, 2 or more.
+        seed: of the resampling.
+
+    Raises:
+        SoonerError: missing columns, values that can't be, or fewer rows than parameters.
+    """
+    from sooner.forecast.diagnose import fit_warnings
+
+    table = law.table(table)
+    if len(table) < len(law.parameters):
+        raise SoonerError(
+            f"{law.name} has {len(law.parameters)} parameters and the table {len(table)} "
+            f"row{'s' * (len(table) != 1)}; add runs, or choose a law with fewer parameters"
+        )
+    found = best(law, table, seed=seed)
+    coordinates = _Coordinates(law)
+    values = coordinates.outside(found.values[found.best])
+    made, noise, how = _resample(law, table, found.values[found.best], draws, seed)
+    done = Fit(
+        law,
+        table,
+        values,
+        float(found.objective[found.best]),
+        found.objective,
+        coordinates.outside(found.values),
+        made,
+        noise,
+        how,
+        (),
+        seed,
+    )
+    return Fit(**{**done.__dict__, "warnings": fit_warnings(done)})
+
+
+def _model(law: Law, table: Table, coordinates: _Coordinates) -> Callable[[FloatArray], FloatArray]:
+    data = law.prepare(table)
+    return lambda inner: link(law, law.predict(coordinates.outside(inner), data))
+
+
+def best(law: Law, table: Table, *, weights: FloatArray | None = None, seed: int = 0) -> Solution:
+    """Return where all starts end, in the coordinates of the fit; the most promising are polished to the end."""
+    coordinates = _Coordinates(law)
+    starts = coordinates.inside(law.starts(table))
+    if len(starts) > _STARTS:
+        starts = np.random.default_rng(seed).permutation(starts)[:_STARTS]
+    model = _model(law, table, coordinates)
+    target = link(law, table[law.target])
+    bounds = (coordinates.lower, coordinates.upper)
+    rough = solve(model, target, starts, *bounds, delta=law.delta, weights=weights, iterations=40, tolerance=1e-4)
+    order = np.argsort(rough.objective)
+    front = order[: max(8, len(order) // 8)]
+    fine = solve(model, target, rough.values[front], *bounds, delta=law.delta, weights=weights, iterations=400)
+    rough.values[front], rough.objective[front] = fine.values, fine.objective
+    if not np.isfinite(rough.objective).any():
+        raise SoonerError(
+            f"{law.name} could not be fitted: no start gave finite predictions; check the units of the columns"
+        )
+    return rough
+
+
+def _resample(law: Law, table: Table, inner: FloatArray, draws: int, seed: int) -> tuple[FloatArray, FloatArray, str]:
+    """Return (draws, p) parameters of refits, the noise of each draw, and how they were made."""
+    random = np.random.default_rng(seed)
+    coordinates = _Coordinates(law)
+    model = _model(law, table, coordinates)
+    target = link(law, table[law.target])
+    fitted = model(inner[None])[0]
+    residual = target - fitted
+    runs, which = np.unique(table.run, return_inverse=True)
+    independent = sum(effective_rows(residual[which == k]) for k in range(len(runs)))
+    freedom = max(independent - len(law.parameters), 0.0)
+    typical = PRIOR_NOISE if law.link == "log" else PRIOR_NOISE * float(np.ptp(target) or 1.0)
+    spread = float(np.mean(residual**2)) * independent
+    total = PRIOR_ROWS + freedom
+    noise = np.sqrt((PRIOR_ROWS * typical**2 + spread) / random.chisquare(total, draws))
+    noise = np.maximum(noise, SEED_NOISE if law.link == "log" else 0.0)
+    bounds = (coordinates.lower, coordinates.upper)
+    start = np.repeat(inner[None], draws, axis=0)
+    many = len(runs) >= _RUNS_PER_PARAMETER * len(law.parameters)
+    if many:
+        counts = random.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=draws)
+        found = solve(
+            model, target, start, *bounds, delta=law.delta, weights=counts[:, which].astype(float), tolerance=1e-7
+        )
+        how = f"bootstrap over {len(runs)} runs, {draws} refits"
+    else:
+        shock = random.standard_normal((draws, len(runs)))[:, which] * noise[:, None]
+        shaken = fitted + shock + residual * _block_signs(which, residual, draws, random)
+        found = solve(model, shaken, start, *bounds, delta=np.inf, tolerance=1e-7)
+        how = (
+            f"{draws} refits on the law plus noise, as {len(runs)} run{'s' * (len(runs) > 1)} "
+            f"{'are' if len(runs) > 1 else 'is'} too few to resample"
+        )
+    return coordinates.outside(found.values), noise, how
+
+
+def effective_rows(residual: FloatArray) -> float:
+    """Return how many independent rows a run's residuals are worth, by their lag-1 correlation; 1 for a single row."""
+    if len(residual) < 3:
+        return float(len(residual) > 0)
+    centred = residual - residual.mean()
+    power = float(centred @ centred)
+    correlation = float(centred[1:] @ centred[:-1]) / power if power > 0 else 0.0
+    correlation = min(max(correlation, 0.0), 0.999)
+    return max(1.0, len(residual) * (1 - correlation) / (1 + correlation))
+
+
+def _block_signs(
+    which: npt.NDArray[np.intp], residual: FloatArray, draws: int, random: np.random.Generator
+) -> FloatArray:
+    """Return (draws, n) random signs, the same within blocks of a run: refits keep the runs' own wiggles."""
+    signs = np.zeros((draws, len(which)))
+    for run in range(which.max() + 1):
+        rows = np.flatnonzero(which == run)
+        if len(rows) < 3:
+            continue
+        length = max(1, round(len(rows) / effective_rows(residual[rows])))
+        block = np.arange(len(rows)) // length
+        signs[:, rows] = random.choice([-1.0, 1.0], size=(draws, block.max() + 1))[:, block]
+    return signs
