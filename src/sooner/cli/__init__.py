@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter, Token
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
+from sooner.cli.forecast import forecast
+from sooner.cli.numbers import Whole
 from sooner.error import SoonerError
 from sooner.version import __version__
 
@@ -25,15 +26,7 @@ app = App(
 )
 
 
-def _whole(_: type, tokens: Sequence[Token]) -> int:
-    """Read a whole number; left to itself, cyclopts would round 8.5."""
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
-
-
-Whole = Annotated[int, Parameter(converter=_whole)]
+app.command(forecast)
 
 
 @app.command

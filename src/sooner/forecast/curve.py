@@ -1,0 +1,149 @@
+"""The rest of a run that has begun, or the whole of one under another schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sooner.error import SoonerError
+from sooner.forecast.check import Check, check, choose
+from sooner.forecast.fit import LEVEL, Prediction, fit
+from sooner.forecast.law import Law
+from sooner.forecast.laws.annealing import Annealing
+from sooner.forecast.laws.multi_power import MultiPower
+from sooner.forecast.laws.power_floor import PowerFloor
+from sooner.forecast.schedules import Schedule
+from sooner.forecast.table import FloatArray, Table
+from sooner.forecast.table import table as make
+
+POINTS = 200
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss curve that was not measured.
+
+    Args:
+        law: name of the law.
+        schedule: in words.
+        step: (n,) steps.
+        lr: (n,) learning rates, NaN where they are not known.
+        prediction: (n,) losses with bands.
+        check: what leaving out showed, None where nothing could be left out.
+        errors: left-out error of every law that was tried, relative.
+        warnings: why to doubt it.
+    """
+
+    law: str
+    schedule: str
+    step: FloatArray
+    lr: FloatArray
+    prediction: Prediction
+    check: Check | None
+    errors: dict[str, float]
+    warnings: list[str]
+
+    @property
+    def final(self) -> tuple[float, float, float]:
+        """The last loss, and the ends of its band."""
+        p = self.prediction
+        return float(p.value[-1]), float(p.low[-1]), float(p.high[-1])
+
+    def step_to(self, target: float) -> float | None:
+        """Return the first step at which the predicted loss is at or below `target`, None where it never is."""
+        below = np.flatnonzero(self.prediction.value <= target)
+        return float(self.step[below[0]]) if below.size else None
+
+
+def candidates(table: Table) -> list[Law]:
+    """Return the laws that a table of curves can be given to: those in the learning rate where it is known."""
+    if "lr" not in table:
+        return [PowerFloor("step")]
+    laws: list[Law] = [Annealing()]
+    # one curve does not hold seven parameters: measured in benchmarks/forecast_accuracy.py
+    return [*laws, MultiPower()] if len(table.runs) > 1 else laws
+
+
+def forecast_curve(
+    table: Table,
+    *,
+    schedule: Schedule | None = None,
+    total: float | None = None,
+    law: Law | None = None,
+    level: float = LEVEL,
+    draws: int = 200,
+    seed: int = 0,
+) -> Curve:
+    """Forecast a loss curve from measured ones.
+
+    Args:
+        table: curves: step, loss and, if there is one, lr.
+        schedule: of the run to forecast. Left out: the last run of the table goes on, its learning rate as it stands.
+        total: last step of the forecast; by default that of the schedule, or twice the last run's.
+        law: the law; chosen by what leaving out shows where left out.
+        level: of the bands.
+        draws: refits for the bands.
+        seed: of the resampling.
+
+    Raises:
+        SoonerError: no steps, a schedule without learning rates in the table, or nothing left to forecast.
+    """
+    table = table.require("step", "loss")
+    table = table.where(table["step"] > 0)
+    if schedule is not None and "lr" not in table:
+        raise SoonerError("another schedule needs the learning rates of the fitted runs; say them with --lr KIND:...")
+    errors: dict[str, float] = {}
+    if law is None:
+        laws = candidates(table)
+        law = laws[0]
+        if len(laws) > 1:
+            law, errors = choose(laws, table, seed=seed)
+    fitted = fit(law, table, draws=draws, seed=seed)
+    try:
+        shown = check(law, table, level=level, draws=draws, seed=seed)
+    except SoonerError:
+        shown = None
+    at, words = _ahead(table, schedule, total)
+    predicted = fitted.predict(at, level)
+    warnings = list(dict.fromkeys((*_decay(table), *predicted.warnings)))
+    rates = at["lr"] if "lr" in at else np.full(len(at), np.nan)
+    return Curve(law.name, words, at["step"], rates, predicted, shown, errors, warnings)
+
+
+def _ahead(table: Table, schedule: Schedule | None, total: float | None) -> tuple[Table, str]:
+    if schedule is not None:
+        end = total or schedule.total
+        steps = np.unique(np.round(np.linspace(max(schedule.warmup, 1.0), end, POINTS)))
+        return make("forecast", step=steps, lr=schedule.lr(steps)), str(schedule)
+    last = table.only(table.runs[-1:])
+    reached = float(last["step"].max())
+    end = total or 2 * reached
+    if end <= reached:
+        raise SoonerError(f"the run has reached step {reached:g} already, so nothing is left until {end:g}; give a later --total")
+    ahead = np.unique(np.round(np.linspace(reached, end, POINTS)))[1:]
+    if "lr" not in last:
+        return make(table.runs[-1], step=ahead), "the run goes on"
+    rate = np.full(len(ahead), last["lr"][int(np.argmax(last["step"]))])
+    steps = np.concatenate([last["step"], ahead])
+    order = np.argsort(steps, kind="stable")
+    rates = np.concatenate([last["lr"], rate])
+    return make(table.runs[-1], step=steps[order], lr=rates[order]), "the learning rate stays as it is"
+
+
+def _decay(table: Table) -> list[str]:
+    """Return a warning where a curve bends down at its end, as in a decay, and no learning rate is known."""
+    if "lr" in table:
+        return []
+    for name, run in table.each_run():
+        if len(run) < 12:
+            continue
+        x, y = np.log(run["step"]), np.log(run["loss"])
+        third = len(x) // 3
+        middle, end = (np.polyfit(x[s], y[s], 1)[0] for s in (slice(third, 2 * third), slice(2 * third, None)))
+        if end < 2 * middle < 0:
+            return [
+                f"the loss of {name} falls faster at its end, as under a decaying learning rate, and none is known: a "
+                "law in steps alone does not hold; say the schedule with --lr KIND:peak=...,total=..."
+            ]
+    return []

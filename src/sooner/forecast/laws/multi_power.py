@@ -1,0 +1,94 @@
+"""The multi-power law: every drop of the learning rate lowers the loss by an amount that saturates with the area after it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from sooner.forecast.law import Law, Parameter, grid
+from sooner.forecast.schedules import dense
+from sooner.forecast.table import FloatArray, Table
+
+_DROPS = 96
+"""A schedule's drops are gathered in at most this many: MPL's sum is smooth in them (8 to 16 steps are harmless)."""
+
+
+class _Run(NamedTuple):
+    rows: FloatArray
+    area: FloatArray
+    drop: FloatArray
+    rate: FloatArray
+    after: FloatArray
+
+
+class MultiPower(Law):
+    """L(t) = L0 + A S1(t)^-alpha - B sum_k (lr_{k-1} - lr_k) [1 - (1 + C lr_k^-gamma S_k(t))^-beta].
+
+    Luo et al., 2025, arXiv 2503.12811. S1 is the area under the learning rate until t, S_k(t) that from step k until t.
+    """
+
+    name = "multi_power"
+    title = "loss curve under any learning-rate schedule, each drop saturating"
+    formula = "L(t) = L0 + A S1^-alpha - B sum_k (lr_k-1 - lr_k) [1 - (1 + C lr_k^-gamma S_k)^-beta]"
+    source = "Luo et al., 2025, arXiv 2503.12811"
+    needs = ("step", "lr")
+    parameters: ClassVar = (
+        Parameter("L0", "loss", 1e-6, 1e3, "log"),
+        Parameter("A", "loss x area^alpha", 1e-8, 1e6, "log"),
+        Parameter("alpha", "exponent", 0.01, 5.0, "log"),
+        Parameter("B", "loss per learning rate", 1e-6, 1e9, "log"),
+        Parameter("C", "1 / (area x learning rate^-gamma)", 1e-6, 1e6, "log"),
+        Parameter("beta", "exponent", 0.01, 5.0, "log"),
+        Parameter("gamma", "exponent of the learning rate", 0.01, 3.0, "log"),
+    )
+    over = "step"
+    floor = "L0"
+
+    def starts(self, table: Table) -> FloatArray:
+        """Return floors below the smallest loss, with C, beta and gamma about the paper's starting point."""
+        low, high = float(table[self.target].min()), float(table[self.target].max())
+        peak = float(table["lr"].max())
+        first = float(min(run.area.min() for run in self.prepare(table)))
+        made = grid([0.6, 0.9], [0.3, 0.7], [0.03, 0.15], [0.3, 2.0], [0.3, 0.8], [0.3, 0.8])
+        floor, alpha, share, c, beta, gamma = made.T
+        amount = np.maximum(high - floor * low, 1e-3) * first**alpha
+        return np.stack([floor * low, amount, alpha, share * low / peak, c, beta, gamma], 1)
+
+    def prepare(self, table: Table) -> list[_Run]:
+        """Return, for each run, its rows, the area at them, and the drops with the area from each drop to each row."""
+        return [_gathered(np.flatnonzero(table.run == name), table.where(table.run == name)) for name in table.runs]
+
+    def predict(self, values: FloatArray, data: list[_Run]) -> FloatArray:
+        """Return the loss."""
+        rows = sum(len(run.rows) for run in data)
+        out = np.empty((len(values), rows))
+        floor, amount, alpha, b, c, beta, gamma = (values[:, i, None] for i in range(7))
+        for run in data:
+            loss = floor + np.exp(np.log(amount) - alpha * np.log(run.area))
+            if run.drop.size:
+                pace = np.exp(np.log(c) - gamma * np.log(run.rate))
+                grown = np.log1p(pace[:, None, :] * run.after)
+                loss = loss - b * ((-np.expm1(-beta[:, :, None] * grown)) @ run.drop)
+            out[:, run.rows.astype(np.intp)] = loss
+        return out
+
+
+def _gathered(rows: FloatArray, run: Table) -> _Run:
+    """Return a run with its drops gathered in blocks of equal decrease, each at the mean step of its drops."""
+    rate, steps = dense(run)
+    total = np.maximum(np.cumsum(rate), 1e-300)
+    at = np.clip(np.round(steps).astype(np.intp), 0, len(rate) - 1)
+    change = np.concatenate([[0.0], rate[:-1] - rate[1:]])
+    change[: int(np.argmax(rate)) + 1] = 0.0
+    where = np.flatnonzero(np.abs(change) > 1e-9 * rate.max())
+    if not where.size:
+        return _Run(rows, total[at], np.empty(0), np.empty(0), np.empty((len(at), 0)))
+    mass = np.abs(change[where])
+    block = np.minimum((np.cumsum(mass) - mass / 2) / mass.sum() * _DROPS, _DROPS - 1).astype(np.intp)
+    _, block = np.unique(block, return_inverse=True)
+    weight = np.bincount(block, mass)
+    drop = np.bincount(block, change[where])
+    centre = np.bincount(block, mass * total[where]) / weight
+    level = np.maximum(np.bincount(block, mass * rate[where]) / weight, 1e-12 * rate.max())
+    return _Run(rows, total[at], drop, level, np.maximum(total[at][:, None] - centre, 0.0))

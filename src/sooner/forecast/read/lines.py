@@ -1,0 +1,48 @@
+"""Measurements as JSON, one object per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sooner.error import SoonerError
+from sooner.forecast.read.delimited import open_text
+from sooner.forecast.read.rows import Row, gather
+from sooner.forecast.table import Table
+
+
+def read_lines(path: Path, given: Mapping[str, str]) -> Table:
+    """Return the table of a jsonl file: the fields of all its objects are the columns.
+
+    Raises:
+        SoonerError: a line is no JSON object, or a value is wrong.
+    """
+    try:
+        headings = list(dict.fromkeys(key for _, entry in _objects(path) for key in entry))
+        return gather(path, headings, _rows(path, headings), given)
+    except UnicodeDecodeError as error:
+        raise SoonerError(f"{path.name} can't be read as text ({error}); save it as UTF-8") from None
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = None
+            if not isinstance(entry, dict):
+                raise SoonerError(
+                    f"line {number} of {path.name} is no JSON object: {line.strip()[:40]!r}; mend the line, or give the file "
+                    "the ending of what it is"
+                )
+            yield number, entry
+
+
+def _rows(path: Path, headings: list[str]) -> Iterator[Row]:
+    for number, entry in _objects(path):
+        yield number, [entry.get(heading) for heading in headings]

@@ -1,0 +1,71 @@
+"""Which heading of a file is which column: a list of what people write, shown when used, and overridden by the user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from sooner.error import SoonerError, nearest
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "step": ("step", "steps", "globalstep", "iter", "iteration", "iterations", "trainerglobalstep", "update", "s"),
+    "loss": (
+        *("valloss", "validationloss", "evalloss", "losscval", "testloss", "loss", "trainloss", "trainingloss"),
+        *("crossentropy", "ce", "finalloss"),
+    ),
+    "lr": ("lr", "learningrate", "optimlearningrategroup0", "lrrate"),
+    "parameters": ("parameters", "params", "nparams", "numparams", "modelsize", "size", "n", "nparameters"),
+    "tokens": ("tokens", "ntokens", "trainingtokens", "totaltokens", "throughputtotaltokens", "d", "seenexamples", "samples"),
+    "compute": ("compute", "flop", "flops", "trainingflop", "trainingflops", "flops6nd", "c", "totalflops"),
+    "batch": ("batch", "batchsize", "globalbatchsize", "batchsizeintokens", "bs"),
+    "unique_tokens": ("uniquetokens", "uniquedata", "u"),
+    "experts": ("experts", "nexperts", "numexperts", "e"),
+    "width": ("width", "dmodel", "hiddensize", "nembd"),
+    "error": ("error", "err", "errorrate"),
+    "accuracy": ("accuracy", "acc", "valaccuracy"),
+    "seconds": ("seconds", "time", "timeseconds", "traintimes", "submissiontimes", "walltime"),
+    "run": ("run", "runname", "runid", "model", "name", "trial", "seed"),
+}
+"""Headings in lower case without punctuation, the preferred one first."""
+
+
+def plain(heading: str) -> str:
+    """Return a heading as `ALIASES` has it."""
+    return re.sub(r"[^a-z0-9]", "", heading.lower())
+
+
+def find(headings: Sequence[str], given: Mapping[str, str], where: str) -> tuple[dict[str, str], list[str]]:
+    """Return heading by column, and notes on what was chosen where the heading reads otherwise.
+
+    Args:
+        headings: of the file.
+        given: heading by column, as the user says.
+        where: the file, for messages.
+
+    Raises:
+        SoonerError: a heading that the user names is not there, or the file has one twice.
+    """
+    double = sorted({heading for heading in headings if headings.count(heading) > 1})
+    if double:
+        raise SoonerError(f"{where} has the heading {double[0]!r} twice; rename one of them")
+    for heading in given.values():
+        if heading not in headings:
+            raise SoonerError(
+                f"{where} has no heading {heading!r}{nearest(heading, headings)}; it has {', '.join(headings)}"
+            )
+    chosen, notes = dict(given), []
+    taken = set(given.values())
+    for column, aliases in ALIASES.items():
+        if column in chosen:
+            continue
+        ranked = sorted((aliases.index(plain(h)), i, h) for i, h in enumerate(headings) if plain(h) in aliases and h not in taken)
+        if not ranked:
+            continue
+        heading = ranked[0][2]
+        chosen[column] = heading
+        taken.add(heading)
+        others = ", ".join(repr(h) for *_, h in ranked[1:])
+        also = f" (not {others}; --column {column}=HEADING chooses)" if others else ""
+        if heading != column or others:
+            notes.append(f"{column} is read from {heading!r}{also}")
+    return chosen, notes

@@ -1,0 +1,167 @@
+"""Learning-rate schedules in words, such as cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5, and the rates they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sooner.error import SoonerError, nearest
+from sooner.forecast.table import FloatArray, Table
+
+Shape = Callable[[FloatArray], FloatArray]
+
+SHAPES: dict[str, Shape] = {
+    "linear": lambda x: 1 - x,
+    "cosine": lambda x: 0.5 * (1 + np.cos(np.pi * x)),
+    "sqrt": lambda x: 1 - np.sqrt(x),
+    "exponential": lambda x: 1 - x,  # of the logarithm, see `Schedule.lr`
+}
+"""How a decay goes from 1 to 0 over its span, x from 0 to 1."""
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "constant": ("peak", "warmup", "total"),
+    "cosine": ("peak", "warmup", "total", "end"),
+    "linear": ("peak", "warmup", "total", "end"),
+    "exponential": ("peak", "warmup", "total", "end"),
+    "wsd": ("peak", "warmup", "total", "end", "decay", "shape"),
+    "step": ("peak", "warmup", "total", "at", "end"),
+    "inverse_sqrt": ("peak", "warmup", "total"),
+}
+"""What each kind takes. wsd: constant, then the last `decay` (steps, or a share below 1) in `shape`; step: `end` from step `at`."""
+
+_HELP = "write, for example, cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule over steps 0 to total.
+
+    Args:
+        kind: one of `KINDS`.
+        peak: largest learning rate.
+        total: steps.
+        warmup: steps of linear rise from 0.
+        end: learning rate at the end.
+        decay: steps of decay at the end (wsd).
+        at: the step of the drop (step).
+        shape: of the decay (wsd).
+    """
+
+    kind: str
+    peak: float
+    total: float
+    warmup: float = 0.0
+    end: float = 0.0
+    decay: float = 0.0
+    at: float = 0.0
+    shape: str = "linear"
+
+    def lr(self, steps: FloatArray) -> FloatArray:
+        """Return (n,) learning rates at (n,) steps; beyond the total, the last one stays."""
+        steps = np.clip(np.asarray(steps, dtype=np.float64), 0.0, self.total)
+        rise = np.minimum(1.0, steps / self.warmup) if self.warmup > 0 else np.ones_like(steps)
+        return self.peak * rise if self.kind == "constant" else np.where(rise < 1, self.peak * rise, self._after(steps))
+
+    def _after(self, steps: FloatArray) -> FloatArray:
+        if self.kind == "step":
+            return np.where(steps < self.at, self.peak, self.end)
+        if self.kind == "inverse_sqrt":
+            start = max(self.warmup, 1.0)
+            return self.peak * np.sqrt(start / np.maximum(steps, start))
+        span = self.decay if self.kind == "wsd" else self.total - self.warmup
+        shape = self.shape if self.kind == "wsd" else self.kind
+        x = np.clip(1 - (self.total - steps) / max(span, 1e-12), 0.0, 1.0)
+        if shape == "exponential":
+            return self.peak * (max(self.end, 1e-12 * self.peak) / self.peak) ** x
+        return self.end + (self.peak - self.end) * SHAPES[shape](x)
+
+    def __str__(self) -> str:
+        shown = [f"{key}={value if isinstance(value, str) else format(value, '.6g')}" for key, value in self._given()]
+        return f"{self.kind}:{','.join(shown)}"
+
+    def _given(self) -> list[tuple[str, float | str]]:
+        return [(key, getattr(self, key)) for key in KINDS[self.kind] if getattr(self, key) not in (0.0, "")]
+
+
+def parse(text: str, *, total: float | None = None, peak: float | None = None) -> Schedule:
+    """Return the schedule that a text means.
+
+    Args:
+        text: KIND:NAME=VALUE,...; kinds and names as in `KINDS`.
+        total: steps, where the text does not say.
+        peak: largest learning rate, where the text does not say.
+
+    Raises:
+        SoonerError: unknown kind or name, a value that is no number, or a schedule that can't be.
+    """
+    kind, _, rest = text.strip().partition(":")
+    kind = kind.strip().lower()
+    if kind not in KINDS:
+        raise SoonerError(f"the schedule {text!r} has an unknown kind{nearest(kind, KINDS)}; {_HELP}")
+    values: dict[str, float | str] = {}
+    for piece in filter(None, (piece.strip() for piece in rest.split(","))):
+        name, equals, value = (part.strip() for part in piece.partition("="))
+        if not equals or name not in KINDS[kind]:
+            known = ", ".join(KINDS[kind])
+            raise SoonerError(f"in the schedule {text!r}, {piece!r} is not one of {known}{nearest(name, KINDS[kind])}; {_HELP}")
+        if name in values:
+            raise SoonerError(f"the schedule {text!r} says {name} twice; say it once")
+        values[name] = _shape(text, value) if name == "shape" else _number(text, name, value)
+    values.setdefault("total", total if total is not None else np.nan)
+    values.setdefault("peak", peak if peak is not None else np.nan)
+    return _checked(text, kind, values)
+
+
+def _shape(text: str, value: str) -> str:
+    if value not in SHAPES:
+        raise SoonerError(f"in the schedule {text!r}, {value!r} is no shape{nearest(value, SHAPES)}; use {', '.join(SHAPES)}")
+    return value
+
+
+def _number(text: str, name: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise SoonerError(f"in the schedule {text!r}, {name} is {value!r}, which is not a number; {_HELP}") from None
+    if not np.isfinite(number) or number < 0:
+        raise SoonerError(f"in the schedule {text!r}, {name} is {value}; it must be zero or more, and finite")
+    return number
+
+
+def _checked(text: str, kind: str, values: Mapping[str, float | str]) -> Schedule:
+    made = dict(values)
+    for name in ("peak", "total"):
+        if not float(made[name]) > 0:
+            raise SoonerError(f"the schedule {text!r} does not say {name}; {_HELP}")
+    peak, total = float(made["peak"]), float(made["total"])
+    if kind == "wsd":
+        decay = float(made.get("decay", 0.2))
+        made["decay"] = decay * total if decay <= 1 else decay
+    if kind == "step" and "at" not in made:
+        raise SoonerError(f"the schedule {text!r} does not say at which step the rate drops; add at=STEP")
+    for name in ("warmup", "decay", "at"):
+        if float(made.get(name, 0.0)) > total:
+            raise SoonerError(f"in the schedule {text!r}, {name} is longer than the total of {total:g} steps; shorten it")
+    if kind not in ("inverse_sqrt", "constant") and float(made.get("end", 0.0)) > peak:
+        raise SoonerError(f"in the schedule {text!r}, end is above peak; swap them")
+    return Schedule(kind, **made)  # type: ignore[arg-type]
+
+
+def dense(table: Table) -> tuple[FloatArray, FloatArray]:
+    """Return the learning rate at every step from 0 to the last of a run, and the steps of its rows.
+
+    Between the rows it is interpolated; before the first row it rises linearly, as in a warm-up that was not logged,
+    unless the first row is among the first steps.
+    """
+    steps, rates = table["step"], table["lr"]
+    order = np.argsort(steps, kind="stable")
+    steps, rates = steps[order], rates[order]
+    gap = steps[1] - steps[0] if len(steps) > 1 else 1.0
+    if steps[0] > 2 * max(gap, 1.0) or steps[0] > 100:
+        known, rate = np.concatenate([[0.0, max(steps[0] - gap, 1.0)], steps]), np.concatenate([[0.0, rates[0]], rates])
+    else:
+        known, rate = np.concatenate([[0.0], steps]), np.concatenate([rates[:1], rates])
+    every = np.arange(int(round(steps[-1])) + 1, dtype=np.float64)
+    return np.interp(every, known, rate), table["step"]
