@@ -114,16 +114,17 @@ def check(
     Raises:
         SoonerError: too little would remain.
     """
-    table = law.table(table)
+    table = table.require(law.over, *law.needs, law.target)  # the law prepares its own rows, of the kept ones alone
     leave = leave or kind(law, table)
-    held, warnings = [], []
+    held: list[Held] = []
+    warnings: list[str] = []
     for mask in _masks(law, table, leave):
         kept, out = table.where(~mask), table.where(mask)
         fitted = fit(law, kept, draws=draws, seed=seed)
         warnings += fitted.warnings
         held += _judge(fitted, out, level)
     words = {
-        "largest": f"the largest {law.over}",
+        "largest": f"the {'smallest' if law.toward == 'small' else 'largest'} {law.over}",
         "curve": "one curve at a time",
         "end": f"the last {1 - KEPT:.0%} of every curve",
     }
@@ -162,7 +163,7 @@ def _masks(law: Law, table: Table, leave: Leave) -> list[npt.NDArray[np.bool_]]:
             raise SoonerError("every run has one row only, so no end can be left out; use --leave largest")
         return [mask]
     scale = np.log(table.require(law.over)[law.over])
-    mask = scale > scale.max() - SAME_SCALE
+    mask = scale < scale.min() + SAME_SCALE if law.toward == "small" else scale > scale.max() - SAME_SCALE
     if mask.all():
         raise SoonerError(f"all rows are at one {law.over}, so the largest can't be left out; add rows at other scales")
     return [mask]

@@ -120,7 +120,9 @@ def _ahead(table: Table, schedule: Schedule | None, total: float | None) -> tupl
     reached = float(last["step"].max())
     end = total or 2 * reached
     if end <= reached:
-        raise SoonerError(f"the run has reached step {reached:g} already, so nothing is left until {end:g}; give a later --total")
+        raise SoonerError(
+            f"the run has reached step {reached:g} already, so nothing is left until {end:g}; give a later --total"
+        )
     ahead = np.unique(np.round(np.linspace(reached, end, POINTS)))[1:]
     if "lr" not in last:
         return make(table.runs[-1], step=ahead), "the run goes on"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sooner.forecast.table import Table
+from sooner.forecast.table import FloatArray, Table
 
 if TYPE_CHECKING:
     from sooner.forecast.fit import Fit
@@ -29,16 +29,19 @@ def target_warnings(fit: Fit, at: Table) -> tuple[str, ...]:
     """Return what to doubt about a prediction at these rows, the doubts about the fit included."""
     over = fit.law.over
     try:
-        reached, asked = fit.table.require(over)[over].max(), at.require(over)[over].max()
+        reached, asked = fit.table.require(over)[over], at.require(over)[over]
     except ValueError:
         return fit.warnings
-    if asked > FAR * reached:
-        return (
-            *fit.warnings,
-            f"the target's {over} {asked:.3g} is {asked / reached:.0f} times the largest fitted ({reached:.3g}); "
-            f"beyond {FAR:.0f} times, bands are a guess",
-        )
-    return fit.warnings
+    down = fit.law.toward == "small"
+    edge, goal = (reached.min(), asked.min()) if down else (reached.max(), asked.max())
+    times = edge / goal if down else goal / edge
+    if times <= FAR:
+        return fit.warnings
+    far = f"1/{times:.0f} of the smallest" if down else f"{times:.0f} times the largest"
+    return (
+        *fit.warnings,
+        f"the target's {over} {goal:.3g} is {far} fitted ({edge:.3g}); beyond {FAR:.0f} times, bands are a guess",
+    )
 
 
 def _bounds(fit: Fit) -> list[str]:
@@ -66,13 +69,21 @@ def _floor(fit: Fit) -> list[str]:
     return []
 
 
+def count_scales(values: FloatArray) -> int:
+    """Return how many scales positive values have: those within 5 % of the first of a group belong to it."""
+    count, first = 0, -np.inf
+    for one in np.sort(np.log(values)):
+        if one > first + 0.05:
+            count, first = count + 1, one
+    return count
+
+
 def _scales(fit: Fit) -> list[str]:
     told = []
     for name in fit.law.needs:
         if name in ("step", "lr", "seconds") or name not in fit.table:
             continue
-        logs = np.sort(np.log(fit.table[name]))
-        scales = 1 + int(np.sum(np.diff(logs) > 0.05))
+        scales = count_scales(fit.table[name])
         if scales < 3:
             told.append(f"there are fewer than three scales of {name} ({scales}): its exponent rests on assumption")
     return told

@@ -15,11 +15,11 @@ from sooner.forecast.table import FloatArray, Table
 
 LEVEL = 0.9
 PRIOR_NOISE = 0.01
-"""How far a law that fits well is off in practice, relative (of the loss): the papers' own held-out errors are 0.3 to 3 %."""
+"""How far a law that fits well is off in practice, relative: the papers' own held-out errors are 0.3 to 3 %."""
 PRIOR_ROWS = 3.0
 """How many rows that prior belief counts for; it matters only where a law is fitted on a handful of runs."""
 SEED_NOISE = 0.001
-"""Relative spread of the final loss over seeds, where the table does not show it (0.0003 to 0.001 in published repetitions)."""
+"""Relative spread of the final loss over seeds, where the table does not show it; published: 0.0003 to 0.001."""
 _STARTS = 400
 _RUNS_PER_PARAMETER = 3
 
@@ -98,7 +98,8 @@ class Fit:
     def at(self, table: Table) -> FloatArray:
         """Return (n,) predictions of the best fit, without a band."""
         table = self.law.table(table, target=False)
-        return self.law.predict(self.values[None], self.law.prepare(table))[0]
+        made: FloatArray = self.law.predict(self.values[None], self.law.prepare(table))[0]
+        return made
 
     def sample(self, table: Table) -> FloatArray:
         """Return (b, n) predictions of every draw, with the noise of a run: one deviation per run and draw."""

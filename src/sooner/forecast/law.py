@@ -50,6 +50,7 @@ class Law(ABC):
         delta: where Huber's loss of a residual turns linear; infinite for least squares.
         parameters: in the order of the arrays.
         over: the column along which the largest values are left out by a check and beyond which a target is far.
+        toward: which end of `over` is forecast: large budgets, or small losses.
         floor: the parameter that is the irreducible part of the target, if there is one.
     """
 
@@ -63,6 +64,7 @@ class Law(ABC):
     delta: ClassVar[float] = 1e-3
     parameters: ClassVar[tuple[Parameter, ...]]
     over: ClassVar[str] = "compute"
+    toward: ClassVar[Literal["large", "small"]] = "large"
     floor: ClassVar[str | None] = None
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Learning-rate schedules in words, such as cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5, and the rates they mean."""
+"""Learning-rate schedules in words, such as cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5, and their rates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "step": ("peak", "warmup", "total", "at", "end"),
     "inverse_sqrt": ("peak", "warmup", "total"),
 }
-"""What each kind takes. wsd: constant, then the last `decay` (steps, or a share below 1) in `shape`; step: `end` from step `at`."""
+"""What each kind takes. wsd: constant, then a decay over the last `decay` (steps, or a share below 1) in `shape`; step:
+`end` from step `at`."""
 
 _HELP = "write, for example, cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5"
 
@@ -105,7 +106,9 @@ def parse(text: str, *, total: float | None = None, peak: float | None = None) -
         name, equals, value = (part.strip() for part in piece.partition("="))
         if not equals or name not in KINDS[kind]:
             known = ", ".join(KINDS[kind])
-            raise SoonerError(f"in the schedule {text!r}, {piece!r} is not one of {known}{nearest(name, KINDS[kind])}; {_HELP}")
+            raise SoonerError(
+                f"in the schedule {text!r}, {piece!r} is not one of {known}{nearest(name, KINDS[kind])}; {_HELP}"
+            )
         if name in values:
             raise SoonerError(f"the schedule {text!r} says {name} twice; say it once")
         values[name] = _shape(text, value) if name == "shape" else _number(text, name, value)
@@ -116,7 +119,8 @@ def parse(text: str, *, total: float | None = None, peak: float | None = None) -
 
 def _shape(text: str, value: str) -> str:
     if value not in SHAPES:
-        raise SoonerError(f"in the schedule {text!r}, {value!r} is no shape{nearest(value, SHAPES)}; use {', '.join(SHAPES)}")
+        known = ", ".join(SHAPES)
+        raise SoonerError(f"in the schedule {text!r}, {value!r} is no shape{nearest(value, SHAPES)}; use {known}")
     return value
 
 
@@ -143,7 +147,9 @@ def _checked(text: str, kind: str, values: Mapping[str, float | str]) -> Schedul
         raise SoonerError(f"the schedule {text!r} does not say at which step the rate drops; add at=STEP")
     for name in ("warmup", "decay", "at"):
         if float(made.get(name, 0.0)) > total:
-            raise SoonerError(f"in the schedule {text!r}, {name} is longer than the total of {total:g} steps; shorten it")
+            raise SoonerError(
+                f"in the schedule {text!r}, {name} is longer than the total of {total:g} steps; shorten it"
+            )
     if kind not in ("inverse_sqrt", "constant") and float(made.get("end", 0.0)) > peak:
         raise SoonerError(f"in the schedule {text!r}, end is above peak; swap them")
     return Schedule(kind, **made)  # type: ignore[arg-type]
@@ -160,8 +166,9 @@ def dense(table: Table) -> tuple[FloatArray, FloatArray]:
     steps, rates = steps[order], rates[order]
     gap = steps[1] - steps[0] if len(steps) > 1 else 1.0
     if steps[0] > 2 * max(gap, 1.0) or steps[0] > 100:
-        known, rate = np.concatenate([[0.0, max(steps[0] - gap, 1.0)], steps]), np.concatenate([[0.0, rates[0]], rates])
+        known = np.concatenate([[0.0, max(steps[0] - gap, 1.0)], steps])
+        rate = np.concatenate([[0.0, rates[0]], rates])
     else:
         known, rate = np.concatenate([[0.0], steps]), np.concatenate([rates[:1], rates])
-    every = np.arange(int(round(steps[-1])) + 1, dtype=np.float64)
+    every = np.arange(round(steps[-1]) + 1, dtype=np.float64)
     return np.interp(every, known, rate), table["step"]

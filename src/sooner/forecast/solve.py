@@ -1,4 +1,4 @@
-"""The least-squares engine behind every law: many starts, or many bootstrap draws, at once, with Huber's loss and bounds."""
+"""The least-squares engine behind every law: many starts, or bootstrap draws, at once, with Huber's loss and bounds."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def solve(
     iterations: int = 200,
     tolerance: float = 1e-9,
 ) -> Solution:
-    """Minimise sum_i w_i Huber(model_i - target_i) from every start at once, by Levenberg-Marquardt on reweighted squares.
+    """Minimise sum_i w_i Huber(model_i - target_i) from every start at once: Levenberg-Marquardt, reweighted squares.
 
     Args:
         model: maps (k, p) parameters to (k, n) predictions, rows independent of each other.
@@ -167,4 +167,5 @@ def _step(
     except np.linalg.LinAlgError:
         change = -gradient / (scale * (1.0 + damping[:, None]))
     change = np.nan_to_num(change, nan=0.0, posinf=0.0, neginf=0.0)
-    return np.clip(values + change, lower, upper)
+    made: FloatArray = np.clip(values + change, lower, upper)
+    return made

@@ -1,4 +1,4 @@
-"""The table that every law is fitted on: one row per measurement, columns under the field's names, and the run of each row."""
+"""The table that every law is fitted on: one row per measurement, named columns, and the run of each row."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ MEMORY = 0.999
 class Annealing(Law):
     """L(s) = L0 + A S1^-alpha - C S2: S1 the area under the learning rate, S2 its decrease with momentum, summed.
 
-    Tissue et al., 2024, arXiv 2408.11029. S2 takes the rate as constant during warm-up: a rise from zero is no annealing.
+    Tissue et al., 2024, arXiv 2408.11029. S2 takes the rate as constant in warm-up: a rise from zero is no annealing.
     """
 
     name = "annealing"

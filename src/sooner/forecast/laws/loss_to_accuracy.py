@@ -37,6 +37,7 @@ class LossToAccuracy(Law):
     link = "identity"
     delta = float("inf")
     over = "loss"
+    toward = "small"
     parameters: ClassVar = (
         Parameter("a", "accuracy", -1.0, 0.0),
         Parameter("k", "1 / loss", 1e-3, 1e3, "log"),

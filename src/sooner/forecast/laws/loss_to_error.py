@@ -26,6 +26,7 @@ class LossToError(Law):
     link = "identity"
     delta = float("inf")
     over = "loss"
+    toward = "small"
     parameters: ClassVar = (
         Parameter("epsilon", "error", 0.0, 10.0),
         Parameter("k", "error", 1e-9, 1e9, "log"),

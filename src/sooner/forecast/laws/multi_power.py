@@ -1,10 +1,11 @@
-"""The multi-power law: every drop of the learning rate lowers the loss by an amount that saturates with the area after it."""
+"""The multi-power law: every drop of the learning rate lowers the loss by an amount that saturates as training goes on."""
 
 from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sooner.forecast.law import Law, Parameter, grid
 from sooner.forecast.schedules import dense
@@ -15,7 +16,7 @@ _DROPS = 96
 
 
 class _Run(NamedTuple):
-    rows: FloatArray
+    rows: npt.NDArray[np.intp]
     area: FloatArray
     drop: FloatArray
     rate: FloatArray
@@ -70,11 +71,11 @@ class MultiPower(Law):
                 pace = np.exp(np.log(c) - gamma * np.log(run.rate))
                 grown = np.log1p(pace[:, None, :] * run.after)
                 loss = loss - b * ((-np.expm1(-beta[:, :, None] * grown)) @ run.drop)
-            out[:, run.rows.astype(np.intp)] = loss
+            out[:, run.rows] = loss
         return out
 
 
-def _gathered(rows: FloatArray, run: Table) -> _Run:
+def _gathered(rows: npt.NDArray[np.intp], run: Table) -> _Run:
     """Return a run with its drops gathered in blocks of equal decrease, each at the mean step of its drops."""
     rate, steps = dense(run)
     total = np.maximum(np.cumsum(rate), 1e-300)

@@ -13,7 +13,8 @@ from sooner.forecast.table import FloatArray, Table
 class PowerFloor(Law):
     """L = E + A x^-alpha: the plainest law, and the baseline beside every other.
 
-    Hestness et al., 2017, arXiv 1712.00409, with the floor; Henighan et al., 2020, arXiv 2010.14701 write it L_inf + (x0/x)^alpha.
+    Hestness et al., 2017, arXiv 1712.00409, with the floor; L_inf + (x0/x)^alpha in Henighan et al., 2020, arXiv
+    2010.14701.
 
     Args:
         over: the column x.

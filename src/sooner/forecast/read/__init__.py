@@ -48,7 +48,8 @@ def read(paths: Sequence[Path], *, columns: Mapping[str, str] | None = None, lr:
         without = [f.name for t, f in zip(tables, files, strict=True) if other in t and axis not in t]
         if with_axis and without:
             raise SoonerError(
-                f"{with_axis[0]} counts {axis} and {without[0]} {other}; give all files the same unit (tokens = step x batch)"
+                f"{with_axis[0]} counts {axis} and {without[0]} {other}; give all files the same unit "
+                "(tokens = step x batch)"
             )
     table = join(tables)
     return table if lr is None else _with_rates(table, lr)
@@ -75,7 +76,9 @@ def _reader(path: Path) -> Reader:
         return ENDINGS[ending]
     with open_text(path):  # says what is wrong with a file that is no text
         pass
-    raise SoonerError(f"{path.name} has the ending {ending or '(none)'!r}; known are {', '.join(ENDINGS)}, also with .gz")
+    raise SoonerError(
+        f"{path.name} has the ending {ending or '(none)'!r}; known are {', '.join(ENDINGS)}, also with .gz"
+    )
 
 
 def _apart(table: Table, file: Path, files: int) -> Table:
@@ -87,7 +90,9 @@ def _apart(table: Table, file: Path, files: int) -> Table:
 
 def _with_rates(table: Table, text: str) -> Table:
     if "step" not in table:
-        raise SoonerError("a schedule needs steps, and the files have none; name their column with --column step=HEADING")
+        raise SoonerError(
+            "a schedule needs steps, and the files have none; name their column with --column step=HEADING"
+        )
     schedule = parse(text, total=float(table["step"].max()))
     note = f"the learning rate is that of {schedule}"
     if "lr" in table:

@@ -59,7 +59,9 @@ def read_delimited(path: Path, given: Mapping[str, str]) -> Table:
             headings = [heading.strip() for heading in next(reader)]
             return gather(path, headings, _rows(reader, mark), given)
         except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, OSError) as error:
-            raise SoonerError(f"{path.name} can't be read as a table of text ({error}); save it as csv in UTF-8") from None
+            raise SoonerError(
+                f"{path.name} can't be read as a table of text ({error}); save it as csv in UTF-8"
+            ) from None
 
 
 def _rows(reader: Iterator[list[str]], mark: str) -> Iterator[Row]:

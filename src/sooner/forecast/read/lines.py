@@ -37,8 +37,8 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 entry = None
             if not isinstance(entry, dict):
                 raise SoonerError(
-                    f"line {number} of {path.name} is no JSON object: {line.strip()[:40]!r}; mend the line, or give the file "
-                    "the ending of what it is"
+                    f"line {number} of {path.name} is no JSON object: {line.strip()[:40]!r}; mend the line, or give "
+                    "the file the ending of what it is"
                 )
             yield number, entry
 

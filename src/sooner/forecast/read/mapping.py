@@ -15,7 +15,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "lr": ("lr", "learningrate", "optimlearningrategroup0", "lrrate"),
     "parameters": ("parameters", "params", "nparams", "numparams", "modelsize", "size", "n", "nparameters"),
-    "tokens": ("tokens", "ntokens", "trainingtokens", "totaltokens", "throughputtotaltokens", "d", "seenexamples", "samples"),
+    "tokens": (
+        *("tokens", "ntokens", "trainingtokens", "totaltokens", "throughputtotaltokens", "d"),
+        *("seenexamples", "samples"),
+    ),
     "compute": ("compute", "flop", "flops", "trainingflop", "trainingflops", "flops6nd", "c", "totalflops"),
     "batch": ("batch", "batchsize", "globalbatchsize", "batchsizeintokens", "bs"),
     "unique_tokens": ("uniquetokens", "uniquedata", "u"),
@@ -58,7 +61,8 @@ def find(headings: Sequence[str], given: Mapping[str, str], where: str) -> tuple
     for column, aliases in ALIASES.items():
         if column in chosen:
             continue
-        ranked = sorted((aliases.index(plain(h)), i, h) for i, h in enumerate(headings) if plain(h) in aliases and h not in taken)
+        free = [(i, h) for i, h in enumerate(headings) if plain(h) in aliases and h not in taken]
+        ranked = sorted((aliases.index(plain(h)), i, h) for i, h in free)
         if not ranked:
             continue
         heading = ranked[0][2]

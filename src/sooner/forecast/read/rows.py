@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from sooner.error import SoonerError
 from sooner.forecast.read import mapping
@@ -30,7 +31,7 @@ def gather(path: Path, headings: Sequence[str], rows: Iterable[Row], given: Mapp
     Raises:
         SoonerError: no rows, ragged rows, text in a column of numbers, or losses that can't be.
     """
-    chosen, notes = mapping.find(list(headings), {k: v for k, v in given.items()}, path.name)
+    chosen, notes = mapping.find(list(headings), given, path.name)
     kept, stride, count = _thin(path, headings, rows)
     if not kept:
         raise SoonerError(f"{path.name} has headings and no rows; give a file with measurements")
@@ -52,7 +53,7 @@ def gather(path: Path, headings: Sequence[str], rows: Iterable[Row], given: Mapp
     if "run" in chosen:
         place = list(headings).index(chosen["run"])
         run = np.array([str(cells[place]) for _, cells in kept])
-    table = Table(columns, *(() if run is None else (run,)), notes=tuple(notes))
+    table = Table(columns, np.empty(0, dtype="<U1") if run is None else run, tuple(notes))
     numbers = np.array([number for number, _ in kept])
     return _runs(path, _losses(path, table, numbers), named_runs=run is not None)
 
@@ -84,13 +85,13 @@ def _numbers(path: Path, heading: str, cells: list[tuple[int, object]], *, stric
             if not strict:
                 return None
             raise SoonerError(
-                f"row {number} of {path.name} has {text[:40]!r} in the column {heading!r}, which must be a number; mend "
-                "the row, or read another column with --column NAME=HEADING"
+                f"row {number} of {path.name} has {text[:40]!r} in the column {heading!r}, which must be a number; "
+                "mend the row, or read another column with --column NAME=HEADING"
             ) from None
     return None if np.isnan(made).all() and not strict else made
 
 
-def _losses(path: Path, table: Table, numbers: np.ndarray) -> Table:  # type: ignore[type-arg]
+def _losses(path: Path, table: Table, numbers: npt.NDArray[np.intp]) -> Table:
     """Return the table without rows that hold no loss; refuse losses that no logarithm takes."""
     if "loss" not in table:
         return table
@@ -98,8 +99,8 @@ def _losses(path: Path, table: Table, numbers: np.ndarray) -> Table:  # type: ig
     bad = np.flatnonzero(np.isinf(loss) | (loss <= 0))
     if bad.size:
         raise SoonerError(
-            f"row {numbers[bad[0]]} of {path.name} has the loss {loss[bad[0]]:g}; losses must be positive and finite, as "
-            "laws are fitted on their logarithm: drop the row, or name another column with --column loss=HEADING"
+            f"row {numbers[bad[0]]} of {path.name} has the loss {loss[bad[0]]:g}; losses must be positive and finite, "
+            "as laws are fitted on their logarithm: drop the row, or name another column with --column loss=HEADING"
         )
     missing = np.isnan(loss)
     if missing.all():
@@ -134,8 +135,8 @@ def _ordered(path: Path, run: Table) -> Table:
     if (counts > 1).any() and back.size + int((np.diff(steps) == 0).sum()) > max(3, 0.02 * len(steps)):
         twice = steps[first[counts > 1][0]]
         raise SoonerError(
-            f"{path.name} has step {twice:g} more than once, again and again, as if two runs were interleaved; split the file, "
-            "or name the column that tells the runs apart with --column run=HEADING"
+            f"{path.name} has step {twice:g} more than once, again and again, as if two runs were interleaved; split "
+            "the file, or name the column that tells the runs apart with --column run=HEADING"
         )
     last = len(steps) - 1 - np.unique(steps[::-1], return_index=True)[1]
     note = (

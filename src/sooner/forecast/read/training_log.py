@@ -51,7 +51,8 @@ def _has(path: Path) -> tuple[bool, bool]:
     validation = seen[True] >= 2
     if not seen[validation]:
         raise SoonerError(
-            f"{path.name} has no line with a step and a loss, such as 'step 250: val loss 3.21'; give such a log, or csv or jsonl"
+            f"{path.name} has no line with a step and a loss, such as 'step 250: val loss 3.21'; give such a log, "
+            "or csv or jsonl"
         )
     return validation, rates[validation] == seen[validation]
 
