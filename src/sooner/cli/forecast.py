@@ -130,8 +130,8 @@ def curve(
     files
         Curves: steps, losses and, where they were logged, learning rates.
     schedule
-        The schedule of the run to forecast: wsd:peak=3e-4,warmup=2000,total=24000,decay=0.2. Left out: the last run goes
-        on.
+        The schedule of the run to forecast: wsd:peak=3e-4,warmup=2000,total=24000,decay=0.2. Left out: the last run
+        goes on.
     total
         Last step to forecast. Default: the schedule's, or twice the last run's.
     target

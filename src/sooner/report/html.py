@@ -27,8 +27,16 @@ def write(result: dict[str, Any], path: Path) -> Path:
     Raises:
         SoonerError: where the file cannot be written.
     """
-    path = Path(path)
-    content = page(result).encode("utf-8", errors="replace")
+    return store(page(result), Path(path))
+
+
+def store(text: str, path: Path) -> Path:
+    """Write a page and return its path; missing folders are made, an old page is replaced whole.
+
+    Raises:
+        SoonerError: where the file cannot be written.
+    """
+    content = text.encode("utf-8", errors="replace")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,25 +53,32 @@ def write(result: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def page(result: dict[str, Any]) -> str:
-    """Return the report of `result` as HTML."""
-    from plotly.offline import get_plotlyjs  # late, as it costs time that only a report should pay
-
-    result = finite(result)
-    drawn = figures.build(result)
-    loader = PackageLoader("sooner.report", "page")
-    environment = Environment(
-        loader=loader,
+def environment() -> Environment:
+    """Return the templates of the pages."""
+    made = Environment(
+        loader=PackageLoader("sooner.report", "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["plain"] = plain
-    script = loader.get_source(environment, "script.js")[0]
+    made.filters["plain"] = plain
+    return made
+
+
+def page(result: dict[str, Any]) -> str:
+    """Return the report of `result` as HTML."""
+    from plotly.offline import get_plotlyjs  # late, as it costs time that only a report should pay
+
+    result = finite(result)
+    drawn = figures.build(result)
+    made = environment()
+    loader = made.loader
+    assert loader is not None
+    script = loader.get_source(made, "script.js")[0]
     plotly = get_plotlyjs()
-    return environment.get_template("page.html.j2").render(
+    return made.get_template("page.html.j2").render(
         result=result,
         words=words,
         details=details,
@@ -73,7 +88,7 @@ def page(result: dict[str, Any]) -> str:
         contenders=words.ordered(result),
         colours=COLOURS,
         policy=policy(plotly, script),
-        style=Markup(loader.get_source(environment, "style.css")[0]),
+        style=Markup(loader.get_source(made, "style.css")[0]),
         script=Markup(script),
         plotly=Markup(plotly),
         figures=embed(drawn),

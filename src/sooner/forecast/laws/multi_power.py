@@ -1,4 +1,4 @@
-"""The multi-power law: every drop of the learning rate lowers the loss by an amount that saturates as training goes on."""
+"""The multi-power law: every drop of the learning rate lowers the loss by an amount that saturates later."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _gathered(rows: npt.NDArray[np.intp], run: Table) -> _Run:
     block = np.minimum((np.cumsum(mass) - mass / 2) / mass.sum() * _DROPS, _DROPS - 1).astype(np.intp)
     _, block = np.unique(block, return_inverse=True)
     weight = np.bincount(block, mass)
-    drop = np.bincount(block, change[where])
+    drop = np.bincount(block, change[where]).astype(np.float64)
     centre = np.bincount(block, mass * total[where]) / weight
     level = np.maximum(np.bincount(block, mass * rate[where]) / weight, 1e-12 * rate.max())
     return _Run(rows, total[at], drop, level, np.maximum(total[at][:, None] - centre, 0.0))

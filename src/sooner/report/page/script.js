@@ -68,8 +68,8 @@
   drawAll().then(() => document.documentElement.setAttribute("data-drawn", "yes"));
 
   const copy = document.getElementById("copy");
-  copy.hidden = false;
-  copy.addEventListener("click", () => {
+  if (copy) copy.hidden = false;
+  copy?.addEventListener("click", () => {
     // Without the clipboard interface, which some browsers keep from local files, a selection does it.
     window.getSelection().selectAllChildren(document.getElementById("command"));
     document.execCommand("copy");

@@ -1,0 +1,108 @@
+"""An answer of `sooner forecast`: a headline, tables, plots and doubts, before it is known where they will be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sooner.forecast.table import FloatArray
+
+Cell = str | float | int | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A small table.
+
+    Args:
+        title: one line.
+        columns: headings.
+        rows: cells; numbers are shown with four significant digits, None as a dash.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a plot, with its band.
+
+    Args:
+        name: in the legend.
+        x: (n,).
+        y: (n,).
+        low: (n,) lower end of the band, None without one.
+        high: (n,) upper end.
+        dots: measured points, which are not joined.
+    """
+
+    name: str
+    x: FloatArray
+    y: FloatArray
+    low: FloatArray | None = None
+    high: FloatArray | None = None
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot.
+
+    Args:
+        title: one line.
+        x: title of the horizontal axis.
+        y: title of the vertical axis.
+        lines: at least one.
+        log_x: whether the horizontal axis is logarithmic.
+    """
+
+    title: str
+    x: str
+    y: str
+    lines: Sequence[Line]
+    log_x: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found.
+
+    Args:
+        question: what was asked, one line.
+        headline: the answer, one sentence.
+        grids: tables, in order.
+        plots: plots, in order.
+        warnings: why to doubt it.
+        notes: what was read and assumed.
+        data: the figures in full, for JSON.
+    """
+
+    question: str
+    headline: str
+    grids: Sequence[Grid] = ()
+    plots: Sequence[Plot] = ()
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """Return the answer as JSON holds it, without the plots."""
+        return {
+            "question": self.question,
+            "answer": self.headline,
+            **self.data,
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+        }
+
+
+def shown(cell: Cell) -> str:
+    """Return a cell as text."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, float):
+        return "-" if cell != cell else f"{cell:.4g}"
+    return str(cell)

@@ -1,0 +1,82 @@
+"""An answer as one HTML file that needs no network: text, tables, plots, and the figures as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from sooner.report.figures.base import Figure, Trace, axis, colour, dash, escape, layout
+from sooner.report.forecast.answer import Answer, Line, Plot, shown
+from sooner.report.html import embed, environment, finite, policy, store
+from sooner.version import __version__
+
+_MOST = 2000
+"""Points drawn of one line; the eye sees no more, and the page stays small."""
+
+
+def write(answer: Answer, path: Path) -> Path:
+    """Write the report and return its path; missing folders are made, an old report is replaced whole.
+
+    Raises:
+        SoonerError: where the file cannot be written.
+    """
+    return store(page(answer), Path(path))
+
+
+def page(answer: Answer) -> str:
+    """Return the answer as HTML."""
+    from plotly.offline import get_plotlyjs  # late, as it costs time that only a report should pay
+
+    made = environment()
+    loader = made.loader
+    assert loader is not None
+    script = loader.get_source(made, "script.js")[0]
+    plotly = get_plotlyjs()
+    return made.get_template("forecast.html.j2").render(
+        answer=answer,
+        shown=shown,
+        version=__version__,
+        heights={f"forecast-{k}": 420 for k in range(len(answer.plots))},
+        policy=policy(plotly, script),
+        style=Markup(loader.get_source(made, "style.css")[0]),
+        script=Markup(script),
+        plotly=Markup(plotly),
+        figures=embed(finite({f"forecast-{k}": figure(plot) for k, plot in enumerate(answer.plots)})),
+        data=embed(finite(answer.json())),
+    )
+
+
+def figure(plot: Plot) -> Figure:
+    """Return the Plotly figure of a plot."""
+    traces: list[Trace] = []
+    for position, line in enumerate(plot.lines):
+        traces += _traces(line, position)
+    return {
+        "data": traces,
+        "layout": layout(
+            420,
+            xaxis=axis(plot.x, type="log" if plot.log_x else "linear"),
+            yaxis=axis(plot.y),
+            showlegend=True,
+            legend={"orientation": "h", "y": 1.12, "x": 0},
+            margin={"l": 56, "r": 12, "t": 44, "b": 52},
+        ),
+    }
+
+
+def _traces(line: Line, position: int) -> list[Trace]:
+    stride = max(1, len(line.x) // _MOST)
+    x, y = line.x[::stride].tolist(), line.y[::stride].tolist()
+    common: dict[str, Any] = {"type": "scatter", "name": escape(line.name), "legendgroup": str(position)}
+    if line.dots:
+        return [{**common, "x": x, "y": y, "mode": "markers", "marker": {"color": colour(position), "size": 5}}]
+    drawn: list[Trace] = []
+    if line.low is not None and line.high is not None:
+        low, high = line.low[::stride].tolist(), line.high[::stride].tolist()
+        outline = {"x": [*x, *reversed(x)], "y": [*high, *reversed(low)], "fill": "toself"}
+        look = {"fillcolor": colour(position, 0.16), "line": {"width": 0, "color": "@clear"}}
+        drawn.append({**common, **outline, **look, "mode": "lines", "hoverinfo": "skip", "showlegend": False})
+    stroke = {"color": colour(position), "width": 2.5, "dash": dash(position)}
+    return [*drawn, {**common, "x": x, "y": y, "mode": "lines", "line": stroke}]
