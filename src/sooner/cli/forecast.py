@@ -15,6 +15,7 @@ forecast = App(
 )
 
 _Columns = Annotated[list[str] | None, Parameter(name="--column", negative=())]
+_Out = Annotated[Path | None, Parameter(name=("--out", "-o"))]
 _Json = Annotated[bool, Parameter(negative=())]
 
 
@@ -34,6 +35,8 @@ def fit(
     column: _Columns = None,
     lr: str | None = None,
     draws: Whole = 200,
+    level: float = 0.9,
+    out: _Out = None,
     json: _Json = False,
 ) -> None:
     """Fit a law and print its parameters with intervals, what leaving out shows, and what to doubt.
@@ -52,12 +55,26 @@ def fit(
         The learning rates, where the files don't have them: cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5.
     draws
         Refits for the bands.
+    level
+        Share of future runs that the bands are meant to cover.
+    out
+        Write the report with its plots to this HTML file.
     json
         Print the result as JSON.
     """
     from sooner.cli.forecast_run import run_fit
 
-    run_fit(list(files), law=law, over=over, columns=column or [], lr=lr, draws=draws, as_json=json)
+    run_fit(
+        list(files),
+        law=law,
+        over=over,
+        columns=column or [],
+        lr=lr,
+        draws=draws,
+        level=level,
+        out=out,
+        as_json=json,
+    )
 
 
 @forecast.command
@@ -70,6 +87,7 @@ def predict(
     lr: str | None = None,
     draws: Whole = 200,
     level: float = 0.9,
+    out: _Out = None,
     json: _Json = False,
 ) -> None:
     """Fit a law and predict its target somewhere else.
@@ -92,6 +110,8 @@ def predict(
         Refits for the bands.
     level
         Share of future runs that the band is meant to cover.
+    out
+        Write the report with its plots to this HTML file.
     json
         Print the result as JSON.
     """
@@ -106,6 +126,7 @@ def predict(
         lr=lr,
         draws=draws,
         level=level,
+        out=out,
         as_json=json,
     )
 
@@ -121,6 +142,7 @@ def curve(
     lr: str | None = None,
     draws: Whole = 200,
     level: float = 0.9,
+    out: _Out = None,
     json: _Json = False,
 ) -> None:
     """Forecast the rest of a run, or the curve of one under another learning-rate schedule.
@@ -146,6 +168,8 @@ def curve(
         Refits for the bands.
     level
         Share of future runs that the band is meant to cover.
+    out
+        Write the report with its plots to this HTML file.
     json
         Print the result as JSON.
     """
@@ -161,6 +185,7 @@ def curve(
         lr=lr,
         draws=draws,
         level=level,
+        out=out,
         as_json=json,
     )
 
@@ -175,6 +200,7 @@ def check(
     lr: str | None = None,
     draws: Whole = 200,
     level: float = 0.9,
+    out: _Out = None,
     json: _Json = False,
 ) -> None:
     """Leave out the largest scale, a curve or the end of one, predict it, and print error and coverage.
@@ -197,6 +223,8 @@ def check(
         Refits for the bands.
     level
         Share of rows that the bands are meant to cover.
+    out
+        Write the report with its plots to this HTML file.
     json
         Print the result as JSON.
     """
@@ -211,5 +239,6 @@ def check(
         lr=lr,
         draws=draws,
         level=level,
+        out=out,
         as_json=json,
     )

@@ -1,0 +1,38 @@
+"""Forecast the loss that has not been paid for: laws fitted to small or unfinished runs, with bands and a check.
+
+from sooner.forecast import read, find, fit, check, table
+
+runs = read(["runs.csv"])
+fitted = fit(find("chinchilla"), runs)
+fitted.predict(table(parameters=7e9, tokens=1.4e11))
+"""
+
+from sooner.forecast.check import Check, check, choose
+from sooner.forecast.curve import Curve, forecast_curve
+from sooner.forecast.fit import Fit, Prediction, fit
+from sooner.forecast.law import Law, Parameter
+from sooner.forecast.laws import find, names
+from sooner.forecast.read import read
+from sooner.forecast.schedules import Schedule, parse
+from sooner.forecast.table import Table, join, table
+
+__all__ = [
+    "Check",
+    "Curve",
+    "Fit",
+    "Law",
+    "Parameter",
+    "Prediction",
+    "Schedule",
+    "Table",
+    "check",
+    "choose",
+    "find",
+    "fit",
+    "forecast_curve",
+    "join",
+    "names",
+    "parse",
+    "read",
+    "table",
+]

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sooner.error import SoonerError
+from sooner.forecast.automatic import of_curves
 from sooner.forecast.check import Check, check, choose
 from sooner.forecast.fit import LEVEL, Prediction, fit
 from sooner.forecast.law import Law
-from sooner.forecast.laws.annealing import Annealing
-from sooner.forecast.laws.multi_power import MultiPower
-from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.schedules import Schedule
 from sooner.forecast.table import FloatArray, Table
 from sooner.forecast.table import table as make
@@ -56,15 +54,6 @@ class Curve:
         return float(self.step[below[0]]) if below.size else None
 
 
-def candidates(table: Table) -> list[Law]:
-    """Return the laws that a table of curves can be given to: those in the learning rate where it is known."""
-    if "lr" not in table:
-        return [PowerFloor("step")]
-    laws: list[Law] = [Annealing()]
-    # one curve does not hold seven parameters: measured in benchmarks/forecast_accuracy.py
-    return [*laws, MultiPower()] if len(table.runs) > 1 else laws
-
-
 def forecast_curve(
     table: Table,
     *,
@@ -95,7 +84,7 @@ def forecast_curve(
         raise SoonerError("another schedule needs the learning rates of the fitted runs; say them with --lr KIND:...")
     errors: dict[str, float] = {}
     if law is None:
-        laws = candidates(table)
+        laws = of_curves(table)
         law = laws[0]
         if len(laws) > 1:
             law, errors = choose(laws, table, seed=seed)

@@ -11,7 +11,7 @@ from sooner.forecast.check import Check
 from sooner.forecast.curve import Curve
 from sooner.forecast.fit import Fit, Prediction
 from sooner.forecast.table import COLUMNS, Table
-from sooner.report.forecast.answer import Answer, Grid, Line, Plot
+from sooner.report.forecast.answer import Answer, Cell, Grid, Line, Plot
 
 
 def objective(fit: Fit) -> str:
@@ -28,7 +28,7 @@ def percent(share: float | None) -> str | None:
 
 def parameters(fit: Fit) -> Grid:
     """Return the parameters with their intervals."""
-    rows = [[one.name, one.value, one.low, one.high, one.unit] for one in fit.estimates()]
+    rows: list[list[Cell]] = [[one.name, one.value, one.low, one.high, one.unit] for one in fit.estimates()]
     title = f"{fit.law.name}: {fit.law.formula} ({fit.law.source}); 90 % intervals by {fit.how}"
     return Grid(title, ("parameter", "value", "low", "high", "unit"), rows)
 
@@ -167,7 +167,7 @@ def of_curve(curve: Curve, table: Table, target: float | None) -> Answer:
         rates = [Line(name, run["step"], run["lr"]) for name, run in list(table.each_run())[:8] if "lr" in run]
         plots.append(Plot("Learning rate", "step", "learning rate", [*rates, Line("forecast", curve.step, curve.lr)]))
     last = float(table["loss"][-1])
-    rows = [["law", curve.law], ["schedule", curve.schedule], ["last measured loss", last]]
+    rows: list[list[Cell]] = [["law", curve.law], ["schedule", curve.schedule], ["last measured loss", last]]
     return Answer(
         f"How does the loss go on ({curve.schedule})?",
         headline,
@@ -194,8 +194,8 @@ def of_check(check: Check, errors: dict[str, float], notes: tuple[str, ...]) -> 
     others = f"last value {percent(check.last_value)}, power + floor {percent(check.power_floor) or '-'}"
     return Answer(
         f"How far is {check.law} off without {check.left_out}?",
-        f"{check.law}: {percent(check.error)} mean error, {check.coverage:.0%} of rows in their {check.level:.0%} bands "
-        f"({others})",
+        f"{check.law}: {percent(check.error)} mean error, {check.coverage:.0%} of rows in their "
+        f"{check.level:.0%} bands ({others})",
         checked(check),
         (),
         check.warnings,

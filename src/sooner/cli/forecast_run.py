@@ -1,0 +1,242 @@
+"""What the `sooner forecast` commands do: read, fit, answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from sooner.error import SoonerError
+from sooner.forecast import laws
+from sooner.forecast.automatic import candidates
+from sooner.forecast.check import Check, Leave, check, choose
+from sooner.forecast.curve import forecast_curve
+from sooner.forecast.fit import Fit, fit
+from sooner.forecast.law import Law
+from sooner.forecast.laws.power_floor import PowerFloor
+from sooner.forecast.read import read
+from sooner.forecast.schedules import parse
+from sooner.forecast.table import Table, join, table
+from sooner.report.forecast import build, page, terminal
+from sooner.report.forecast.answer import Answer
+
+AUTO = "auto"
+LEAVES = ("largest", "curve", "end")
+
+
+def list_laws() -> None:
+    """Print the laws."""
+    grid = Grid("law", "formula", "reads", "source", box=None, pad_edge=False)
+    for column in grid.columns:
+        column.overflow = "fold"
+    for name, law in laws.classes().items():
+        reads = ", ".join(law.needs) if hasattr(law, "needs") else "one column (--over)"
+        grid.add_row(name, law.formula, reads, law.source)
+    Console(highlight=False).print(grid)
+
+
+def run_fit(files: list[Path], *, draws: int, level: float, **given: Any) -> None:
+    """Fit a law and show it."""
+    with working() as told:
+        rows, law, errors = _ready(files, given, told)
+        told("fitting")
+        fitted = fit(law, rows, draws=at_least(draws, 2, "draws"))
+        told("leaving out")
+        answer = build.of_fit(fitted, _checked(law, rows, level, draws), errors)
+    finish(answer, given)
+
+
+def run_predict(files: list[Path], at: list[str], *, draws: int, level: float, **given: Any) -> None:
+    """Fit a law and show what it predicts elsewhere."""
+    with working() as told:
+        rows, law, errors = _ready(files, given, told)
+        told("fitting")
+        fitted = fit(law, rows, draws=at_least(draws, 2, "draws"))
+        where = places(at)
+        made = fitted.predict(where, share(level))
+        told("leaving out")
+        shown = _checked(law, rows, level, draws)
+        answer = build.of_prediction(fitted, where.require(*law.needs), made, shown, errors, _plain(fitted, where))
+    finish(answer, given)
+
+
+def run_curve(
+    files: list[Path],
+    *,
+    schedule: str | None,
+    total: float | None,
+    target: float | None,
+    draws: int,
+    level: float,
+    **given: Any,
+) -> None:
+    """Forecast the rest of a run, or a run under another schedule, and show it."""
+    with working() as told:
+        told("reading")
+        rows = read(files, columns=pairs(given["columns"]), lr=given["lr"])
+        reached = float(rows.require("step")["step"].max())
+        peak = float(rows["lr"].max()) if "lr" in rows else None
+        meant = None if schedule is None else parse(schedule, total=total or reached, peak=peak)
+        law = None if given["law"] == AUTO else laws.find(given["law"], given.get("over"))
+        told("fitting")
+        made = forecast_curve(
+            rows, schedule=meant, total=total, law=law, level=share(level), draws=at_least(draws, 2, "draws")
+        )
+        answer = build.of_curve(made, rows, target)
+    finish(answer, given)
+
+
+def run_check(files: list[Path], *, leave: str, draws: int, level: float, **given: Any) -> None:
+    """Leave something out, predict it, and show error and coverage."""
+    if leave not in (AUTO, *LEAVES):
+        raise SoonerError(f"--leave is {leave!r}; leave out {', '.join(LEAVES)} or {AUTO}")
+    out = None if leave == AUTO else cast(Leave, leave)
+    with working() as told:
+        rows, law, errors = _ready(files, given, told, out)
+        told("leaving out")
+        made = check(law, rows, out, level=share(level), draws=at_least(draws, 2, "draws"))
+    finish(build.of_check(made, errors, rows.notes), given)
+
+
+class working:  # noqa: N801 - used like a function
+    """Show on standard error what is being done; nothing where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._status = Console(stderr=True).status("reading")
+
+    def __enter__(self) -> working:
+        self._status.start()
+        return self
+
+    def __call__(self, what: str) -> None:
+        """Say what is being done now."""
+        self._status.update(what)
+
+    def __exit__(self, *_: object) -> Literal[False]:
+        self._status.stop()
+        return False
+
+
+def finish(answer: Answer, given: dict[str, Any]) -> None:
+    """Print the answer, or its JSON, and write the report where one is asked for.
+
+    Raises:
+        SoonerError: the report can't be written; the answer is on the screen by then.
+    """
+    if given.get("as_json"):
+        print(json.dumps(_finite(answer.json()), indent=1, allow_nan=False))
+    else:
+        terminal.show(answer, Console(highlight=False))
+    if given.get("out") is not None:
+        written = page.write(answer, given["out"])
+        Console(stderr=bool(given.get("as_json")), highlight=False).print(
+            f"report: {written}", soft_wrap=True, markup=False
+        )
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Return heading by column from NAME=HEADING texts.
+
+    Raises:
+        SoonerError: a text is not of that form, or names a column twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, heading = (part.strip() for part in text.partition("="))
+        if not equals or not name or not heading:
+            raise SoonerError(f"--column {text!r} is not NAME=HEADING; write, for example, --column loss=val_loss")
+        if name in found:
+            raise SoonerError(f"--column names {name} twice, as {found[name]!r} and {heading!r}; give one of them")
+        found[name] = heading
+    return found
+
+
+def places(texts: Sequence[str]) -> Table:
+    """Return a row for each text NAME=NUMBER,NAME=NUMBER.
+
+    Raises:
+        SoonerError: a text is not of that form, or a number is not one.
+    """
+    rows = []
+    for text in texts:
+        values: dict[str, float] = {}
+        for piece in text.split(","):
+            name, equals, value = (part.strip() for part in piece.partition("="))
+            try:
+                values[name] = float(value.replace("_", ""))
+            except ValueError:
+                equals = ""
+            if not equals or not name or not values[name] > 0 or values[name] == float("inf"):
+                raise SoonerError(
+                    f"--at {text!r} is not NAME=NUMBER,...; write, for example, --at parameters=7e9,tokens=1.4e11"
+                )
+        rows.append(table(text, **values))
+    return join(rows)
+
+
+def share(level: float) -> float:
+    """Return a level of coverage.
+
+    Raises:
+        SoonerError: it is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise SoonerError(f"--level is {level:g}; give a share between 0 and 1, such as 0.9")
+    return level
+
+
+def at_least(value: int, least: int, name: str) -> int:
+    """Return a whole number.
+
+    Raises:
+        SoonerError: it is smaller than `least`.
+    """
+    if value < least:
+        raise SoonerError(f"--{name} is {value}; give {least} or more")
+    return value
+
+
+def _ready(
+    files: list[Path], given: dict[str, Any], told: working, leave: Leave | None = None
+) -> tuple[Table, Law, dict[str, float]]:
+    """Return the rows, the law, and the left-out errors by which it was chosen."""
+    told("reading")
+    rows = read(files, columns=pairs(given["columns"]), lr=given["lr"])
+    if given["law"] != AUTO:
+        return rows, laws.find(given["law"], given["over"]), {}
+    possible = candidates(rows, given["over"])
+    if len(possible) == 1:
+        return rows, possible[0], {}
+    told("choosing a law")
+    try:
+        return rows, *choose(possible, rows, leave)
+    except SoonerError as error:
+        note = f"no law could be chosen by leaving out ({error}); this is the plainest"
+        return rows.with_notes(note), possible[0], {}
+
+
+def _checked(law: Law, rows: Table, level: float, draws: int) -> Check | None:
+    try:
+        return check(law, rows, level=share(level), draws=draws)
+    except SoonerError:
+        return None
+
+
+def _plain(fitted: Fit, where: Table) -> Any:
+    """Return what a power law with a floor predicts there; None where it can't be fitted."""
+    if fitted.law.target != "loss" or isinstance(fitted.law, PowerFloor):
+        return None
+    try:
+        return fit(PowerFloor(fitted.law.over), fitted.table, draws=2).predict(where)
+    except SoonerError:
+        return None
+
+
+def _finite(value: Any) -> Any:
+    from sooner.report.html import finite
+
+    return finite(value)

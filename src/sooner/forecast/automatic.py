@@ -1,0 +1,73 @@
+"""Which laws a table can be given to, where the user names none; what leaving out shows then chooses among them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sooner.error import SoonerError
+from sooner.forecast.law import Law
+from sooner.forecast.laws.annealing import Annealing
+from sooner.forecast.laws.broken_power import BrokenPower
+from sooner.forecast.laws.chinchilla import Chinchilla
+from sooner.forecast.laws.loss_to_accuracy import LossToAccuracy
+from sooner.forecast.laws.loss_to_error import LossToError
+from sooner.forecast.laws.m4 import M4
+from sooner.forecast.laws.multi_power import MultiPower
+from sooner.forecast.laws.overtraining import Overtraining
+from sooner.forecast.laws.power_floor import PowerFloor
+from sooner.forecast.table import Table
+
+_DENSE = 3
+"""From this many rows per run on, a table with steps holds curves, not final losses."""
+
+
+def of_curves(table: Table) -> list[Law]:
+    """Return the laws for loss curves: those in the learning rate where it is known and changes."""
+    if "lr" not in table:
+        return [PowerFloor("step")]
+    laws: list[Law] = [Annealing()]
+    # one curve does not hold seven parameters: measured in benchmarks/forecast_accuracy.py
+    return [*laws, MultiPower()] if len(table.runs) > 1 else laws
+
+
+def candidates(table: Table, over: str | None = None) -> list[Law]:
+    """Return the laws that fit the table's columns, the plainest first.
+
+    Args:
+        table: measurements.
+        over: the column to forecast along; left out, the table's columns decide.
+
+    Raises:
+        SoonerError: there is neither a loss nor an accuracy to predict, or nothing to predict it from.
+    """
+    if over is not None:
+        return _in_one(over, len(table))
+    if (
+        "loss" in table
+        and ("accuracy" in table or "error" in table)
+        and not {"tokens", "parameters"} & {*table.columns}
+    ):
+        return [LossToAccuracy()] if "accuracy" in table else [LossToError()]
+    if "loss" not in table:
+        raise SoonerError(
+            f"there is no loss to predict; the columns are {', '.join(table.columns)}: name it with "
+            "--column loss=HEADING"
+        )
+    if "step" in table and len(table) >= _DENSE * len(table.runs):
+        return of_curves(table)
+    varied = [n for n in ("parameters", "tokens", "compute") if n in table and np.ptp(np.log(table[n])) > 0]
+    if len(varied) >= 2:
+        return [Chinchilla(), Overtraining()]
+    if varied:
+        return _in_one(varied[0], len(table))
+    if "step" in table:
+        return of_curves(table)
+    raise SoonerError(
+        f"nothing in {', '.join(table.columns)} changes along which a loss could be forecast; add parameters, tokens, "
+        "compute or steps, or name one with --over"
+    )
+
+
+def _in_one(over: str, rows: int) -> list[Law]:
+    laws: list[Law] = [PowerFloor(over), M4(over), BrokenPower(over)]
+    return [law for law in laws if rows >= 2 * len(law.parameters)] or laws[:1]
