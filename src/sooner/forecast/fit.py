@@ -262,6 +262,17 @@ def _resample(law: Law, table: Table, inner: FloatArray, draws: int, seed: int) 
     return coordinates.outside(found.values), noise, how
 
 
+def refit(fitted: Fit, weights: FloatArray) -> FloatArray:
+    """Return (k, p) parameters of refits from the best fit, with weights (k, n) of the rows."""
+    coordinates = _Coordinates(fitted.law)
+    model = _model(fitted.law, fitted.table, coordinates)
+    target = link(fitted.law, fitted.table[fitted.law.target])
+    start = np.repeat(coordinates.inside(fitted.values[None]), len(weights), axis=0)
+    bounds = (coordinates.lower, coordinates.upper)
+    found = solve(model, target, start, *bounds, delta=fitted.law.delta, weights=weights, tolerance=1e-7)
+    return coordinates.outside(found.values)
+
+
 def effective_rows(residual: FloatArray) -> float:
     """Return how many independent rows a run's residuals are worth, by their lag-1 correlation; 1 for a single row."""
     if len(residual) < 3:
