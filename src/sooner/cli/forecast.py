@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,64 @@ forecast = App(
     help="Predict the loss you have not paid for, from small or unfinished runs, with bands and a check of them.",
 )
 
-_Columns = Annotated[list[str] | None, Parameter(name="--column", negative=())]
-_Out = Annotated[Path | None, Parameter(name=("--out", "-o"))]
-_Json = Annotated[bool, Parameter(negative=())]
+Files = Annotated[tuple[Path, ...], Parameter(allow_leading_hyphen=False)]
+Places = Annotated[list[str], Parameter(negative=())]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Reading:
+    """How the files are read, and where the answer goes.
+
+    Attributes
+    ----------
+    column
+        NAME=HEADING reads a column under that heading, such as --column loss=val_loss. May be repeated.
+    draws
+        Refits for the bands.
+    level
+        Share of future runs that the bands are meant to cover.
+    out
+        Write the report with its plots to this HTML file.
+    json
+        Print the result as JSON.
+    """
+
+    column: Annotated[list[str], Parameter(negative=())] = field(default_factory=list)
+    draws: Whole = 200
+    level: float = 0.9
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
+    json: Annotated[bool, Parameter(negative=())] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Choice(Reading):
+    """How the files are read, which law is fitted, and where the answer goes.
+
+    Attributes
+    ----------
+    column
+        NAME=HEADING reads a column under that heading, such as --column loss=val_loss. May be repeated.
+    draws
+        Refits for the bands.
+    level
+        Share of future runs that the bands are meant to cover.
+    out
+        Write the report with its plots to this HTML file.
+    json
+        Print the result as JSON.
+    law
+        A law of `sooner forecast laws`; auto chooses by what leaving out shows.
+    over
+        The column that a law in one quantity takes as x, such as tokens.
+    lr
+        The learning rates, where the files don't have them: cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5.
+    """
+
+    law: str = "auto"
+    over: str | None = None
+    lr: str | None = None
 
 
 @forecast.command
@@ -28,68 +84,21 @@ def laws() -> None:
 
 
 @forecast.command
-def fit(
-    *files: Path,
-    law: str = "auto",
-    over: str | None = None,
-    column: _Columns = None,
-    lr: str | None = None,
-    draws: Whole = 200,
-    level: float = 0.9,
-    out: _Out = None,
-    json: _Json = False,
-) -> None:
+def fit(*files: Path, given: Choice = Choice()) -> None:
     """Fit a law and print its parameters with intervals, what leaving out shows, and what to doubt.
 
     Parameters
     ----------
     files
-        Tables or logs: csv, tsv, jsonl, parquet, race folders, TensorBoard folders, nanoGPT-style text logs.
-    law
-        A law of `sooner forecast laws`; auto chooses by what leaving out shows.
-    over
-        The column that a law in one quantity takes as x, such as tokens.
-    column
-        NAME=HEADING reads a column under that heading, such as --column loss=val_loss. May be repeated.
-    lr
-        The learning rates, where the files don't have them: cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5.
-    draws
-        Refits for the bands.
-    level
-        Share of future runs that the bands are meant to cover.
-    out
-        Write the report with its plots to this HTML file.
-    json
-        Print the result as JSON.
+        Tables, logs or folders: csv, tsv, jsonl, parquet, race folders, TensorBoard folders, nanoGPT-style text logs.
     """
     from sooner.cli.forecast_run import run_fit
 
-    run_fit(
-        list(files),
-        law=law,
-        over=over,
-        columns=column or [],
-        lr=lr,
-        draws=draws,
-        level=level,
-        out=out,
-        as_json=json,
-    )
+    run_fit(list(files), given)
 
 
 @forecast.command
-def predict(
-    *files: Path,
-    at: Annotated[list[str], Parameter(negative=())],
-    law: str = "auto",
-    over: str | None = None,
-    column: _Columns = None,
-    lr: str | None = None,
-    draws: Whole = 200,
-    level: float = 0.9,
-    out: _Out = None,
-    json: _Json = False,
-) -> None:
+def predict(*files: Path, at: Places, given: Choice = Choice()) -> None:
     """Fit a law and predict its target somewhere else.
 
     Parameters
@@ -98,37 +107,10 @@ def predict(
         As for `sooner forecast fit`.
     at
         Where: parameters=7e9,tokens=1.4e11. May be repeated.
-    law
-        A law of `sooner forecast laws`; auto chooses by what leaving out shows.
-    over
-        The column that a law in one quantity takes as x.
-    column
-        NAME=HEADING reads a column under that heading. May be repeated.
-    lr
-        The learning rates, where the files don't have them.
-    draws
-        Refits for the bands.
-    level
-        Share of future runs that the band is meant to cover.
-    out
-        Write the report with its plots to this HTML file.
-    json
-        Print the result as JSON.
     """
     from sooner.cli.forecast_run import run_predict
 
-    run_predict(
-        list(files),
-        at,
-        law=law,
-        over=over,
-        columns=column or [],
-        lr=lr,
-        draws=draws,
-        level=level,
-        out=out,
-        as_json=json,
-    )
+    run_predict(list(files), at, given)
 
 
 @forecast.command
@@ -137,13 +119,7 @@ def curve(
     schedule: str | None = None,
     total: float | None = None,
     target: float | None = None,
-    law: str = "auto",
-    column: _Columns = None,
-    lr: str | None = None,
-    draws: Whole = 200,
-    level: float = 0.9,
-    out: _Out = None,
-    json: _Json = False,
+    given: Choice = Choice(),
 ) -> None:
     """Forecast the rest of a run, or the curve of one under another learning-rate schedule.
 
@@ -158,87 +134,141 @@ def curve(
         Last step to forecast. Default: the schedule's, or twice the last run's.
     target
         A loss: says when it is reached.
-    law
-        annealing, multi_power or power_floor; auto chooses by what leaving out shows.
-    column
-        NAME=HEADING reads a column under that heading. May be repeated.
-    lr
-        The learning rates of the files, where they were not logged: cosine:peak=3e-4,warmup=2000,total=24000.
-    draws
-        Refits for the bands.
-    level
-        Share of future runs that the band is meant to cover.
-    out
-        Write the report with its plots to this HTML file.
-    json
-        Print the result as JSON.
     """
     from sooner.cli.forecast_run import run_curve
 
-    run_curve(
-        list(files),
-        schedule=schedule,
-        total=total,
-        target=target,
-        law=law,
-        columns=column or [],
-        lr=lr,
-        draws=draws,
-        level=level,
-        out=out,
-        as_json=json,
-    )
+    run_curve(list(files), given, schedule=schedule, total=total, target=target)
 
 
 @forecast.command
-def check(
-    *files: Path,
-    law: str = "auto",
-    over: str | None = None,
-    leave: str = "auto",
-    column: _Columns = None,
-    lr: str | None = None,
-    draws: Whole = 200,
-    level: float = 0.9,
-    out: _Out = None,
-    json: _Json = False,
-) -> None:
+def check(*files: Path, leave: str = "auto", given: Choice = Choice()) -> None:
     """Leave out the largest scale, a curve or the end of one, predict it, and print error and coverage.
 
     Parameters
     ----------
     files
         As for `sooner forecast fit`.
-    law
-        A law of `sooner forecast laws`; auto chooses by what leaving out shows.
-    over
-        The column that a law in one quantity takes as x.
     leave
         largest, curve or end; auto follows the law.
-    column
-        NAME=HEADING reads a column under that heading. May be repeated.
-    lr
-        The learning rates, where the files don't have them.
-    draws
-        Refits for the bands.
-    level
-        Share of rows that the bands are meant to cover.
-    out
-        Write the report with its plots to this HTML file.
-    json
-        Print the result as JSON.
     """
     from sooner.cli.forecast_run import run_check
 
-    run_check(
-        list(files),
-        law=law,
-        over=over,
-        leave=leave,
-        columns=column or [],
-        lr=lr,
-        draws=draws,
-        level=level,
-        out=out,
-        as_json=json,
-    )
+    run_check(list(files), given, leave=leave)
+
+
+@forecast.command
+def schedule(
+    *files: Path,
+    total: float | None = None,
+    peak: float | None = None,
+    warmup: float = 0.0,
+    given: Choice = Choice(),
+) -> None:
+    """Find the learning-rate schedule with the lowest final loss under a law fitted to the curves.
+
+    Parameters
+    ----------
+    files
+        Curves: steps, losses and learning rates.
+    total
+        Steps of the run to plan. Default: those of the longest curve.
+    peak
+        Its largest learning rate. Default: the largest fitted.
+    warmup
+        Its steps of linear rise.
+    """
+    from sooner.cli.forecast_decide import run_schedule
+
+    run_schedule(list(files), given, total=total, peak=peak, warmup=warmup)
+
+
+@forecast.command
+def allocate(
+    *files: Path,
+    compute: Annotated[list[float], Parameter(negative=())],
+    inference_tokens: float = 0.0,
+    given: Choice = Choice(),
+) -> None:
+    """Split a compute budget into parameters and tokens, with the learning rate and batch size for them.
+
+    Parameters
+    ----------
+    files
+        Runs with parameters, tokens (or FLOP) and final losses; also lr and batch to fit the rules for those.
+    compute
+        The budget in training FLOP, such as 1e21. May be repeated.
+    inference_tokens
+        Tokens to be served later, 2 FLOP per parameter each, paid from the same budget.
+    """
+    from sooner.cli.forecast_decide import run_allocate
+
+    run_allocate(list(files), given, compute=compute, inference_tokens=inference_tokens)
+
+
+@forecast.command
+def task(*files: Path, at: Places, given: Reading = Reading()) -> None:
+    """Predict a task's accuracy in two steps: size and tokens to task loss, task loss to accuracy.
+
+    Parameters
+    ----------
+    files
+        Runs with parameters, tokens, the loss on the task, and its accuracy or error.
+    at
+        Where: parameters=7e9,tokens=1.4e11. May be repeated.
+    """
+    from sooner.cli.forecast_decide import run_task
+
+    run_task(list(files), at, given)
+
+
+@forecast.command
+def compare(
+    first: Path,
+    second: Path,
+    *,
+    over: str = "compute",
+    to: float | None = None,
+    given: Reading = Reading(),
+) -> None:
+    """Compare two training procedures along a scale: which wins where, how surely, and where they cross.
+
+    Parameters
+    ----------
+    first
+        Runs of the first procedure.
+    second
+        Runs of the second.
+    over
+        The column of the scale.
+    to
+        Largest scale to look at. Default: ten times the largest measured.
+    """
+    from sooner.cli.forecast_decide import run_compare
+
+    run_compare(first, second, given, over=over, to=to)
+
+
+@forecast.command
+def plan(
+    *files: Path,
+    at: str,
+    goal: float = 0.5,
+    budget: float | None = None,
+    given: Choice = Choice(),
+) -> None:
+    """Say which runs to buy next to narrow the band of a forecast, and what they cost.
+
+    Parameters
+    ----------
+    files
+        As for `sooner forecast fit`.
+    at
+        Where the forecast matters: parameters=7e9,tokens=1.4e11.
+    goal
+        The share of today's band to aim at.
+    budget
+        The most to spend on all runs, in FLOP (in units of x for a law in one quantity).
+    """
+    from sooner.cli.forecast_decide import run_plan
+
+    run_plan(list(files), at, given, goal=goal, budget=budget)

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from rich.console import Console
 from rich.table import Table as Grid
 
+from sooner.cli.forecast import Choice, Reading
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.automatic import candidates
 from sooner.forecast.check import Check, Leave, check, choose
 from sooner.forecast.curve import forecast_curve
+from sooner.forecast.decide.influence import influence_warning
 from sooner.forecast.fit import Fit, fit
 from sooner.forecast.law import Law
 from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.read import read
 from sooner.forecast.schedules import parse
 from sooner.forecast.table import Table, join, table
+from sooner.report import html
 from sooner.report.forecast import build, page, terminal
 from sooner.report.forecast.answer import Answer
 
 AUTO = "auto"
+LEAST_DRAWS = 20
+"""Fewer draws have no quantiles to speak of."""
 LEAVES = ("largest", "curve", "end")
 
 
@@ -39,66 +45,55 @@ def list_laws() -> None:
     Console(highlight=False).print(grid)
 
 
-def run_fit(files: list[Path], *, draws: int, level: float, **given: Any) -> None:
+def run_fit(files: list[Path], given: Choice) -> None:
     """Fit a law and show it."""
     with working() as told:
-        rows, law, errors = _ready(files, given, told)
-        told("fitting")
-        fitted = fit(law, rows, draws=at_least(draws, 2, "draws"))
+        rows, law, errors = ready(files, given, told)
+        fitted = doubted(fit(law, rows, draws=given.draws))
         told("leaving out")
-        answer = build.of_fit(fitted, _checked(law, rows, level, draws), errors)
+        answer = build.of_fit(fitted, _checked(law, rows, given), errors)
     finish(answer, given)
 
 
-def run_predict(files: list[Path], at: list[str], *, draws: int, level: float, **given: Any) -> None:
+def run_predict(files: list[Path], at: list[str], given: Choice) -> None:
     """Fit a law and show what it predicts elsewhere."""
     with working() as told:
-        rows, law, errors = _ready(files, given, told)
-        told("fitting")
-        fitted = fit(law, rows, draws=at_least(draws, 2, "draws"))
+        rows, law, errors = ready(files, given, told)
         where = places(at)
-        made = fitted.predict(where, share(level))
+        fitted = doubted(fit(law, rows, draws=given.draws))
+        made = fitted.predict(where, given.level)
         told("leaving out")
-        shown = _checked(law, rows, level, draws)
+        shown = _checked(law, rows, given)
         answer = build.of_prediction(fitted, where.require(*law.needs), made, shown, errors, _plain(fitted, where))
     finish(answer, given)
 
 
 def run_curve(
-    files: list[Path],
-    *,
-    schedule: str | None,
-    total: float | None,
-    target: float | None,
-    draws: int,
-    level: float,
-    **given: Any,
+    files: list[Path], given: Choice, *, schedule: str | None, total: float | None, target: float | None
 ) -> None:
     """Forecast the rest of a run, or a run under another schedule, and show it."""
+    checked_numbers(given)
     with working() as told:
-        told("reading")
-        rows = read(files, columns=pairs(given["columns"]), lr=given["lr"])
+        rows = read(files, columns=pairs(given.column), lr=given.lr)
         reached = float(rows.require("step")["step"].max())
         peak = float(rows["lr"].max()) if "lr" in rows else None
         meant = None if schedule is None else parse(schedule, total=total or reached, peak=peak)
-        law = None if given["law"] == AUTO else laws.find(given["law"], given.get("over"))
+        law = None if given.law == AUTO else laws.find(given.law, given.over)
         told("fitting")
-        made = forecast_curve(
-            rows, schedule=meant, total=total, law=law, level=share(level), draws=at_least(draws, 2, "draws")
-        )
+        made = forecast_curve(rows, schedule=meant, total=total, law=law, level=given.level, draws=given.draws)
         answer = build.of_curve(made, rows, target)
     finish(answer, given)
 
 
-def run_check(files: list[Path], *, leave: str, draws: int, level: float, **given: Any) -> None:
+def run_check(files: list[Path], given: Choice, *, leave: str) -> None:
     """Leave something out, predict it, and show error and coverage."""
     if leave not in (AUTO, *LEAVES):
         raise SoonerError(f"--leave is {leave!r}; leave out {', '.join(LEAVES)} or {AUTO}")
     out = None if leave == AUTO else cast(Leave, leave)
     with working() as told:
-        rows, law, errors = _ready(files, given, told, out)
+        rows, law, errors = ready(files, given, told, out)
         told("leaving out")
-        made = check(law, rows, out, level=share(level), draws=at_least(draws, 2, "draws"))
+        made = check(law, rows, out, level=given.level, draws=given.draws)
     finish(build.of_check(made, errors, rows.notes), given)
 
 
@@ -121,21 +116,19 @@ class working:  # noqa: N801 - used like a function
         return False
 
 
-def finish(answer: Answer, given: dict[str, Any]) -> None:
+def finish(answer: Answer, given: Reading) -> None:
     """Print the answer, or its JSON, and write the report where one is asked for.
 
     Raises:
         SoonerError: the report can't be written; the answer is on the screen by then.
     """
-    if given.get("as_json"):
-        print(json.dumps(_finite(answer.json()), indent=1, allow_nan=False))
+    if given.json:
+        print(json.dumps(html.finite(answer.json()), indent=1, allow_nan=False))
     else:
         terminal.show(answer, Console(highlight=False))
-    if given.get("out") is not None:
-        written = page.write(answer, given["out"])
-        Console(stderr=bool(given.get("as_json")), highlight=False).print(
-            f"report: {written}", soft_wrap=True, markup=False
-        )
+    if given.out is not None:
+        written = page.write(answer, given.out)
+        Console(stderr=given.json, highlight=False).print(f"report: {written}", soft_wrap=True, markup=False)
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -178,40 +171,46 @@ def places(texts: Sequence[str]) -> Table:
     return join(rows)
 
 
-def share(level: float) -> float:
-    """Return a level of coverage.
+def checked_numbers(given: Reading) -> None:
+    """Refuse a level or a number of draws that can't be.
 
     Raises:
-        SoonerError: it is not between 0 and 1.
+        SoonerError: names the value.
     """
-    if not 0 < level < 1:
-        raise SoonerError(f"--level is {level:g}; give a share between 0 and 1, such as 0.9")
-    return level
+    if not 0 < given.level < 1:
+        raise SoonerError(f"--level is {given.level:g}; give a share between 0 and 1, such as 0.9")
+    if given.draws < LEAST_DRAWS:
+        raise SoonerError(f"--draws is {given.draws}; give {LEAST_DRAWS} or more")
 
 
-def at_least(value: int, least: int, name: str) -> int:
-    """Return a whole number.
-
-    Raises:
-        SoonerError: it is smaller than `least`.
-    """
-    if value < least:
-        raise SoonerError(f"--{name} is {value}; give {least} or more")
-    return value
-
-
-def _ready(
-    files: list[Path], given: dict[str, Any], told: working, leave: Leave | None = None
+def ready(
+    files: list[Path], given: Choice, told: working, leave: Leave | None = None
 ) -> tuple[Table, Law, dict[str, float]]:
-    """Return the rows, the law, and the left-out errors by which it was chosen."""
-    told("reading")
-    rows = read(files, columns=pairs(given["columns"]), lr=given["lr"])
-    if given["law"] != AUTO:
-        return rows, laws.find(given["law"], given["over"]), {}
-    possible = candidates(rows, given["over"])
+    """Return the rows, the law, and the left-out errors by which it was chosen.
+
+    Raises:
+        SoonerError: anything the user can mend.
+    """
+    checked_numbers(given)
+    rows = read(files, columns=pairs(given.column), lr=given.lr)
+    if given.law != AUTO:
+        told("fitting")
+        return rows, laws.find(given.law, given.over), {}
+    told("choosing a law")
+    made = _choice(rows, candidates(rows, given.over), leave)
+    told("fitting")
+    return made
+
+
+def doubted(fitted: Fit) -> Fit:
+    """Return the fit with a warning added where a few runs decide it."""
+    told = influence_warning(fitted)
+    return fitted if told is None else replace(fitted, warnings=(*fitted.warnings, told))
+
+
+def _choice(rows: Table, possible: list[Law], leave: Leave | None) -> tuple[Table, Law, dict[str, float]]:
     if len(possible) == 1:
         return rows, possible[0], {}
-    told("choosing a law")
     try:
         return rows, *choose(possible, rows, leave)
     except SoonerError as error:
@@ -219,9 +218,9 @@ def _ready(
         return rows.with_notes(note), possible[0], {}
 
 
-def _checked(law: Law, rows: Table, level: float, draws: int) -> Check | None:
+def _checked(law: Law, rows: Table, given: Reading) -> Check | None:
     try:
-        return check(law, rows, level=share(level), draws=draws)
+        return check(law, rows, level=given.level, draws=given.draws)
     except SoonerError:
         return None
 
@@ -234,9 +233,3 @@ def _plain(fitted: Fit, where: Table) -> Any:
         return fit(PowerFloor(fitted.law.over), fitted.table, draws=2).predict(where)
     except SoonerError:
         return None
-
-
-def _finite(value: Any) -> Any:
-    from sooner.report.html import finite
-
-    return finite(value)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sooner.forecast.table import FloatArray, Table
+from sooner.forecast.table import FLOP_PER_PARAMETER_AND_TOKEN, FloatArray, Table
 
 if TYPE_CHECKING:
     from sooner.forecast.fit import Fit
@@ -19,9 +19,23 @@ APART = 0.25
 """Relative distance from which equally good starts disagree on a parameter."""
 
 
+OTHERWISE = 0.1
+"""From this difference on, in logarithm, FLOP are counted otherwise than 6 N D."""
+SMALL = 3e7
+"""Below this many parameters, embeddings are often more than half of a language model."""
+
+
 def fit_warnings(fit: Fit) -> tuple[str, ...]:
     """Return what to doubt about a fit."""
-    found = (*_bounds(fit), *_floor(fit), *_scales(fit), *_flat(fit), *_collinear(fit))
+    found = (
+        *_bounds(fit),
+        *_floor(fit),
+        *_scales(fit),
+        *_flat(fit),
+        *_collinear(fit),
+        *_convention(fit),
+        *fit.law.doubts(fit),
+    )
     return tuple(dict.fromkeys(found))
 
 
@@ -100,6 +114,30 @@ def _flat(fit: Fit) -> list[str]:
     if not apart:
         return []
     return [f"the objective is flat: starts that end within 1 % of the best disagree on {', '.join(apart)}"]
+
+
+def _convention(fit: Fit) -> list[str]:
+    """Return what may be counted otherwise elsewhere: embeddings in N, and FLOP that are not 6 N D."""
+    told = []
+    table = fit.table
+    if "parameters" not in fit.law.needs:
+        return []
+    if all(name in table for name in ("parameters", "tokens", "compute")):
+        ratio = float(
+            np.median(table["compute"] / (FLOP_PER_PARAMETER_AND_TOKEN * table["parameters"] * table["tokens"]))
+        )
+        if abs(np.log(ratio)) > OTHERWISE:
+            told.append(
+                f"FLOP are {ratio:.2f} times 6 x parameters x tokens: another convention, or parameters without embeddings; "
+                "targets must be counted the same way"
+            )
+    smallest = float(table["parameters"].min())
+    if smallest < SMALL:
+        told.append(
+            f"the smallest model has {smallest:.3g} parameters, of which embeddings may be a large share: exponents differ "
+            "with and without them, so count them the same way everywhere"
+        )
+    return told
 
 
 def _collinear(fit: Fit) -> list[str]:

@@ -98,6 +98,10 @@ class Law(ABC):
                 )
         return table
 
+    def doubts(self, fit: Fit) -> list[str]:
+        """Return what to doubt about a fit of this law in particular, in sentences."""
+        return []
+
     def fit(self, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
         """Fit the law; see `sooner.forecast.fit.fit`."""
         from sooner.forecast.fit import fit

@@ -78,8 +78,8 @@ def compare(
 ) -> Comparison:
     """Fit one law to each of two tables and compare them along a scale.
 
-    After Nezhurina et al., 2025, arXiv 2506.04598 (fits with confidence bands on both procedures) and Xiao et al., 2024,
-    arXiv 2409.15156 (scaling crossover). Draws of the two fits are independent, as the runs are.
+    After Nezhurina et al., 2025, arXiv 2506.04598 (fits with confidence bands on both procedures) and Xiao et al.,
+    2024, arXiv 2409.15156 (scaling crossover). Draws of the two fits are independent, as the runs are.
 
     Args:
         first: measurements of the first procedure.
@@ -103,7 +103,7 @@ def compare(
     if not end > scales.min():
         raise SoonerError(f"{over} up to {end:g} ends before the measurements begin ({scales.min():g}); look further")
     at = np.geomspace(float(scales.min()), end, _POINTS)
-    best = [one.at(make(**{over: at})) for one in fits]
+    one_at, two_at = (one.at(make(**{over: at})) for one in fits)
     made = [_draws(one, over, at) for one in fits]
     gap = made[1] - made[0]
     low, high = np.quantile(gap, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -114,12 +114,13 @@ def compare(
     return Comparison(
         over,
         at,
-        *best,
-        best[1] - best[0],
+        one_at,
+        two_at,
+        two_at - one_at,
         low,
         high,
         np.mean(gap > 0, axis=0),
-        crossing(at, best[1] - best[0], gap, level),
+        crossing(at, two_at - one_at, gap, level),
         level,
         tuple(dict.fromkeys(warnings)),
     )

@@ -57,7 +57,7 @@ class IsoFlop:
 
     def parameters(self, compute: float) -> float:
         """Return the best model size for a budget in FLOP."""
-        return self.amount * compute**self.exponent
+        return float(self.amount * compute**self.exponent)
 
 
 def isoflop(table: Table, *, draws: int = 500, seed: int = 0, level: float = LEVEL) -> IsoFlop:
@@ -78,8 +78,8 @@ def isoflop(table: Table, *, draws: int = 500, seed: int = 0, level: float = LEV
     groups = [rows for rows in _levels(table) if len(np.unique(table["parameters"][rows])) >= 3]
     if len(groups) < 2:
         raise SoonerError(
-            f"there {'is' if len(groups) == 1 else 'are'} {len(groups)} level{'s' * (len(groups) != 1)} of compute with "
-            "three or more model sizes; parabolas need two or more levels"
+            f"there {'is' if len(groups) == 1 else 'are'} {len(groups)} level{'s' * (len(groups) != 1)} of compute "
+            "with three or more model sizes; parabolas need two or more levels"
         )
     x, y = np.log(table["parameters"]), table["loss"]
     compute = np.array([np.exp(np.mean(np.log(table["compute"][rows]))) for rows in groups])

@@ -63,6 +63,11 @@ class LossToAccuracy(Law):
             f"the ideal point (no loss, accuracy {self.ideal:g}) was added"
         )
 
+    def doubts(self, fit: Fit) -> list[str]:
+        """Return whether all runs are on the flat side."""
+        told = on_flat_side(fit)
+        return [] if told is None else [told]
+
     def starts(self, table: Table) -> FloatArray:
         """Return sigmoids from chance to the ideal, with middles across the losses seen and below."""
         real = table["loss"][table["loss"] > _NO_LOSS]

@@ -10,7 +10,7 @@ from sooner.error import SoonerError
 from sooner.forecast.fit import LEVEL, Fit, Prediction
 from sooner.forecast.law import Law
 from sooner.forecast.laws.chinchilla import Chinchilla
-from sooner.forecast.laws.loss_to_accuracy import LossToAccuracy, on_flat_side
+from sooner.forecast.laws.loss_to_accuracy import LossToAccuracy
 from sooner.forecast.table import FloatArray, Table, join
 
 
@@ -86,8 +86,7 @@ class FittedLadder:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to doubt about both steps."""
-        flat = on_flat_side(self.second) if isinstance(self.second.law, LossToAccuracy) else None
-        return tuple(dict.fromkeys((*self.first.warnings, *self.second.warnings, *((flat,) if flat else ()))))
+        return tuple(dict.fromkeys((*self.first.warnings, *self.second.warnings)))
 
     def at(self, table: Table) -> FloatArray:
         """Return (n,) predictions of the best fits, without a band."""

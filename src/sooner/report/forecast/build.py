@@ -63,7 +63,7 @@ def checked(check: Check | None) -> list[Grid]:
         for one in check.held[:20]
     ]
     mean = ["mean", None, None, None, percent(check.error), percent(check.last_value), percent(check.power_floor)]
-    heads = ("left out", "measured", check.law, f"{check.level:.0%} band", "error", "last value", "power + floor")
+    heads = ("left out", "measured", "law", f"{check.level:.0%} band", "error", "last value", "power + floor")
     more = f", the first 20 of {len(check.held)} shown" if len(check.held) > 20 else ""
     title = f"Fitted without {check.left_out} and compared with it{more}"
     return [Grid(title, (*heads, "covered"), [*rows, [*mean, percent(check.coverage)]])]

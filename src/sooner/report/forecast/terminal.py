@@ -28,7 +28,7 @@ def _table(grid: Grid) -> Table:
     table = Table(box=None, pad_edge=False)
     for place, heading in enumerate(grid.columns):
         numeric = all(not isinstance(row[place], str) for row in grid.rows)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row in grid.rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     return table

@@ -1,0 +1,92 @@
+"""What the deciding `sooner forecast` commands do: schedule, allocate, task, compare, plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sooner.cli.forecast import Choice, Reading
+from sooner.cli.forecast_run import checked_numbers, finish, pairs, places, ready, working
+from sooner.error import SoonerError
+from sooner.forecast.decide.allocate import allocate
+from sooner.forecast.decide.best_schedule import best_schedule
+from sooner.forecast.decide.compare import compare
+from sooner.forecast.decide.optimal_hyperparameters import StepLaw, fit_step_law, published
+from sooner.forecast.decide.plan import plan
+from sooner.forecast.fit import fit
+from sooner.forecast.laws.loss_to_error import LossToError
+from sooner.forecast.laws.task_ladder import TaskLadder
+from sooner.forecast.read import read
+from sooner.forecast.table import Table
+from sooner.report.forecast import decisions
+
+
+def run_schedule(files: list[Path], given: Choice, *, total: float | None, peak: float | None, warmup: float) -> None:
+    """Find the best schedule and show it."""
+    with working() as told:
+        rows, law, errors = ready(files, given, told)
+        fitted = fit(law, rows, draws=given.draws)
+        told("searching")
+        steps = round(rows.require("step")["step"].max() if total is None else total)
+        made = best_schedule(fitted, steps, peak=peak, warmup=warmup, level=given.level)
+        answer = decisions.of_schedules(made, fitted, errors)
+    finish(answer, given)
+
+
+def run_allocate(files: list[Path], given: Choice, *, compute: list[float], inference_tokens: float) -> None:
+    """Split budgets and show how."""
+    with working() as told:
+        rows, law, errors = ready(files, given, told)
+        fitted = fit(law, rows, draws=given.draws)
+        made = [allocate(fitted, one, inference_tokens=inference_tokens, level=given.level) for one in compute]
+        rules, notes = _rules(rows)
+        answer = decisions.of_allocations(made, fitted, rules, notes, errors)
+    finish(answer, given)
+
+
+def run_task(files: list[Path], at: list[str], given: Reading) -> None:
+    """Predict a task's accuracy and show it."""
+    checked_numbers(given)
+    with working() as told:
+        rows = read(files, columns=pairs(given.column))
+        ladder = TaskLadder() if "accuracy" in rows or "error" not in rows else TaskLadder(second=LossToError())
+        told("fitting")
+        fitted = ladder.fit(rows, draws=given.draws)
+        where = places(at).require(*ladder.first.needs)
+        made = fitted.predict(where, given.level)
+        answer = decisions.of_task(fitted, where, made, fitted.first.predict(where, given.level))
+    finish(answer, given)
+
+
+def run_compare(first: Path, second: Path, given: Reading, *, over: str, to: float | None) -> None:
+    """Compare two procedures and show which wins where."""
+    checked_numbers(given)
+    with working() as told:
+        one, two = (read([file], columns=pairs(given.column)).require(over, "loss") for file in (first, second))
+        told("fitting")
+        made = compare(one, two, over=over, to=to, level=given.level, draws=given.draws)
+        names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
+        answer = decisions.of_comparison(made, names, (one, two))
+    finish(answer, given)
+
+
+def run_plan(files: list[Path], at: str, given: Choice, *, goal: float, budget: float | None) -> None:
+    """Choose the next runs and show them."""
+    with working() as told:
+        rows, law, errors = ready(files, given, told)
+        fitted = fit(law, rows, draws=given.draws)
+        most = np.inf if budget is None else budget
+        made = plan(fitted, places([at]), goal=goal, budget=most, level=given.level)
+        answer = decisions.of_plan(made, fitted, at, errors)
+    finish(answer, given)
+
+
+def _rules(rows: Table) -> tuple[StepLaw, list[str]]:
+    """Return the rules for learning rate and batch: fitted where the table has both, else the published ones."""
+    if "lr" in rows and "batch" in rows:
+        try:
+            return fit_step_law(rows), ["learning rate and batch are by rules fitted to the files"]
+        except SoonerError:
+            pass
+    return published(), ["learning rate and batch are by the published Step Law (Li et al., 2025, arXiv 2503.04715)"]
