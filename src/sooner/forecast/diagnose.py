@@ -128,14 +128,14 @@ def _convention(fit: Fit) -> list[str]:
         )
         if abs(np.log(ratio)) > OTHERWISE:
             told.append(
-                f"FLOP are {ratio:.2f} times 6 x parameters x tokens: another convention, or parameters without embeddings; "
-                "targets must be counted the same way"
+                f"FLOP are {ratio:.2f} times 6 x parameters x tokens: another convention, or parameters without "
+                "embeddings; targets must be counted the same way"
             )
     smallest = float(table["parameters"].min())
     if smallest < SMALL:
         told.append(
-            f"the smallest model has {smallest:.3g} parameters, of which embeddings may be a large share: exponents differ "
-            "with and without them, so count them the same way everywhere"
+            f"the smallest model has {smallest:.3g} parameters, of which embeddings may be a large share: "
+            "exponents differ with and without them, so count them the same way everywhere"
         )
     return told
 
