@@ -19,7 +19,7 @@ class Chain:
 
     Args:
         scores: by stage, (models, items); higher is better.
-        correlation: by stage, (items,) rank correlation of the score with compute over models; NaN where it never moves.
+        correlation: by stage, (items,) rank correlation of score and compute over models; NaN where it never moves.
         predictable: by stage, the share of items whose correlation exceeds one half.
         wrong_mass: (models,) mean probability on wrong choices, relative to that on all choices.
         follow: slope of the log probability of the wrong choices on that of the right one, over models and items.

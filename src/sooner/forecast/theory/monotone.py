@@ -77,7 +77,7 @@ def shape(scale: FloatArray, score: FloatArray, *, level: float = LEVEL) -> Shap
 def _coefficient(
     design: FloatArray, y: FloatArray, which: int, level: float
 ) -> tuple[tuple[float, float, float], FloatArray]:
-    found = np.linalg.lstsq(design, y, rcond=None)[0]
+    found: FloatArray = np.linalg.lstsq(design, y, rcond=None)[0].astype(np.float64)
     freedom = max(len(y) - design.shape[1], 1)
     variance = float(((y - design @ found) ** 2).sum()) / freedom
     reach = float(t.ppf((1 + level) / 2, freedom)) * np.sqrt(variance * np.linalg.pinv(design.T @ design)[which, which])

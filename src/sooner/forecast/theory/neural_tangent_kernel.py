@@ -32,7 +32,7 @@ def relu_kernel(first: FloatArray, second: FloatArray, *, depth: int = 3, bias: 
     width = first.shape[1]
     covariance = first @ second.T / width + bias
     left, right = ((one**2).sum(axis=1) / width + bias for one in (first, second))
-    tangent = covariance.copy()
+    tangent: FloatArray = covariance.copy()
     for _ in range(depth - 1):
         scale = np.sqrt(np.maximum(left[:, None] * right[None], 1e-300))
         angle = np.arccos(np.clip(covariance / scale, -1.0, 1.0))

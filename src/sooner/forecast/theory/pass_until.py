@@ -17,7 +17,7 @@ Emergence = Literal["ordinary", "accelerated", "slowed", "undecided"]
 def pass_rate(draws: FloatArray, passes: int = 1, *, unbiased: bool = False) -> FloatArray:
     """Return (n,) pass probabilities from the number of generations until `passes` of them passed.
 
-    Hu et al., 2023, arXiv 2310.03262: r / K, the maximum of the likelihood; unbiased: (r - 1) / (K - 1), r of 2 or more.
+    Hu et al., 2023, arXiv 2310.03262: r / K, the maximum of the likelihood; unbiased: (r - 1) / (K - 1), r >= 2.
 
     Args:
         draws: (n,) generations per item.

@@ -87,7 +87,7 @@ def intrinsic_dimension(points: FloatArray, *, discard: float = 0.1) -> tuple[fl
     points = np.unique(np.asarray(points, dtype=np.float64), axis=0)
     if len(points) < 10:
         raise SoonerError(f"there are {len(points)} different points; an intrinsic dimension needs ten or more")
-    distance, _ = cKDTree(points).query(points, k=3)
+    distance = np.asarray(cKDTree(points).query(points, k=3)[0])
     ratios = np.sort(np.log(distance[:, 2] / distance[:, 1]))
     kept = max(int(len(ratios) * (1 - discard)), 2)
     total = ratios[:kept].sum() + (len(ratios) - kept) * ratios[kept - 1]
