@@ -10,6 +10,10 @@ from sooner.error import SoonerError
 from sooner.forecast.table import FloatArray
 
 
+STEEPER = 1.05
+"""By this factor the envelope must be steeper than the unpruned runs to count as beating them."""
+
+
 @dataclass(frozen=True)
 class PruningEnvelope:
     """The lowest error at every kept size.
@@ -70,7 +74,7 @@ def pruning_envelope(
     at = np.array(best)
     slopes = -np.diff(np.log(error[at])) / np.diff(np.log(kept[at])) if len(at) > 1 else np.empty(0)
     tail = slopes[len(slopes) // 2 :]
-    beats = bool(tail.size and np.median(tail) > unpruned and (share[at[-max(len(at) // 2, 1) :]] < 1).any())
+    beats = bool(tail.size and np.median(tail) > STEEPER * unpruned and (share[at[-max(len(at) // 2, 1) :]] < 1).any())
     largest = np.flatnonzero((total == total.max()) & ~whole)
     known = hard is not None and largest.size > 0
     keep_hard = bool(np.asarray(hard)[largest[int(np.argmin(error[largest]))]] > 0.5) if known else None

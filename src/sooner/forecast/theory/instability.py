@@ -1,4 +1,4 @@
-"""Signs of instability at small scale: how sensitive a model is to the learning rate, and where its logits will blow up."""
+"""Signs of instability at small scale: sensitivity to the learning rate, and where logits will blow up."""
 
 from __future__ import annotations
 

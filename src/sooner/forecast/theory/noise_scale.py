@@ -99,7 +99,7 @@ class CriticalBatch:
 
 
 def critical_batch(batch: FloatArray, steps: FloatArray) -> CriticalBatch:
-    """Fit S = S_min (1 + B_crit / B) to the steps to one target at several batch sizes, each with a tuned learning rate.
+    """Fit S = S_min (1 + B_crit / B) to the steps to one target at several batch sizes, learning rates tuned.
 
     McCandlish et al., 2018, arXiv 1812.06162, eq. 2.11. S is linear in 1 / B; relative errors are weighed alike.
 
@@ -118,8 +118,8 @@ def critical_batch(batch: FloatArray, steps: FloatArray) -> CriticalBatch:
     fewest, slope = nnls(design, np.ones(len(batch)))[0]
     if not (fewest > 0 and slope > 0):
         raise SoonerError(
-            "the steps do not fall towards a limit as the batch grows, so there is no critical batch size in this range; "
-            "add smaller and larger batches"
+            "the steps do not fall towards a limit as the batch grows, so there is no critical batch size in this "
+            "range; add smaller and larger batches"
         )
     return CriticalBatch(float(slope / fewest), float(fewest), float(slope))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment, minimize
+from scipy.optimize import LinearConstraint, linear_sum_assignment, minimize
 from scipy.special import logsumexp
 
 from sooner.error import SoonerError
@@ -133,10 +133,9 @@ def best_mixture(
         return -float(fitted.at(shares[None], np.array([float(shares @ apart)]), size)[0])
 
     starts = [np.full(len(sources), 1 / len(sources)), *np.eye(len(sources))]
-    limits = {"type": "eq", "fun": lambda shares: shares.sum() - 1}
-    found = [
-        minimize(loss, start, method="SLSQP", bounds=[(0, 1)] * len(sources), constraints=[limits]) for start in starts
-    ]
+    limits = LinearConstraint(np.ones((1, len(sources))), 1.0, 1.0)
+    box = [(0.0, 1.0)] * len(sources)
+    found = [minimize(loss, start, method="SLSQP", bounds=box, constraints=[limits]) for start in starts]
     best = min(found, key=lambda one: float(one.fun))
     shares = np.clip(best.x, 0, 1)
     return shares / shares.sum(), -float(best.fun)

@@ -51,15 +51,15 @@ def transfer(lr: float, weight_decay: float, *, width: float, to: float) -> Tran
     """
     if not (width > 0 and to > 0 and lr > 0 and weight_decay >= 0):
         raise SoonerError(
-            f"widths {width:g} and {to:g} and the learning rate {lr:g} must be positive, and the decay {weight_decay:g} "
-            "not negative"
+            f"widths {width:g} and {to:g} and the learning rate {lr:g} must be positive, and the decay "
+            f"{weight_decay:g} not negative"
         )
     m = to / width
     return Transferred(lr / m, weight_decay * float(np.sqrt(m)), lr, 0.0, float(m**-0.5), 1 / m)
 
 
 def expected_top_singular_value(lr: float, weight_decay: float, width: float) -> float:
-    """Return sqrt(lr / decay) width^0.75, to which the top singular value is proportional once training forgot its start.
+    """Return sqrt(lr / decay) width^0.75, to which the top singular value is proportional in the long run.
 
     Raises:
         SoonerError: a number that is not positive.
