@@ -151,7 +151,7 @@ def _last_change(at: FloatArray, values: FloatArray) -> FloatArray:
     last = change.shape[1] - 1 - np.argmax(change[:, ::-1], axis=1)
     rows = np.arange(len(values))
     before, after = values[rows, last], values[rows, last + 1]
-    share = before / np.where(before == after, 1.0, before - after)
+    share = np.where(change.any(axis=1), before / np.where(before == after, 1.0, before - after), 0.0)
     made: FloatArray = np.exp(logs[last] + share * (logs[last + 1] - logs[last]))
     return np.where(change.any(axis=1), made, np.nan)
 

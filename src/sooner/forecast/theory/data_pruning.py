@@ -9,7 +9,6 @@ import numpy as np
 from sooner.error import SoonerError
 from sooner.forecast.table import FloatArray
 
-
 STEEPER = 1.05
 """By this factor the envelope must be steeper than the unpruned runs to count as beating them."""
 

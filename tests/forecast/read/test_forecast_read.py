@@ -1,0 +1,181 @@
+"""Reading measurements: what is understood, what is noted, and what is refused with row and column."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from sooner.error import SoonerError
+from sooner.forecast.read import read
+
+CURVE = "step,train_loss,val_loss,learning_rate\n" + "".join(
+    f"{s},{9 / s:.5f},{10 / s:.5f},{1e-3:g}\n" for s in range(1, 41)
+)
+RUNS = "Model Size,Tokens,Final Loss\n1e8,2e9,3.1\n2e8,4e9,2.9\n4e8,8e9,2.7\n"
+
+
+def put(folder, name, text):
+    path = folder / name
+    path.write_text(text) if isinstance(text, str) else path.write_bytes(text)
+    return path
+
+
+def test_columns_are_mapped_and_the_mapping_is_noted(tmp_path):
+    found = read([put(tmp_path, "runs.csv", RUNS)])
+    assert found["parameters"].tolist() == [1e8, 2e8, 4e8]
+    assert found["loss"][0] == 3.1
+    assert "parameters is read from 'Model Size'" in found.notes
+    assert len(found.runs) == 3
+
+
+def test_a_curve_is_one_run_and_validation_is_preferred(tmp_path):
+    found = read([put(tmp_path, "a.csv", CURVE)])
+    assert found.runs == ["a"]
+    assert found["loss"][0] == 10
+    assert any("loss is read from 'val_loss' (not 'train_loss'" in note for note in found.notes)
+    assert read([tmp_path / "a.csv"], columns={"loss": "train_loss"})["loss"][0] == 9
+
+
+@pytest.mark.parametrize("change", ["tsv", "semicolon", "gz", "bom", "jsonl"])
+def test_other_tables_read_the_same(tmp_path, change):
+    plain = read([put(tmp_path, "a.csv", CURVE)])
+    if change == "tsv":
+        path = put(tmp_path, "a.tsv", CURVE.replace(",", "\t"))
+    elif change == "semicolon":
+        path = put(tmp_path, "b.csv", CURVE.replace(",", ";").replace(".", ","))
+    elif change == "gz":
+        path = put(tmp_path, "a.csv.gz", gzip.compress(CURVE.encode()))
+    elif change == "bom":
+        path = put(tmp_path, "c.csv", b"\xef\xbb\xbf" + CURVE.encode())
+    else:
+        names, *rows = (line.split(",") for line in CURVE.split())
+        lines = (json.dumps(dict(zip(names, map(float, row), strict=True))) for row in rows)
+        path = put(tmp_path, "a.jsonl", "\n".join(lines))
+    found = read([path])
+    for name in ("step", "loss", "lr"):
+        np.testing.assert_array_equal(found[name], plain[name])
+
+
+NANOGPT = "".join(
+    f"step {s}: train loss {9 / (s + 1):.4f}, val loss {10 / (s + 1):.4f}\niter {s}: loss {9 / (s + 1):.4f}, time 1ms\n"
+    for s in range(0, 500, 50)
+)
+MODDED = "".join(
+    f"step:{s}/1000 val_loss:{10 / (s + 1):.4f} train_time:{s}ms\nstep:{s + 1}/1000 train_loss:3.2 train_time:1ms\n"
+    for s in range(0, 1000, 100)
+)
+LLM_C = "".join(
+    f"s:{s} tel:{10 / (s + 1):.4f}\ns:{s} trl:{9 / (s + 1):.4f} lr:0.0006 norm:1.2\n" for s in range(0, 900, 100)
+)
+
+
+@pytest.mark.parametrize("text", [NANOGPT, MODDED, LLM_C], ids=["nanogpt", "modded", "llm.c"])
+def test_text_logs_give_their_validation_curve(tmp_path, text):
+    found = read([put(tmp_path, "train.log", "Using device: cuda\n" + text + "done\n")])
+    assert len(found) in (9, 10)
+    assert found["loss"][0] == 10
+    assert (np.diff(found["step"]) > 0).all()
+
+
+def test_training_losses_where_there_are_no_others_with_their_learning_rates(tmp_path):
+    text = "".join(f"iter {s}: loss {9 / (s + 1):.4f}, lr 3e-4, time 1ms\n" for s in range(0, 50, 5))
+    found = read([put(tmp_path, "train.txt", text)])
+    assert found["lr"].tolist() == [3e-4] * 10
+    assert any("training losses" in note for note in found.notes)
+
+
+def test_a_schedule_may_be_said(tmp_path):
+    found = read([put(tmp_path, "train.log", NANOGPT)], lr="linear:peak=1e-3,total=900")
+    assert found["lr"][0] == pytest.approx(1e-3)
+    assert found["lr"][-1] == pytest.approx(0.5e-3)
+    assert any("linear:peak=0.001" in note for note in found.notes)
+
+
+def test_files_and_folders_are_joined_and_runs_kept_apart(tmp_path):
+    for name in ("a", "b"):
+        put(tmp_path, f"{name}.csv", CURVE)
+    assert read([tmp_path]).runs == ["a", "b"]
+    other = tmp_path / "other"
+    other.mkdir()
+    two = [put(other, f"{name}.csv", RUNS) for name in ("x", "y")]
+    assert len(read(two).runs) == 6
+
+
+def test_restarts_keep_the_later_rows_and_unsorted_steps_are_sorted(tmp_path):
+    lines = CURVE.split()
+    again = "\n".join([*lines[:21], "15,0,0.5,1e-3", *lines[21:]])
+    found = read([put(tmp_path, "a.csv", again)])
+    assert found["loss"][found["step"] == 15].tolist() == [0.5]
+    assert any("after a restart" in note for note in found.notes)
+    backwards = "\n".join([lines[0], *reversed(lines[1:])])
+    found = read([put(tmp_path, "b.csv", backwards)])
+    assert (np.diff(found["step"]) > 0).all()
+    assert any("sorted" in note for note in found.notes)
+
+
+def test_rows_without_a_loss_are_left_out_and_counted(tmp_path):
+    found = read([put(tmp_path, "a.csv", "step,loss\n1,3\n2,\n3,nan\n4,2\n")])
+    assert found["step"].tolist() == [1, 4]
+    assert any("2 rows of a.csv without a loss" in note for note in found.notes)
+
+
+def test_long_logs_are_thinned_in_bounded_memory(tmp_path, monkeypatch):
+    from sooner.forecast.read import rows
+
+    monkeypatch.setattr(rows, "_MOST", 100)
+    text = "step,loss\n" + "".join(f"{s},{3 + 1 / s}\n" for s in range(1, 1001))
+    found = read([put(tmp_path, "a.csv", text)])
+    assert 50 <= len(found) <= 101
+    assert any("1,000 rows; every 16th was kept" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "step,loss\n1,3\n2,x\n", r"row 3 of a\.csv has 'x' in the column 'loss'"),
+        ("a.csv", "step,loss,loss\n1,3,3\n", "heading 'loss' twice"),
+        ("a.csv", "step,loss\n1,3\n2,-1\n", r"row 3 of a\.csv has the loss -1"),
+        ("a.csv", "step,loss\n1,3\n2,inf\n", "the loss inf"),
+        ("a.csv", "step,loss\n1,nan\n", "no loss in any row"),
+        ("a.csv", "step,loss\n", "headings and no rows"),
+        ("a.csv", "step,loss\n1,2,3\n", "row 2 of a.csv has 3 cells and the heading 2"),
+        ("a.csv", "", "is empty"),
+        ("a.csv", '{"step": 1}\n', "does not begin with headings"),
+        ("a.csv", b"PK\x03\x04\x00\x00", "is not text"),
+        ("a.csv", b"step,loss\n1,\xff\n", "save it as csv in UTF-8"),
+        ("a.csv.gz", "step,loss\n1,2\n", "not compressed with gzip"),
+        ("a.csv.gz", gzip.compress(CURVE.encode())[:60], "can't be read"),
+        ("a.jsonl", '{"step": 1}\nnot json\n', "line 2 of a.jsonl is no JSON object"),
+        ("a.log", "hello\nworld\n", "no line with a step and a loss"),
+        ("a.xlsx", "step,loss\n1,2\n", "has the ending '.xlsx'"),
+        ("a.csv", "step,loss\n" + "1,3\n1,2\n2,3\n2,2\n3,3\n3,2\n4,3\n4,2\n", "two runs were interleaved"),
+        ("a.csv", "step,loss\n1,3\n,2\n", "rows without a step"),
+    ],
+)
+def test_bad_files_are_refused_with_row_and_column(tmp_path, name, text, message):
+    with pytest.raises(SoonerError, match=message):
+        read([put(tmp_path, name, text)])
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    with pytest.raises(SoonerError, match="there is no file"):
+        read([tmp_path / "none.csv"])
+    with pytest.raises(SoonerError, match="no file of measurements"):
+        read([tmp_path])
+    with pytest.raises(SoonerError, match="at least one file"):
+        read([])
+    path = put(tmp_path, "a.csv", CURVE)
+    with pytest.raises(SoonerError, match="no heading 'val_los' .did you mean 'val_loss'"):
+        read([path], columns={"loss": "val_los"})
+    with pytest.raises(SoonerError, match="a schedule needs steps"):
+        read([put(tmp_path, "r.csv", RUNS)], lr="constant:peak=1e-3")
+
+
+def test_mixed_units_and_files_without_a_shared_column_are_refused(tmp_path):
+    steps = put(tmp_path, "a.csv", "step,loss\n1,2\n2,1\n")
+    tokens = put(tmp_path, "b.csv", "tokens,loss\n1e6,2\n2e6,1\n")
+    with pytest.raises(SoonerError, match=r"a\.csv counts step and b\.csv tokens"):
+        read([steps, tokens])
+    with pytest.raises(SoonerError, match="share no column"):
+        read([put(tmp_path, "c.csv", "foo\n1\n"), put(tmp_path, "d.csv", "bar\n1\n")])
