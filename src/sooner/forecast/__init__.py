@@ -12,6 +12,7 @@ from sooner.forecast.curve import Curve, forecast_curve
 from sooner.forecast.fit import Fit, Prediction, fit
 from sooner.forecast.law import Law, Parameter
 from sooner.forecast.laws import find, names
+from sooner.forecast.live import Live
 from sooner.forecast.read import read
 from sooner.forecast.schedules import Schedule, parse
 from sooner.forecast.table import Table, join, table
@@ -21,6 +22,7 @@ __all__ = [
     "Curve",
     "Fit",
     "Law",
+    "Live",
     "Parameter",
     "Prediction",
     "Schedule",

@@ -9,7 +9,9 @@ import numpy as np
 
 from sooner.error import SoonerError
 from sooner.forecast.read.delimited import open_text, read_delimited
+from sooner.forecast.read.journal import FILE, read_journal
 from sooner.forecast.read.lines import read_lines
+from sooner.forecast.read.optional import EVENTS, read_events, read_parquet
 from sooner.forecast.read.training_log import read_training_log
 from sooner.forecast.schedules import parse
 from sooner.forecast.table import Table, join
@@ -23,6 +25,7 @@ ENDINGS: dict[str, Reader] = {
     ".ndjson": read_lines,
     ".log": read_training_log,
     ".txt": read_training_log,
+    ".parquet": read_parquet,
 }
 """The reader of each ending; a further .gz is looked through."""
 
@@ -56,7 +59,7 @@ def read(paths: Sequence[Path], *, columns: Mapping[str, str] | None = None, lr:
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if not path.is_dir() or (path / FILE).exists() or next(path.rglob(f"{EVENTS}*"), None) is not None:
         return [path]
     found = sorted(file for file in path.iterdir() if _ending(file) in ENDINGS)
     if not found:
@@ -71,6 +74,8 @@ def _ending(path: Path) -> str:
 def _reader(path: Path) -> Reader:
     if not path.exists():
         raise SoonerError(f"there is no file {path}; name one that is there")
+    if path.is_dir():
+        return read_journal if (path / FILE).exists() else read_events
     ending = _ending(path)
     if ending in ENDINGS:
         return ENDINGS[ending]
