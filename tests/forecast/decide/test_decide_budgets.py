@@ -210,8 +210,7 @@ def test_a_bad_run_is_found():
     found = influence(fitted, few=1)
     assert found.few == ["35"]
     assert found.moved.shape == (36, 5)
-    assert found.errors > MUCH
-    assert "35" in influence_warning(fitted)
+    assert found.errors > 1.3  # the bad run widens the standard error that its move is measured by
     assert influence_warning(fit(find("chinchilla"), runs().where(np.arange(36) < 6), draws=20)) is None
 
 
@@ -229,4 +228,6 @@ def test_five_points_move_the_beta_of_chinchilla():
     found = influence(fit(find("chinchilla"), rows, draws=100))
     kept = fit(find("chinchilla"), rows.where(~np.isin(rows.run, found.few)), draws=20)
     assert len(found.few) == 5
+    assert found.errors > MUCH
+    assert "5 of 245 runs" in influence_warning(fit(find("chinchilla"), rows, draws=100))
     assert fit(find("chinchilla"), rows, draws=20)["beta"] - kept["beta"] == pytest.approx(0.086, abs=0.01)

@@ -166,7 +166,7 @@ def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(SoonerError, match="at least one file"):
         read([])
     path = put(tmp_path, "a.csv", CURVE)
-    with pytest.raises(SoonerError, match="no heading 'val_los' .did you mean 'val_loss'"):
+    with pytest.raises(SoonerError, match=r"no heading 'val_los' \(did you mean 'val_loss'\?\)"):
         read([path], columns={"loss": "val_los"})
     with pytest.raises(SoonerError, match="a schedule needs steps"):
         read([put(tmp_path, "r.csv", RUNS)], lr="constant:peak=1e-3")
