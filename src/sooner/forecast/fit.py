@@ -237,7 +237,9 @@ def _resample(law: Law, table: Table, inner: FloatArray, draws: int, seed: int) 
     runs, which = np.unique(table.run, return_inverse=True)
     independent = sum(effective_rows(residual[which == k]) for k in range(len(runs)))
     freedom = max(independent - len(law.parameters), 0.0)
-    typical = PRIOR_NOISE if law.link == "log" else PRIOR_NOISE * float(np.ptp(target) or 1.0)
+    typical = PRIOR_NOISE
+    if law.link == "identity":  # of the loss's level, or of the range of an accuracy or error
+        typical *= float(np.median(target) if law.target == "loss" else np.ptp(target) or 1.0)
     spread = float(np.mean(residual**2)) * independent
     total = PRIOR_ROWS + freedom
     noise = np.sqrt((PRIOR_ROWS * typical**2 + spread) / random.chisquare(total, draws))
