@@ -16,6 +16,8 @@ from sooner.forecast.table import FloatArray, Table
 from sooner.forecast.table import table as make
 
 POINTS = 200
+STEEPER = 1.2
+"""By this factor a curve must fall faster in its last third than in its middle to look like a decay."""
 FAINT = 2e-4
 """A change of the loss by this fraction is nothing."""
 SLIGHT = 2e-3
@@ -144,6 +146,14 @@ def _astray(fitted: Fit) -> list[str]:
     ]
 
 
+def _slope(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Return the slope of a straight line, and its standard error."""
+    slope, offset = np.polyfit(x, y, 1)
+    residual = y - slope * x - offset
+    spread = float(((x - x.mean()) ** 2).sum())
+    return float(slope), float(np.sqrt((residual**2).sum() / max(len(x) - 2, 1) / spread))
+
+
 def _decay(table: Table) -> list[str]:
     """Return a warning where a curve bends down at its end, as in a decay, and no learning rate is known."""
     if "lr" in table:
@@ -153,8 +163,9 @@ def _decay(table: Table) -> list[str]:
             continue
         x, y = np.log(run["step"]), np.log(run["loss"])
         third = len(x) // 3
-        middle, end = (np.polyfit(x[s], y[s], 1)[0] for s in (slice(third, 2 * third), slice(2 * third, None)))
-        if end < 2 * middle < 0:
+        middle, end = (_slope(x[s], y[s]) for s in (slice(third, 2 * third), slice(2 * third, None)))
+        # a power law, with or without a floor, only flattens in these coordinates
+        if end[0] < STEEPER * middle[0] < 0 and middle[0] - end[0] > 3 * np.hypot(middle[1], end[1]):
             return [
                 f"the loss of {name} falls faster at its end, as under a decaying learning rate, and none is known: a "
                 "law in steps alone does not hold; say the schedule with --lr KIND:peak=...,total=..."

@@ -9,6 +9,7 @@ import numpy as np
 from sooner.error import SoonerError
 from sooner.forecast.curve import Curve, forecast_curve
 from sooner.forecast.fit import LEVEL
+from sooner.forecast.laws.annealing import Annealing
 from sooner.forecast.schedules import Schedule, parse
 from sooner.forecast.table import Table, join, table
 
@@ -85,9 +86,8 @@ class Live:
             raise SoonerError(f"there are {len(self._rows)} losses so far; a forecast needs {_LEAST} or more")
         own = self._smooth()
         rows = own if self.history is None else join([self.history, own])
-        if self.schedule is not None:
-            return forecast_curve(rows, schedule=self.schedule, total=self.total, level=level, draws=self.draws)
-        return forecast_curve(rows, total=self.total, level=level, draws=self.draws)
+        law = Annealing() if "lr" in rows else None  # the fast one of the laws in the learning rate
+        return forecast_curve(rows, schedule=self.schedule, total=self.total, law=law, level=level, draws=self.draws)
 
     def sentence(self) -> str:
         """Return the latest forecast as a sentence.

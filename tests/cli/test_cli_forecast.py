@@ -1,0 +1,125 @@
+"""`sooner forecast` as it is typed: answers, JSON, reports, and refusals in one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sooner.forecast import find, parse, table
+
+COMMANDS = ["laws", "fit", "predict", "curve", "check", "schedule", "allocate", "task", "compare", "plan"]
+
+
+def loss(n, d):
+    return 1.8 + 480 / n**0.35 + 2100 / d**0.37
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Tables and curves as people have them."""
+    random = np.random.default_rng(0)
+    n, d = (one.ravel() for one in np.meshgrid(np.geomspace(1e8, 3e9, 5), np.geomspace(2e9, 1e11, 5)))
+    shock = np.exp(0.002 * random.standard_normal(25))
+    rows = [f"{a:g},{b:g},{c:.5f}" for a, b, c in zip(n, d, loss(n, d) * shock, strict=True)]
+    (tmp_path / "runs.csv").write_text("Model Size,tokens,val_loss\n" + "\n".join(rows))
+    law, steps = find("annealing"), np.arange(100.0, 3001, 50)
+    for name, text in (("cosine", "cosine:peak=1e-3,warmup=100"), ("constant", "constant:peak=1e-3,warmup=100")):
+        curve = table("a", step=steps, lr=parse(text, total=3000).lr(steps))
+        made = law.predict(np.array([[2.5, 0.6, 0.5, 0.5]]), law.prepare(curve))[0]
+        made *= np.exp(0.0005 * random.standard_normal(len(steps)))
+        lines = [f"{s:g},{v:.6f},{r:.8g}" for s, v, r in zip(steps, made, curve["lr"], strict=True)]
+        (tmp_path / f"{name}.csv").write_text("step,loss,lr\n" + "\n".join(lines))
+    compute = np.geomspace(1e18, 1e21, 12)
+    for name, floor, amount in (("old", 2.0, 1.0), ("new", 1.9, 1.4)):
+        made = (floor + amount * (compute / 1e18) ** -0.2) * np.exp(0.001 * random.standard_normal(12))
+        lines = [f"{c:g},{v:.6f}" for c, v in zip(compute, made, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("FLOPs,loss\n" + "\n".join(lines))
+    task = 0.3 + 30 / n**0.25 + 60 / d**0.25
+    score = 0.98 - 0.7 / (1 + np.exp(-4 * (task - 0.9)))
+    lines = [f"{a:g},{b:g},{v:.6f},{s:.6f}" for a, b, v, s in zip(n, d, task, score, strict=True)]
+    (tmp_path / "task.csv").write_text("params,tokens,loss,acc\n" + "\n".join(lines))
+    return tmp_path
+
+
+ANSWERS = {
+    "fit": (["fit", "runs.csv"], "chinchilla on 25 rows of 25 runs"),
+    "fit a named law": (["fit", "runs.csv", "--law", "power_floor", "--over", "compute"], "power_floor on 25 rows"),
+    "predict": (["predict", "runs.csv", "--at", "parameters=7e9,tokens=1.4e11"], "at parameters 7e+09, tokens 1.4e+11"),
+    "curve": (["curve", "cosine.csv", "--total", "6000", "--target", "2"], "at step 6000, 2 is not reached"),
+    "another schedule": (
+        ["curve", "constant.csv", "cosine.csv", "--schedule", "wsd:total=3000,warmup=100", "--law", "annealing"],
+        "final loss",
+    ),
+    "check": (["check", "runs.csv"], "mean error"),
+    "schedule": (["schedule", "constant.csv", "cosine.csv", "--warmup", "100", "--law", "annealing"], "below cosine"),
+    "allocate": (["allocate", "runs.csv", "--compute", "1e22", "--compute", "1e21"], "per parameter): loss"),
+    "task": (["task", "task.csv", "--at", "parameters=7e9,tokens=1.4e11"], "by way of a task loss of"),
+    "compare": (["compare", "old.csv", "new.csv"], "they cross at compute"),
+    "plan": (["plan", "runs.csv", "--at", "parameters=3e10,tokens=6e11"], "the law is known to ±"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), ANSWERS.values(), ids=list(ANSWERS))
+def test_every_command_answers_in_words_numbers_and_a_page(cli, files, words, said):
+    told = cli("forecast", *words, "--draws", "30", "--out", "page.html")
+    assert told.code == 0, told.err
+    assert said in told.out.splitlines()[0]
+    assert told.out.rstrip().endswith("report: page.html")
+    page = (files / "page.html").read_text()
+    assert said in page.replace("&#43;", "+")
+    assert "http://" not in page.split("<script>")[0]
+    numbers = cli("forecast", *words, "--draws", "30", "--json")
+    found = json.loads(numbers.out)
+    assert found["answer"] == told.out.splitlines()[0]
+    assert isinstance(found["warnings"], list)
+
+
+def test_the_mapping_the_objective_and_the_baselines_are_shown(cli, files):
+    told = cli("forecast", "predict", "runs.csv", "--at", "parameters=7e9,tokens=1.4e11", "--draws", "30")
+    assert "note: parameters is read from 'Model Size'" in told.out
+    assert "note: objective: sum over 25 rows of the Huber loss" in told.out
+    assert "last value" in told.out
+    assert "power + floor" in told.out
+    assert "Fitted without the largest compute" in told.out
+
+
+def test_laws_and_help_name_everything(cli):
+    laws = cli("forecast", "laws").out
+    assert all(name in laws for name in ("chinchilla", "annealing", "hestness", "mixture_of_experts"))
+    told = cli("forecast", "--help").out
+    assert all(f" {name} " in told for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["fit", "none.csv"], "there is no file none.csv"),
+        (["fit"], "name at least one file"),
+        (["fit", "runs.csv", "--law", "chinchila"], "did you mean 'chinchilla'"),
+        (["fit", "runs.csv", "--column", "loss=vall_loss"], "did you mean 'val_loss'"),
+        (["fit", "runs.csv", "--column", "loss"], "is not NAME=HEADING"),
+        (["fit", "runs.csv", "--column", "loss=a", "--column", "loss=b"], "--column names loss twice"),
+        (["fit", "runs.csv", "--draws", "1"], "--draws is 1; give 20 or more"),
+        (["fit", "runs.csv", "--level", "90"], "--level is 90; give a share"),
+        (["fit", "runs.csv", "--law", "annealing"], "the column 'step' is missing"),
+        (["predict", "runs.csv", "--at", "parameters"], "is not NAME=NUMBER"),
+        (["predict", "runs.csv", "--at", "parameters=big,tokens=1"], "is not NAME=NUMBER"),
+        (["predict", "runs.csv", "--at", "parameters=1e9"], "the column 'tokens' is missing"),
+        (["curve", "cosine.csv", "--schedule", "cosin:total=9"], "did you mean 'cosine'"),
+        (["curve", "cosine.csv", "--total", "5"], "has reached step 3000 already"),
+        (["curve", "runs.csv"], "the column 'step' is missing"),
+        (["check", "runs.csv", "--leave", "all"], "--leave is 'all'"),
+        (["allocate", "runs.csv", "--compute", "-1"], "the budget is -1 FLOP"),
+        (["allocate", "cosine.csv", "--compute", "1e21"], "a budget is split under a law in parameters and tokens"),
+        (["compare", "old.csv", "runs.csv", "--over", "width"], "the column 'width' is missing"),
+        (["plan", "runs.csv", "--at", "parameters=1e9,tokens=1e9", "--goal", "2"], "the goal is 2"),
+        (["schedule", "runs.csv"], "does not read learning rates"),
+        (["task", "runs.csv", "--at", "parameters=1e9,tokens=1e9"], "the column 'accuracy' is missing"),
+        (["fit", "runs.csv", "--draws", "30", "--out", "runs.csv/x/page.html"], "cannot write the report"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence(cli, files, words, sentence):
+    told = cli("forecast", *words)
+    assert told.code == 2
+    assert sentence in told.err.strip().splitlines()[-1]
+    assert "Traceback" not in told.err
