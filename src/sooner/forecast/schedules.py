@@ -62,7 +62,7 @@ class Schedule:
     def lr(self, steps: FloatArray) -> FloatArray:
         """Return (n,) learning rates at (n,) steps; beyond the total, the last one stays."""
         steps = np.clip(np.asarray(steps, dtype=np.float64), 0.0, self.total)
-        rise = np.minimum(1.0, steps / self.warmup) if self.warmup > 0 else np.ones_like(steps)
+        rise = np.minimum(1.0, steps / max(self.warmup, 1e-9)) if self.warmup > 0 else np.ones_like(steps)
         return self.peak * rise if self.kind == "constant" else np.where(rise < 1, self.peak * rise, self._after(steps))
 
     def _after(self, steps: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ from sooner.forecast.schedules import dense
 from sooner.forecast.table import FloatArray, Table
 
 _DROPS = 48
-"""A schedule's drops are gathered in at most this many: MPL's sum is smooth in them (8 to 16 steps are harmless), and 24 do as well as 96 on public curves."""
+"""A schedule's drops are gathered in at most this many: the sum is smooth in them, and 24 do as well as 96."""
 
 
 class _Run(NamedTuple):

@@ -66,7 +66,8 @@ class TaskLadder:
         )
 
     def _smooth(self, run: Table) -> Table:
-        kept = run.where(np.arange(int(np.ceil(self.skip * len(run))), len(run)))
+        first = min(int(np.ceil(self.skip * len(run))), len(run) - 1)
+        kept = run.where(np.arange(first, len(run)))
         columns = {name: _moving_average(kept[name], self.average) for name in ("loss", self.second.target)}
         return Table(columns, kept.run, kept.notes)
 
