@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sooner.claims._published import published
 from sooner.error import SoonerError
 
-Status = Literal["part + claim", "part, claim pending", "planned", "outside what sooner does"]
+Status = Literal["part + claim", "part, claim pending", "forecast", "planned", "outside what sooner does"]
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "fewer steps": ("faster", "speed", "sooner", "convergence", "iterations", "slow training"),
@@ -60,7 +60,8 @@ class Paper(BaseModel):
         headline: its own figures, in our words.
         needs: whom it helps, words of `NEEDS`.
         parts: the parts that implement it.
-        planned: "planned" or "outside what sooner does", for papers without a part (`status` in the file).
+        forecasts: the laws, or the modules of `sooner.forecast`, that implement it.
+        planned: "planned" or "outside what sooner does", for papers without either (`status` in the file).
         reason: why it is outside.
     """
 
@@ -76,6 +77,7 @@ class Paper(BaseModel):
     headline: str = Field(min_length=10, max_length=200)
     needs: list[str] = Field(min_length=1, max_length=4)
     parts: list[str] = []
+    forecasts: list[str] = []
     planned: Literal["planned", "outside what sooner does"] | None = Field(None, alias="status")
     reason: str | None = None
 
@@ -84,8 +86,8 @@ class Paper(BaseModel):
         unknown = set(self.needs) - set(NEEDS)
         if unknown:
             raise ValueError(f"needs {sorted(unknown)} are not in the list")
-        if (self.planned is None) != bool(self.parts):
-            raise ValueError("a row has parts or a status, not both and not neither")
+        if (self.planned is None) != bool(self.parts or self.forecasts):
+            raise ValueError("a row has parts, forecasts or a status, and a status only without the others")
         if (self.reason is not None) != (self.planned == "outside what sooner does"):
             raise ValueError("a reason belongs to what is outside, and only to that")
         return self
@@ -98,8 +100,7 @@ class Paper(BaseModel):
     def status_given(self, claims: Iterable[str]) -> Status:
         """Return the status where these are the claims that have evidence."""
         if not self.parts:
-            assert self.planned is not None
-            return self.planned
+            return self.planned or "forecast"
         return "part + claim" if set(self.parts) <= set(claims) else "part, claim pending"
 
 
@@ -159,7 +160,7 @@ def _score(paper: Paper, word: str) -> int:
     """Return how well a word fits a paper: 0 where it is found nowhere."""
     places = (
         (8, paper.id),
-        (6, " ".join(paper.parts)),
+        (6, " ".join((*paper.parts, *paper.forecasts))),
         (5, paper.title),
         (4, paper.station),
         (3, paper.status),

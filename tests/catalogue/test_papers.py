@@ -1,5 +1,6 @@
 """The catalogue says what is true: every paper once, every part it names exists, and every verdict has its evidence."""
 
+import importlib
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from sooner import catalogue, claims, part
 from sooner.catalogue import NEEDS, Paper
 from sooner.claims import _evidence
 from sooner.error import SoonerError
+from sooner.forecast import laws
 
 PAPERS = catalogue.load()
 TEXTBOOK = {
@@ -38,6 +40,12 @@ def test_every_part_has_a_row_and_every_row_s_parts_load():
             assert part.names()[paper.parts[0]] == paper.station
 
 
+def test_every_forecast_is_a_law_or_a_module():
+    named = {name for paper in PAPERS for name in paper.forecasts}
+    for name in named - set(laws.names()):
+        assert importlib.import_module(f"sooner.forecast.{name}").__doc__, name
+
+
 def test_links_and_numbers_agree():
     for paper in PAPERS:
         if paper.arxiv:
@@ -57,6 +65,8 @@ def test_status_follows_from_the_evidence():
         if paper.parts:
             complete = set(paper.parts) <= published
             assert paper.status == ("part + claim" if complete else "part, claim pending")
+        elif paper.forecasts:
+            assert paper.status == "forecast"
         else:
             assert paper.status in ("planned", "outside what sooner does")
     assert published <= set(claims.names())
@@ -123,7 +133,7 @@ ROW = {
         ({"needs": ["more coffee"]}, "not in the list"),
         ({"status": "outside what sooner does"}, "a reason belongs"),
         ({"reason": "none"}, "a reason belongs"),
-        ({"parts": ["sgd"]}, "parts or a status"),
+        ({"parts": ["sgd"]}, "parts, forecasts or a status"),
         ({"abstract": "text"}, "extra"),
         ({"method": "m" * 221}, "at most 220"),
         ({"arxiv": "20.1"}, "pattern"),

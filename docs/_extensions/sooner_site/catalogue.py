@@ -21,7 +21,7 @@ class Catalogue(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return both."""
-        papers = sorted(taken().papers, key=lambda paper: (not paper.parts, paper.title.lower()))
+        papers = sorted(taken().papers, key=lambda paper: (not paper.parts, not paper.forecasts, paper.title.lower()))
         made = table(["paper", "year", "station", "status", "parts", "verdict"], map(row, papers), ["catalogue"])
         made["ids"] = ["catalogue-table"]
         return [raw(form()), made]
@@ -30,6 +30,7 @@ class Catalogue(SphinxDirective):
 def row(paper: Paper) -> list[Any]:
     """Return the cells of one paper."""
     parts = [node for name in paper.parts for node in (page(f"parts/{name}", name), nodes.Text(" "))]
+    parts += [node for name in paper.forecasts for node in (page("forecast", name), nodes.Text(" "))]
     verdicts = [
         node
         for name in paper.parts

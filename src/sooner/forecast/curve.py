@@ -101,7 +101,9 @@ def forecast_curve(
         shown = None
     at, words = _ahead(table, schedule, total)
     predicted = fitted.predict(at, level)
-    warnings = list(dict.fromkeys((*_decay(table), *_astray(fitted), *predicted.warnings)))
+    warnings = list(
+        dict.fromkeys((*_decay(table), *(_astray(fitted) if schedule is None else ()), *predicted.warnings))
+    )
     rates = at["lr"] if "lr" in at else np.full(len(at), np.nan)
     return Curve(law.name, words, at["step"], rates, predicted, shown, errors, warnings)
 
@@ -133,16 +135,16 @@ def _astray(fitted: Fit) -> list[str]:
     run = fitted.table.only(fitted.table.runs[-1:])
     if len(run) < 12:
         return []
-    end = run.where(np.arange(len(run)) >= len(run) - max(3, len(run) // 10))
-    measured = np.log(end["loss"])
-    away = float(np.mean(np.log(fitted.at(end)) - measured))
+    count = max(3, len(run) // 10)
+    measured = np.log(run["loss"][-count:])
+    away = float(np.mean(np.log(fitted.at(run)[-count:]) - measured))
     scatter = float(np.std(np.diff(measured))) + FAINT
     if abs(away) < 3 * scatter or abs(away) < SLIGHT:
         return []
     moving = "has stopped moving" if abs(float(measured[-1] - measured[0])) < FAINT else "follows another course"
     return [
         f"at its end {run.runs[0]} is {100 * abs(away):.2g} % {'below' if away > 0 else 'above'} the fitted law and "
-        f"{moving}: the last value, {end['loss'][-1]:.4g}, is the safer forecast"
+        f"{moving}: the last value, {run['loss'][-1]:.4g}, is the safer forecast"
     ]
 
 

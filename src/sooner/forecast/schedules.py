@@ -10,6 +10,11 @@ import numpy as np
 from sooner.error import SoonerError, nearest
 from sooner.forecast.table import FloatArray, Table
 
+FULL = 0.999
+"""From this share of its largest value on, a learning rate has risen."""
+LEAST = 8
+"""A run keeps its warm-up where fewer rows than these would remain."""
+
 Shape = Callable[[FloatArray], FloatArray]
 
 SHAPES: dict[str, Shape] = {
@@ -153,6 +158,23 @@ def _checked(text: str, kind: str, values: Mapping[str, float | str]) -> Schedul
     if kind not in ("inverse_sqrt", "constant") and float(made.get("end", 0.0)) > peak:
         raise SoonerError(f"in the schedule {text!r}, end is above peak; swap them")
     return Schedule(kind, **made)  # type: ignore[arg-type]
+
+
+def after_warmup(table: Table) -> Table:
+    """Return the rows of every run from its first full learning rate on: no law of curves holds in a warm-up.
+
+    A run that has not reached its end of the warm-up yet, or never had one, is left as it is.
+    """
+    kept = np.ones(len(table), dtype=np.bool_)
+    for name in table.runs:
+        rows = np.flatnonzero(table.run == name)
+        rates = table["lr"][rows]
+        first = int(np.argmax(rates >= FULL * rates.max()))
+        if len(rows) - first >= LEAST:
+            kept[rows[:first]] = False
+    if kept.all():
+        return table
+    return table.where(kept).with_notes(f"{int((~kept).sum())} rows of warm-ups were left out")
 
 
 def dense(table: Table) -> tuple[FloatArray, FloatArray]:

@@ -179,3 +179,12 @@ def test_mixed_units_and_files_without_a_shared_column_are_refused(tmp_path):
         read([steps, tokens])
     with pytest.raises(SoonerError, match="share no column"):
         read([put(tmp_path, "c.csv", "foo\n1\n"), put(tmp_path, "d.csv", "bar\n1\n")])
+
+
+def test_the_curves_that_come_with_sooner(tmp_path):
+    found = read(["sample:charlm_cosine", "sample:charlm_constant", "sample:charlm_wsd"])
+    assert found.runs == ["charlm_cosine", "charlm_constant", "charlm_wsd"]
+    assert len(found) == 300
+    assert found["lr"].max() == pytest.approx(3e-3)
+    with pytest.raises(SoonerError, match=r"no sample 'charlm_cosin' \(did you mean 'charlm_cosine'\?\)"):
+        read(["sample:charlm_cosin"])

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from sooner.forecast.law import Law, Parameter, grid, unpack
-from sooner.forecast.schedules import dense
+from sooner.forecast.schedules import after_warmup, dense
 from sooner.forecast.table import FloatArray, Table
 
 MEMORY = 0.999
@@ -34,6 +34,11 @@ class Annealing(Law):
     )
     over = "step"
     floor = "L0"
+
+    def table(self, table: Table, *, target: bool = True) -> Table:
+        """Return the checked table; with the target, without the rows of warm-ups."""
+        table = super().table(table, target=target)
+        return after_warmup(table) if target else table
 
     def starts(self, table: Table) -> FloatArray:
         """Return floors below the smallest loss with amplitudes that meet the first rows."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.forecast.law import Law, Parameter, grid
-from sooner.forecast.schedules import dense
+from sooner.forecast.schedules import after_warmup, dense
 from sooner.forecast.table import FloatArray, Table
 
 _DROPS = 48
@@ -45,6 +45,11 @@ class MultiPower(Law):
     )
     over = "step"
     floor = "L0"
+
+    def table(self, table: Table, *, target: bool = True) -> Table:
+        """Return the checked table; with the target, without the rows of warm-ups."""
+        table = super().table(table, target=target)
+        return after_warmup(table) if target else table
 
     def starts(self, table: Table) -> FloatArray:
         """Return floors below the smallest loss, with C, beta and gamma about the paper's starting point."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sooner.error import SoonerError
+from sooner.error import SoonerError, nearest
 from sooner.forecast.read.delimited import open_text, read_delimited
 from sooner.forecast.read.journal import FILE, read_journal
 from sooner.forecast.read.lines import read_lines
@@ -34,7 +34,7 @@ def read(paths: Sequence[Path], *, columns: Mapping[str, str] | None = None, lr:
     """Return one table of all files.
 
     Args:
-        paths: files, or folders of them.
+        paths: files, folders of them, or sample:NAME for a curve that comes with sooner.
         columns: heading by column, where the automatic choice is not meant.
         lr: the schedule of every run, where the files do not hold the learning rate.
 
@@ -58,7 +58,20 @@ def read(paths: Sequence[Path], *, columns: Mapping[str, str] | None = None, lr:
     return table if lr is None else _with_rates(table, lr)
 
 
+SAMPLES = Path(__file__).parents[1] / "samples"
+"""Curves of our own that come with sooner, made by benchmarks/sample_curves.py; named sample:NAME."""
+
+
+def _sample(name: str) -> Path:
+    known = sorted(file.stem for file in SAMPLES.glob("*.csv"))
+    if name not in known:
+        raise SoonerError(f"there is no sample {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+    return SAMPLES / f"{name}.csv"
+
+
 def _files(path: Path) -> list[Path]:
+    if str(path).startswith("sample:"):
+        return [_sample(str(path).removeprefix("sample:"))]
     if not path.is_dir() or (path / FILE).exists() or next(path.rglob(f"{EVENTS}*"), None) is not None:
         return [path]
     found = sorted(file for file in path.iterdir() if _ending(file) in ENDINGS)
