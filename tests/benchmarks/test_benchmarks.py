@@ -97,3 +97,12 @@ def test_only_races_with_two_others_of_the_same_settings_are_paired(load):
 def test_the_interval_of_a_rate_is_exact(load):
     # Clopper and Pearson: 0 of n has the upper end 1 - 0.025 ** (1 / n)
     assert load("false_alarms").rate(0, 10) == f"0 of 10 = 0.000 [0.000, {1 - 0.025**0.1:.3f}]"
+
+
+def test_forecast_accuracy_skips_what_is_absent(load, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["forecast_accuracy.py", str(tmp_path)])
+    benchmark = load("forecast_accuracy")
+    benchmark.main()
+    assert capsys.readouterr().out.replace("\n", "").count("skipped") == len(benchmark.TASKS) + 1
+    assert benchmark.at_most("x", 0.544, 0.54, " %") == ("x", "0.544 %", "<= 0.54 %", True)
+    assert benchmark.at_most("x", 0.546, 0.54, " %")[-1] is False

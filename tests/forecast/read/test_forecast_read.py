@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from sooner.error import SoonerError
 from sooner.forecast.read import read
+from sooner.race.journal import Journal
 
 CURVE = "step,train_loss,val_loss,learning_rate\n" + "".join(
     f"{s},{9 / s:.5f},{10 / s:.5f},{1e-3:g}\n" for s in range(1, 41)
@@ -188,3 +190,59 @@ def test_the_curves_that_come_with_sooner(tmp_path):
     assert found["lr"].max() == pytest.approx(3e-3)
     with pytest.raises(SoonerError, match=r"no sample 'charlm_cosin' \(did you mean 'charlm_cosine'\?\)"):
         read(["sample:charlm_cosin"])
+
+
+def test_a_race_is_read_from_its_journal(tmp_path):
+    race = {"steps": [0, 10, 20], "values": [4.0, 3.0, float("nan")], "diverged_at": None}
+    with Journal.open(tmp_path / "race", {"task": {"metric": "loss"}}, {}) as journal:
+        journal.append("cell", "adamw | seed 1", race)
+        journal.append("cell", "sgd | seed 1", {**race, "values": [4.0, 3.5, 3.4]})
+    found = read([tmp_path / "race"])
+    assert found.runs == ["adamw | seed 1", "sgd | seed 1"]
+    assert found["loss"].tolist() == [4.0, 3.0, 4.0, 3.5, 3.4]
+    with pytest.raises(SoonerError, match="leave --column out"):
+        read([tmp_path / "race"], columns={"loss": "x"})
+    with Journal.open(tmp_path / "empty", {"task": {}}, {}):
+        pass
+    with pytest.raises(SoonerError, match="no finished run yet"):
+        read([tmp_path / "empty"])
+
+
+def test_parquet_is_a_table_like_others(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"Model Size": [1e8, 2e8], "tokens": [2e9, 4e9], "loss": [3.1, 2.9]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "runs.parquet")
+    assert read([tmp_path / "runs.parquet"])["parameters"].tolist() == [1e8, 2e8]
+    with pytest.raises(SoonerError, match="can't be read as parquet"):
+        read([put(tmp_path, "bad.parquet", "step,loss\n1,2\n")])
+
+
+def test_a_tensorboard_folder_is_a_run_per_folder(tmp_path):
+    pytest.importorskip("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    for name in ("a", "b"):
+        with SummaryWriter(tmp_path / name) as writer:
+            for step in range(1, 6):
+                writer.add_scalar("train/loss", 3 / step, step)
+                writer.add_scalar("train/lr", 1e-3, step)
+    found = read([tmp_path])
+    assert found.runs == ["a", "b"]
+    assert found["loss"][:2].tolist() == pytest.approx([3, 1.5])
+    assert found["lr"][0] == pytest.approx(1e-3)
+    with SummaryWriter(tmp_path / "c" / "d") as writer:
+        writer.add_scalar("train/lr", 1.0, 1)
+        writer.add_scalar("reward", 1.0, 1)
+    with pytest.raises(SoonerError, match="its scalars are reward, train/lr"):
+        read([tmp_path / "c"])
+
+
+@pytest.mark.parametrize(("library", "name"), [("pyarrow", "a.parquet"), ("tensorboard", "events")])
+def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch, library, name):
+    for module in [one for one in sys.modules if one.split(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, library, None)
+    path = put(tmp_path, name, "x") if library == "pyarrow" else tmp_path
+    put(tmp_path, "events.out.tfevents.1", "x")
+    with pytest.raises(SoonerError, match=f"need {library}; install it"):
+        read([path])

@@ -172,7 +172,5 @@ def _doubts(fit: Fit, total: float, peak: float, made: list[Candidate]) -> tuple
         told.append("one curve was fitted: how much a decay gains rests on that curve's own decay")
     best = min(made, key=lambda one: one.loss)
     if best.low <= 0:
-        told.append(
-            "the band of the best schedule's gain over cosine includes nothing: the law does not tell them apart"
-        )
+        told.append("the band of the best schedule's gain over cosine includes zero: the law can't tell them apart")
     return tuple(told)

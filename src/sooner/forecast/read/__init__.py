@@ -59,7 +59,7 @@ def read(paths: Sequence[Path], *, columns: Mapping[str, str] | None = None, lr:
 
 
 SAMPLES = Path(__file__).parents[1] / "samples"
-"""Curves of our own that come with sooner, made by benchmarks/sample_curves.py; named sample:NAME."""
+"""Curves of our own that come with sooner, made by samples/make.py; named sample:NAME."""
 
 
 def _sample(name: str) -> Path:

@@ -169,7 +169,7 @@ def of_curve(curve: Curve, table: Table, target: float | None) -> Answer:
     last = float(table["loss"][-1])
     rows: list[list[Cell]] = [["law", curve.law], ["schedule", curve.schedule], ["last measured loss", last]]
     return Answer(
-        f"How does the loss go on ({curve.schedule})?",
+        "How does the loss go on?",
         headline,
         [Grid("Forecast", ("", ""), rows), *checked(curve.check)],
         plots,
