@@ -116,6 +116,18 @@ def test_restarts_keep_the_later_rows_and_unsorted_steps_are_sorted(tmp_path):
     assert any("sorted" in note for note in found.notes)
 
 
+def test_dense_curves_are_averaged(tmp_path):
+    random = np.random.default_rng(0)
+    losses = 2 + 0.1 * random.standard_normal(5000)
+    text = "step,loss\n" + "".join(f"{s},{v}\n" for s, v in enumerate(losses, start=1))
+    found = read([put(tmp_path, "a.csv", text)])
+    assert len(found) == 1000
+    assert found["step"][0] == 3  # of steps 1 to 5
+    assert found["loss"][0] == pytest.approx(losses[:5].mean())
+    assert np.std(found["loss"]) < 0.06
+    assert any("averaged over neighbours to 1000" in note for note in found.notes)
+
+
 def test_rows_without_a_loss_are_left_out_and_counted(tmp_path):
     found = read([put(tmp_path, "a.csv", "step,loss\n1,3\n2,\n3,nan\n4,2\n")])
     assert found["step"].tolist() == [1, 4]

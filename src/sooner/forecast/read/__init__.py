@@ -54,10 +54,12 @@ def read(paths: Sequence[Path], *, columns: Mapping[str, str] | None = None, lr:
                 f"{with_axis[0]} counts {axis} and {without[0]} {other}; give all files the same unit "
                 "(tokens = step x batch)"
             )
-    table = join(tables)
+    table = _averaged(join(tables))
     return table if lr is None else _with_rates(table, lr)
 
 
+POINTS = 1000
+"""Rows kept of a curve."""
 SAMPLES = Path(__file__).parents[1] / "samples"
 """Curves of our own that come with sooner, made by samples/make.py; named sample:NAME."""
 
@@ -104,6 +106,22 @@ def _apart(table: Table, file: Path, files: int) -> Table:
     if files == 1 or ("step" in table and table.runs == [file.stem]):
         return table
     return Table(table.columns, np.array([f"{file.stem}/{name}" for name in table.run]), table.notes)
+
+
+def _averaged(table: Table) -> Table:
+    """Return curves in at most `POINTS` rows each, the means of neighbours: dense logs are noise to average away."""
+    if "step" not in table or max(np.unique(table.run, return_counts=True)[1]) <= POINTS:
+        return table
+    pieces = []
+    for name, run in table.each_run():
+        if len(run) <= POINTS:
+            pieces.append(run)
+            continue
+        block = np.arange(len(run)) * POINTS // len(run)
+        size = np.bincount(block)
+        columns = {key: np.bincount(block, values) / size for key, values in run.columns.items()}
+        pieces.append(Table(columns, np.full(POINTS, name), table.notes))
+    return join(pieces).with_notes(f"curves of more than {POINTS} rows were averaged over neighbours to {POINTS}")
 
 
 def _with_rates(table: Table, text: str) -> Table:
