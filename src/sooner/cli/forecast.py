@@ -28,6 +28,8 @@ class Reading:
     ----------
     column
         NAME=HEADING reads a column under that heading, such as --column loss=val_loss. May be repeated.
+    where
+        HEADING=TEXT keeps only the rows with this text there, such as --where kind=val. May be repeated.
     draws
         Refits for the bands.
     level
@@ -39,6 +41,7 @@ class Reading:
     """
 
     column: Annotated[list[str], Parameter(negative=())] = field(default_factory=list)
+    where: Annotated[list[str], Parameter(negative=())] = field(default_factory=list)
     draws: Whole = 200
     level: float = 0.9
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
@@ -54,6 +57,8 @@ class Choice(Reading):
     ----------
     column
         NAME=HEADING reads a column under that heading, such as --column loss=val_loss. May be repeated.
+    where
+        HEADING=TEXT keeps only the rows with this text there, such as --where kind=val. May be repeated.
     draws
         Refits for the bands.
     level

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sooner.cli.forecast import Choice, Reading
-from sooner.cli.forecast_run import checked_numbers, finish, pairs, places, ready, working
+from sooner.cli.forecast_run import checked_numbers, finish, measured, places, ready, working
 from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import allocate
 from sooner.forecast.decide.best_schedule import best_schedule
@@ -17,7 +17,6 @@ from sooner.forecast.decide.plan import plan
 from sooner.forecast.fit import fit
 from sooner.forecast.laws.loss_to_error import LossToError
 from sooner.forecast.laws.task_ladder import TaskLadder
-from sooner.forecast.read import read
 from sooner.forecast.table import Table
 from sooner.report.forecast import decisions
 
@@ -49,7 +48,7 @@ def run_task(files: list[Path], at: list[str], given: Reading) -> None:
     """Predict a task's accuracy and show it."""
     checked_numbers(given)
     with working() as told:
-        rows = read(files, columns=pairs(given.column))
+        rows = measured(files, given)
         ladder = TaskLadder() if "accuracy" in rows or "error" not in rows else TaskLadder(second=LossToError())
         told("fitting")
         fitted = ladder.fit(rows, draws=given.draws)
@@ -63,7 +62,7 @@ def run_compare(first: Path, second: Path, given: Reading, *, over: str, to: flo
     """Compare two procedures and show which wins where."""
     checked_numbers(given)
     with working() as told:
-        one, two = (read([file], columns=pairs(given.column)).require(over, "loss") for file in (first, second))
+        one, two = (measured([file], given).require(over, "loss") for file in (first, second))
         told("fitting")
         made = compare(one, two, over=over, to=to, level=given.level, draws=given.draws)
         names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))

@@ -74,7 +74,7 @@ def run_curve(
     """Forecast the rest of a run, or a run under another schedule, and show it."""
     checked_numbers(given)
     with working() as told:
-        rows = read(files, columns=pairs(given.column), lr=given.lr)
+        rows = measured(files, given, given.lr)
         reached = float(rows.require("step")["step"].max())
         peak = float(rows["lr"].max()) if "lr" in rows else None
         meant = None if schedule is None else parse(schedule, total=total or reached, peak=peak)
@@ -131,8 +131,16 @@ def finish(answer: Answer, given: Reading) -> None:
         Console(stderr=given.json, highlight=False).print(f"report: {written}", soft_wrap=True, markup=False)
 
 
-def pairs(texts: Sequence[str]) -> dict[str, str]:
-    """Return heading by column from NAME=HEADING texts.
+def measured(files: list[Path], given: Reading, lr: str | None = None) -> Table:
+    """Return the rows of the files, read as the user says."""
+    where = pairs(given.where, "--where", "HEADING=TEXT", "kind=val")
+    return read(files, columns=pairs(given.column), where=where, lr=lr)
+
+
+def pairs(
+    texts: Sequence[str], option: str = "--column", form: str = "NAME=HEADING", example: str = "loss=val_loss"
+) -> dict[str, str]:
+    """Return a dictionary from NAME=VALUE texts.
 
     Raises:
         SoonerError: a text is not of that form, or names a column twice.
@@ -141,9 +149,9 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, heading = (part.strip() for part in text.partition("="))
         if not equals or not name or not heading:
-            raise SoonerError(f"--column {text!r} is not NAME=HEADING; write, for example, --column loss=val_loss")
+            raise SoonerError(f"{option} {text!r} is not {form}; write, for example, {option} {example}")
         if name in found:
-            raise SoonerError(f"--column names {name} twice, as {found[name]!r} and {heading!r}; give one of them")
+            raise SoonerError(f"{option} names {name} twice, as {found[name]!r} and {heading!r}; give one of them")
         found[name] = heading
     return found
 
@@ -192,7 +200,7 @@ def ready(
         SoonerError: anything the user can mend.
     """
     checked_numbers(given)
-    rows = read(files, columns=pairs(given.column), lr=given.lr)
+    rows = measured(files, given, given.lr)
     if given.law != AUTO:
         told("fitting")
         return rows, laws.find(given.law, given.over), {}

@@ -50,7 +50,7 @@ def candidates(table: Table, over: str | None = None) -> list[Law]:
         return [LossToAccuracy()] if "accuracy" in table else [LossToError()]
     if "loss" not in table:
         raise SoonerError(
-            f"there is no loss to predict; the columns are {', '.join(table.columns)}: name it with "
+            f"there is no loss to predict{_like(table)}; the columns are {', '.join(table.columns)}: name it with "
             "--column loss=HEADING"
         )
     if "step" in table and len(table) >= _DENSE * len(table.runs):
@@ -66,6 +66,14 @@ def candidates(table: Table, over: str | None = None) -> list[Law]:
         f"nothing in {', '.join(table.columns)} changes along which a loss could be forecast; add parameters, tokens, "
         "compute or steps, or name one with --over"
     )
+
+
+def _like(table: Table) -> str:
+    """Return the columns that may be a loss, in a clause."""
+    near = [
+        name for name in table.columns if any(word in name.lower() for word in ("loss", "_ce", "bpb", "perplexity"))
+    ]
+    return f" (is it {' or '.join(near[:4])}?)" if near else ""
 
 
 def _in_one(over: str, rows: int) -> list[Law]:

@@ -116,6 +116,37 @@ def test_restarts_keep_the_later_rows_and_unsorted_steps_are_sorted(tmp_path):
     assert any("sorted" in note for note in found.notes)
 
 
+MANY = "study,trial,kind,step,loss\n" + "".join(
+    f"{study},{trial},{kind},{step},{3 / step + (kind == 'val')}\n"
+    for study in "ab"
+    for trial in "12"
+    for step in (1, 2, 3)
+    for kind in ("train", "val")
+)
+
+
+def test_runs_of_one_file_are_told_apart_and_picked(tmp_path):
+    path = put(tmp_path, "many.csv", MANY)
+    found = read([path], columns={"run": "study+trial"}, where={"kind": "val"})
+    assert found.runs == ["a/1", "a/2", "b/1", "b/2"]
+    assert found["loss"].tolist() == [4.0, 2.5, 2.0] * 4
+    assert len(read([path], where={"kind": "val", "study": "a", "trial": "2"})) == 3
+    with pytest.raises(SoonerError, match="--where HEADING=TEXT"):
+        read([path], columns={"run": "study"})
+    with pytest.raises(SoonerError, match="no row with kind 'valid'"):
+        read([path], where={"kind": "valid"})
+    with pytest.raises(SoonerError, match=r"no heading 'kin' \(did you mean 'kind'"):
+        read([path], where={"kin": "val"})
+    with pytest.raises(SoonerError, match="no heading 'trail'"):
+        read([path], columns={"run": "study+trail"})
+
+
+def test_rows_without_a_step_are_left_out_and_counted(tmp_path):
+    found = read([put(tmp_path, "a.csv", "step,loss\n1,3\n,9\n2,2\n")])
+    assert found["step"].tolist() == [1, 2]
+    assert any("1 rows of a.csv without a step" in note for note in found.notes)
+
+
 def test_dense_curves_are_averaged(tmp_path):
     random = np.random.default_rng(0)
     losses = 2 + 0.1 * random.standard_normal(5000)
@@ -164,7 +195,8 @@ def test_long_logs_are_thinned_in_bounded_memory(tmp_path, monkeypatch):
         ("a.log", "hello\nworld\n", "no line with a step and a loss"),
         ("a.xlsx", "step,loss\n1,2\n", "has the ending '.xlsx'"),
         ("a.csv", "step,loss\n" + "1,3\n1,2\n2,3\n2,2\n3,3\n3,2\n4,3\n4,2\n", "two runs were interleaved"),
-        ("a.csv", "step,loss\n1,3\n,2\n", "rows without a step"),
+        ("a.csv", "step,loss\n,3\n,2\n", "no step in any row"),
+        ("a.csv", "step,loss\n" + "1,3\n2,2\n3,1\n" * 4, "begins anew 3 times"),
     ],
 )
 def test_bad_files_are_refused_with_row_and_column(tmp_path, name, text, message):
@@ -212,7 +244,7 @@ def test_a_race_is_read_from_its_journal(tmp_path):
     found = read([tmp_path / "race"])
     assert found.runs == ["adamw | seed 1", "sgd | seed 1"]
     assert found["loss"].tolist() == [4.0, 3.0, 4.0, 3.5, 3.4]
-    with pytest.raises(SoonerError, match="leave --column out"):
+    with pytest.raises(SoonerError, match="leave --column and --where out"):
         read([tmp_path / "race"], columns={"loss": "x"})
     with Journal.open(tmp_path / "empty", {"task": {}}, {}):
         pass

@@ -11,12 +11,13 @@ from sooner.error import SoonerError, nearest
 from sooner.forecast.read.delimited import open_text, read_delimited
 from sooner.forecast.read.journal import FILE, read_journal
 from sooner.forecast.read.lines import read_lines
+from sooner.forecast.read.mapping import Asked
 from sooner.forecast.read.optional import EVENTS, read_events, read_parquet
 from sooner.forecast.read.training_log import read_training_log
 from sooner.forecast.schedules import parse
 from sooner.forecast.table import Table, join
 
-Reader = Callable[[Path, Mapping[str, str]], Table]
+Reader = Callable[[Path, Asked], Table]
 
 ENDINGS: dict[str, Reader] = {
     ".csv": read_delimited,
@@ -30,12 +31,19 @@ ENDINGS: dict[str, Reader] = {
 """The reader of each ending; a further .gz is looked through."""
 
 
-def read(paths: Sequence[Path], *, columns: Mapping[str, str] | None = None, lr: str | None = None) -> Table:
+def read(
+    paths: Sequence[Path],
+    *,
+    columns: Mapping[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
+    lr: str | None = None,
+) -> Table:
     """Return one table of all files.
 
     Args:
         paths: files, folders of them, or sample:NAME for a curve that comes with sooner.
-        columns: heading by column, where the automatic choice is not meant.
+        columns: heading by column, where the automatic choice is not meant; run may join several by +.
+        where: the text that the cells under a heading must be; other rows are left out.
         lr: the schedule of every run, where the files do not hold the learning rate.
 
     Raises:
@@ -44,7 +52,8 @@ def read(paths: Sequence[Path], *, columns: Mapping[str, str] | None = None, lr:
     files = [file for path in paths for file in _files(Path(path))]
     if not files:
         raise SoonerError("name at least one file of measurements, such as runs.csv")
-    tables = [_reader(file)(file, columns or {}) for file in files]
+    asked = Asked(columns or {}, where or {})
+    tables = [_reader(file)(file, asked) for file in files]
     tables = [_apart(table, file, len(files)) for table, file in zip(tables, files, strict=True)]
     for axis, other in (("step", "tokens"), ("tokens", "step")):
         with_axis = [f.name for t, f in zip(tables, files, strict=True) if axis in t and other not in t]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import gzip
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from sooner.error import SoonerError
+from sooner.forecast.read.mapping import Asked
 from sooner.forecast.read.rows import Row, gather
 from sooner.forecast.table import Table
 
@@ -39,7 +40,7 @@ def open_text(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", errors="strict", newline="")
 
 
-def read_delimited(path: Path, given: Mapping[str, str]) -> Table:
+def read_delimited(path: Path, given: Asked) -> Table:
     """Return the table of a csv or tsv file.
 
     Raises:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from sooner.error import SoonerError
+from sooner.forecast.read.mapping import Asked
 from sooner.forecast.table import Table, join, table
 
 FILE = "journal.jsonl"
 
 
-def read_journal(folder: Path, given: Mapping[str, str]) -> Table:
+def read_journal(folder: Path, given: Asked) -> Table:
     """Return the curves of a race: a run per recipe, seed and length; the metric is the loss, or the accuracy.
 
     Raises:
@@ -21,8 +21,8 @@ def read_journal(folder: Path, given: Mapping[str, str]) -> Table:
     """
     from sooner.race.journal import read
 
-    if given:
-        raise SoonerError(f"{folder.name} is a race, whose columns are step and its metric; leave --column out")
+    if given.columns or given.where:
+        raise SoonerError(f"{folder.name} is a race: runs with step and metric; leave --column and --where out")
     journal = read(folder)
     task = journal.identity.get("task", {})
     metric = str(task.get("metric", "loss"))

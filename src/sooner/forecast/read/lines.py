@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sooner.error import SoonerError
 from sooner.forecast.read.delimited import open_text
+from sooner.forecast.read.mapping import Asked
 from sooner.forecast.read.rows import Row, gather
 from sooner.forecast.table import Table
 
 
-def read_lines(path: Path, given: Mapping[str, str]) -> Table:
+def read_lines(path: Path, given: Asked) -> Table:
     """Return the table of a jsonl file: the fields of all its objects are the columns.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sooner.error import SoonerError, nearest
 
@@ -11,7 +12,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "step": ("step", "steps", "globalstep", "iter", "iteration", "iterations", "trainerglobalstep", "update", "s"),
     "loss": (
         *("valloss", "validationloss", "evalloss", "losscval", "testloss", "loss", "trainloss", "trainingloss"),
-        *("crossentropy", "ce", "finalloss"),
+        *("crossentropy", "ce", "finalloss", "finalval", "finalvalloss"),
     ),
     "lr": ("lr", "learningrate", "optimlearningrategroup0", "lrrate"),
     "parameters": ("parameters", "params", "nparams", "numparams", "modelsize", "size", "n", "nparameters"),
@@ -32,17 +33,30 @@ ALIASES: dict[str, tuple[str, ...]] = {
 """Headings in lower case without punctuation, the preferred one first."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the user says about the files.
+
+    Args:
+        columns: heading by column; for run also several headings, joined by +.
+        where: the text that a heading's cells must be, by heading; other rows are left out.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
 def plain(heading: str) -> str:
     """Return a heading as `ALIASES` has it."""
     return re.sub(r"[^a-z0-9]", "", heading.lower())
 
 
-def find(headings: Sequence[str], given: Mapping[str, str], where: str) -> tuple[dict[str, str], list[str]]:
+def find(headings: Sequence[str], asked: Asked, where: str) -> tuple[dict[str, str], list[str]]:
     """Return heading by column, and notes on what was chosen where the heading reads otherwise.
 
     Args:
         headings: of the file.
-        given: heading by column, as the user says.
+        asked: what the user says.
         where: the file, for messages.
 
     Raises:
@@ -51,7 +65,8 @@ def find(headings: Sequence[str], given: Mapping[str, str], where: str) -> tuple
     double = sorted({heading for heading in headings if headings.count(heading) > 1})
     if double:
         raise SoonerError(f"{where} has the heading {double[0]!r} twice; rename one of them")
-    for heading in given.values():
+    given = asked.columns
+    for heading in (*asked.where, *(part for one in given.values() for part in parts(one, headings))):
         if heading not in headings:
             raise SoonerError(
                 f"{where} has no heading {heading!r}{nearest(heading, headings)}; it has {', '.join(headings)}"
@@ -73,3 +88,8 @@ def find(headings: Sequence[str], given: Mapping[str, str], where: str) -> tuple
         if heading != column or others:
             notes.append(f"{column} is read from {heading!r}{also}")
     return chosen, notes
+
+
+def parts(heading: str, headings: Sequence[str]) -> list[str]:
+    """Return the headings that a text names: itself, or those that it joins by +."""
+    return [heading] if heading in headings else [one.strip() for one in heading.split("+")]

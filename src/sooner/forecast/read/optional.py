@@ -10,13 +10,14 @@ import numpy as np
 
 from sooner.error import SoonerError
 from sooner.forecast.read import mapping
+from sooner.forecast.read.mapping import Asked
 from sooner.forecast.read.rows import Row, gather
 from sooner.forecast.table import Table, join, table
 
 EVENTS = "events.out.tfevents"
 
 
-def read_parquet(path: Path, given: Mapping[str, str]) -> Table:
+def read_parquet(path: Path, given: Asked) -> Table:
     """Return the table of a parquet file, read in batches.
 
     Raises:
@@ -44,7 +45,7 @@ def _rows(file: Any, headings: list[str]) -> Iterator[Row]:
             yield number, cells
 
 
-def read_events(folder: Path, given: Mapping[str, str]) -> Table:
+def read_events(folder: Path, given: Asked) -> Table:
     """Return the curves of a TensorBoard folder: a run per folder below it that has event files.
 
     Raises:
@@ -62,7 +63,7 @@ def read_events(folder: Path, given: Mapping[str, str]) -> Table:
         events.Reload()
         tags = events.Tags()["scalars"]
         seen.update(tags)
-        chosen = _chosen(tags, given)
+        chosen = _chosen(tags, given.columns)
         if "loss" not in chosen:
             continue
         loss = events.Scalars(chosen["loss"])

@@ -12,6 +12,8 @@ from sooner.error import SoonerError
 from sooner.forecast.read import mapping
 from sooner.forecast.table import FloatArray, Table
 
+AGAIN = 2
+"""A log that goes back to its first step this often holds several runs; once is a run that was begun anew."""
 _MOST = 100_000
 """Rows kept of one file; longer ones are thinned evenly, in bounded memory."""
 
@@ -19,20 +21,23 @@ Row = tuple[int, Sequence[object]]
 """The number of a row in its file, and its cells."""
 
 
-def gather(path: Path, headings: Sequence[str], rows: Iterable[Row], given: Mapping[str, str]) -> Table:
+def gather(path: Path, headings: Sequence[str], rows: Iterable[Row], asked: mapping.Asked) -> Table:
     """Return the table of one file.
 
     Args:
         path: for messages and for the name of the run.
         headings: of the columns.
         rows: numbered rows, streamed.
-        given: heading by column, as the user says.
+        asked: what the user says.
 
     Raises:
         SoonerError: no rows, ragged rows, text in a column of numbers, or losses that can't be.
     """
-    chosen, notes = mapping.find(list(headings), given, path.name)
-    kept, stride, count = _thin(path, headings, rows)
+    chosen, notes = mapping.find(list(headings), asked, path.name)
+    kept, stride, count = _thin(path, headings, rows, asked.where)
+    if not kept and asked.where:
+        wanted = ", ".join(f"{heading} {text!r}" for heading, text in asked.where.items())
+        raise SoonerError(f"{path.name} has no row with {wanted}; write the cells as they are in the file")
     if not kept:
         raise SoonerError(f"{path.name} has headings and no rows; give a file with measurements")
     if stride > 1:
@@ -51,21 +56,26 @@ def gather(path: Path, headings: Sequence[str], rows: Iterable[Row], given: Mapp
         raise SoonerError(f"{path.name} has no column of numbers; it has {', '.join(headings)}")
     run = None
     if "run" in chosen:
-        place = list(headings).index(chosen["run"])
-        run = np.array([str(cells[place]) for _, cells in kept])
+        places = [list(headings).index(one) for one in mapping.parts(chosen["run"], headings)]
+        run = np.array(["/".join(str(cells[place]) for place in places) for _, cells in kept])
     table = Table(columns, np.empty(0, dtype="<U1") if run is None else run, tuple(notes))
     numbers = np.array([number for number, _ in kept])
     return _runs(path, _losses(path, table, numbers), named_runs=run is not None)
 
 
-def _thin(path: Path, headings: Sequence[str], rows: Iterable[Row]) -> tuple[list[Row], int, int]:
+def _thin(
+    path: Path, headings: Sequence[str], rows: Iterable[Row], where: Mapping[str, str]
+) -> tuple[list[Row], int, int]:
     kept: list[Row] = []
+    tests = [(list(headings).index(heading), text) for heading, text in where.items()]
     stride, count = 1, 0
     for number, cells in rows:
         if len(cells) != len(headings):
             raise SoonerError(
                 f"row {number} of {path.name} has {len(cells)} cells and the heading {len(headings)}; mend the row"
             )
+        if any(str(cells[place]).strip() != text for place, text in tests):
+            continue
         if count % stride == 0:
             kept.append((number, cells))
             if len(kept) > _MOST:
@@ -126,17 +136,31 @@ def _runs(path: Path, table: Table, *, named_runs: bool) -> Table:
 def _ordered(path: Path, run: Table) -> Table:
     """Return one run by step; a restart keeps what came later, two runs that alternate are refused."""
     steps = run["step"]
-    if np.isnan(steps).any():
-        raise SoonerError(f"{path.name} has rows without a step; fill or drop them")
+    blank = np.isnan(steps)
+    if blank.all():
+        raise SoonerError(
+            f"{path.name} has no step in any row; fill them in, or name the column with --column step=HEADING"
+        )
+    if blank.any():
+        run = run.where(~blank).with_notes(f"{int(blank.sum())} rows of {path.name} without a step were left out")
+        steps = run["step"]
     back = np.flatnonzero(np.diff(steps) < 0)
     if not back.size and not (np.diff(steps) == 0).any():
         return run
     _, first, counts = np.unique(steps, return_index=True, return_counts=True)
+    again = int((steps[back + 1] <= steps[0]).sum())
+    if (counts > 1).any() and again >= AGAIN:
+        raise SoonerError(
+            f"{path.name} begins anew {again} times, as if several runs stood one after the other; name the column "
+            "that tells them apart with --column run=HEADING (or run=FIRST+SECOND), or pick one with "
+            "--where HEADING=TEXT"
+        )
     if (counts > 1).any() and back.size + int((np.diff(steps) == 0).sum()) > max(3, 0.02 * len(steps)):
         twice = steps[first[counts > 1][0]]
         raise SoonerError(
             f"{path.name} has step {twice:g} more than once, again and again, as if two runs were interleaved; split "
-            "the file, or name the column that tells the runs apart with --column run=HEADING"
+            "the file, name the column that tells them apart with --column run=HEADING, or pick one with "
+            "--where HEADING=TEXT"
         )
     last = len(steps) - 1 - np.unique(steps[::-1], return_index=True)[1]
     note = (

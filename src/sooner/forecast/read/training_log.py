@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from sooner.error import SoonerError
 from sooner.forecast.read.delimited import open_text
+from sooner.forecast.read.mapping import Asked
 from sooner.forecast.read.rows import Row, gather
 from sooner.forecast.table import Table
 
@@ -18,7 +19,7 @@ _TRAINING = re.compile(r"\b(?:train(?:ing)?[_ ]?loss|loss|trl)\s*[:=]?\s*" + _NU
 _RATE = re.compile(r"\b(?:lr|learning[_ ]rate)\s*[:=]?\s*" + _NUMBER, re.IGNORECASE)
 
 
-def read_training_log(path: Path, given: Mapping[str, str]) -> Table:
+def read_training_log(path: Path, given: Asked) -> Table:
     """Return the curve of a text log: its validation losses where it has some, else its training losses.
 
     Raises:
