@@ -60,8 +60,8 @@ def figure(plot: Plot) -> Figure:
             xaxis=axis(plot.x, type="log" if plot.log_x else "linear"),
             yaxis=axis(plot.y),
             showlegend=True,
-            legend={"orientation": "h", "y": 1.12, "x": 0},
-            margin={"l": 56, "r": 12, "t": 44, "b": 52},
+            legend={"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0},
+            margin={"l": 56, "r": 12, "t": 12, "b": 100},
         ),
     }
 
