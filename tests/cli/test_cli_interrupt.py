@@ -55,12 +55,24 @@ def test_a_stopped_race_leaves_nobody_behind_and_the_same_command_finishes_it(pr
     assert "Traceback" not in err
     assert out == ""
     assert process.returncode == 130
-    stopped = re.search(r"stopped; (\d+) cells finished now are kept in (.*), and the same command goes on", err)
+    stopped = re.search(r"stopped; (\d+) finished cells are kept in (.*), and the same command goes on", err)
     assert int(stopped[1]) == len(kept)
     assert stopped[2] == str(folder)
     told = cli(*words)
     assert told.code == 0
     assert [record.key for record in read(folder).all("cell")][: len(kept)] == kept
+
+
+def test_ctrl_c_between_a_record_and_who_counts_along_is_counted(cli, monkeypatch, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sooner.cli.race.RaceProgress.finished", interrupted)
+    words = ["race", "quadratic", "--recipes", "sgd", "--steps", "20", "--tune", "0", "--seeds", "6", "--no-cost"]
+    told = cli(*words, "--jobs", "1", "--out", str(tmp_path / "race"))
+    assert told.code == 130
+    assert "stopped; 1 finished cells are kept in" in told.err
+    assert len(read(tmp_path / "race").all("cell")) == 1
 
 
 def test_ctrl_c_before_the_race_runs_ends_quietly(cli, monkeypatch):

@@ -28,7 +28,6 @@ class RaceProgress(Watch):
 
     def __init__(self, console: Console, jobs: int) -> None:
         self.console = console
-        self.done = 0
         self._jobs = jobs
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -76,8 +75,7 @@ class RaceProgress(Watch):
             self._draw()
 
     def finished(self, cell: Cell, data: dict[str, Any]) -> None:
-        """Count a finished cell."""
-        self.done += 1
+        """Take a finished cell off what is left."""
         self._end(cell)
 
     def failed(self, cell: Cell, cause: str) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from sooner.cli.progress import RaceProgress
 from sooner.error import SoonerError
+from sooner.race.journal import read
 from sooner.race.plan import LEAST_SEEDS, Plan
 from sooner.race.referee import run
 from sooner.recipe import Recipe
@@ -66,8 +67,8 @@ def run_race(
         except KeyboardInterrupt:
             progress.stop()
             console.print(
-                f"stopped; {progress.done} cells finished now are kept in {folder}, and the same command goes on from "
-                "there",
+                f"stopped; {_finished_cells(folder)} finished cells are kept in {folder}, and the same command goes on "
+                "from there",
                 markup=False,
                 soft_wrap=True,
             )
@@ -90,6 +91,14 @@ def finish(result: dict[str, Any], folder: Path, *, as_json: bool) -> Path:
     if not as_json:
         console.print(f"report: {page}", soft_wrap=True, markup=False)
     return page
+
+
+def _finished_cells(folder: Path) -> int:
+    """Count in the journal itself: Ctrl-C may fall between a cell's record and whoever counts along."""
+    try:
+        return len(read(folder).all("cell"))
+    except SoonerError:  # stopped before the journal was begun
+        return 0
 
 
 def _looks(seeds: int | None, looks: str | None) -> list[int]:
