@@ -6,13 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sooner.error import SoonerError
-from sooner.forecast import Live, forecast_curve, parse
+from sooner.forecast import Live, check, forecast_curve, parse
+from sooner.forecast.blend import blend
 from sooner.forecast.laws import find
 from sooner.forecast.schedules import KINDS
 from sooner.forecast.table import join, table
 
 ANNEALING = np.array([2.5, 0.6, 0.5, 0.5])
 MULTI_POWER = np.array([2.5, 0.6, 0.5, 400.0, 1.5, 0.5, 0.6])
+RIVER_VALLEY = np.array([2.4, 1.9, 0.45, 300.0, 0.7, 60.0, 0.6])
+SEEN = (
+    "constant:peak=1e-3,warmup=100",
+    "cosine:peak=1e-3,warmup=100",
+    "step:peak=1e-3,warmup=100,at=2000,end=2e-4",
+)
 
 
 def annealing_by_hand(rates, at, floor, amount, alpha, gain, memory=0.999):
@@ -38,6 +45,16 @@ def multi_power_by_hand(rates, at, floor, amount, alpha, b, c, beta, gamma):
     return loss
 
 
+def river_valley_by_hand(rates, at, floor, amount, alpha, height, power, memory, warmup):
+    """Return the loss at a step, by sums over all steps, the learning rate taken as full before its peak."""
+    peak, keep = int(np.argmax(rates)), np.exp(-1 / memory)
+    way, recent = 0.0, rates[peak]
+    for step in range(at + 1):
+        way += (warmup if step <= peak else 1.0) * rates[step] ** power
+        recent = keep * recent + (1 - keep) * max(rates[step], rates[peak] if step < peak else 0.0)
+    return floor + amount * way**-alpha + height * recent
+
+
 def curve(text, values=ANNEALING, law="annealing", total=3000, every=25, noise=0.0, until=None):
     made = find(law)
     steps = np.arange(100.0, (until or total) + 1, every)
@@ -47,7 +64,7 @@ def curve(text, values=ANNEALING, law="annealing", total=3000, every=25, noise=0
 
 
 @pytest.mark.parametrize("text", ["constant:peak=1e-3", "linear:peak=1e-3,end=1e-4", "step:peak=1e-3,at=120,end=2e-4"])
-def test_both_laws_are_their_equations(text):
+def test_the_laws_are_their_equations(text):
     schedule = parse(text, total=200)
     steps = np.arange(1.0, 201)
     rows = table("a", step=steps, lr=schedule.lr(steps))
@@ -56,6 +73,8 @@ def test_both_laws_are_their_equations(text):
         ("annealing", ANNEALING, annealing_by_hand, 1e-9),
         # drops are gathered in blocks, which is exact for one drop and close for many
         ("multi_power", MULTI_POWER, multi_power_by_hand, 2e-3),
+        # sums are interpolated between nodes of the power and of the memory
+        ("river_valley", RIVER_VALLEY, river_valley_by_hand, 1e-4),
     ):
         law = find(name)
         made = law.predict(values[None], law.prepare(rows))[0]
@@ -63,16 +82,68 @@ def test_both_laws_are_their_equations(text):
             assert made[at - 1] == pytest.approx(by_hand(rates, at, *values), rel=close), (name, at)
 
 
-@pytest.mark.parametrize(("name", "values"), [("annealing", ANNEALING), ("multi_power", MULTI_POWER)])
-def test_both_laws_predict_schedules_that_they_did_not_see(name, values):
-    seen = (
-        "constant:peak=1e-3,warmup=100",
-        "cosine:peak=1e-3,warmup=100",
-        "step:peak=1e-3,warmup=100,at=2000,end=2e-4",
-    )
-    fitted = find(name).fit(join([curve(text, values, name) for text in seen]), draws=20)
+@pytest.mark.parametrize(
+    ("name", "values"), [("annealing", ANNEALING), ("multi_power", MULTI_POWER), ("river_valley", RIVER_VALLEY)]
+)
+def test_the_laws_predict_schedules_that_they_did_not_see(name, values):
+    fitted = find(name).fit(join([curve(text, values, name) for text in SEEN]), draws=20)
     held = curve("wsd:peak=1e-3,warmup=100,decay=0.3", values, name)
     np.testing.assert_allclose(fitted.at(held), held["loss"], rtol=1e-3)
+
+
+def test_the_river_valley_with_pace_one_and_a_long_memory_is_the_annealing_law():
+    rows = curve("cosine:peak=1e-3,warmup=100")
+    river, floor, gain = find("river_valley"), 2.5, 0.5
+    memory = -1 / np.log(0.999)
+    height = gain / (1 - 0.999)  # the sum of fading drops, written as a fading mean
+    values = np.array([floor - height * 1e-3, 0.6, 0.5, height, 1.0, memory, 1.0])
+    made = river.predict(values[None], river.prepare(rows))[0]
+    np.testing.assert_allclose(made, rows["loss"], rtol=1e-4)
+
+
+def test_a_run_counts_the_same_however_often_it_was_logged():
+    sparse = curve("cosine:peak=1e-3,warmup=100", every=100)
+    rows = join([curve("constant:peak=1e-3,warmup=100", every=10), sparse])
+    for name in ("annealing", "multi_power", "river_valley"):
+        law = find(name)
+        weights = law.weights(rows)
+        assert weights.sum() == pytest.approx(len(rows))
+        assert weights[rows.run == sparse.runs[0]].sum() == pytest.approx(len(rows) / 2)
+
+
+def test_laws_are_averaged_by_what_leaving_out_shows():
+    seen = join([curve(text, RIVER_VALLEY, "river_valley", noise=0.0005) for text in SEEN])
+    laws = [find("annealing"), find("multi_power"), find("river_valley")]
+    law, errors = blend(laws, seen)
+    assert errors["river_valley"] == min(errors.values())
+    assert law.name.startswith("river_valley")
+    assert law.shares.sum() == pytest.approx(1)
+    for one, share in zip(law.laws, law.shares, strict=True):
+        weighed = share * (errors[one.name] ** 2 + 0.001**2)
+        assert weighed == pytest.approx(law.shares[0] * (errors["river_valley"] ** 2 + 0.001**2))
+    held = curve("wsd:peak=1e-3,warmup=100,decay=0.3", RIVER_VALLEY, "river_valley")
+    fitted = law.fit(seen, draws=40)
+    by_hand = sum(share * one.fit(seen, draws=2).at(held) for one, share in zip(law.laws, law.shares, strict=True))
+    np.testing.assert_allclose(fitted.at(held), by_hand, rtol=1e-12)
+    band = fitted.predict(held)
+    assert np.mean((band.low <= held["loss"]) & (held["loss"] <= band.high)) >= 0.8
+    assert np.allclose(fitted.draws[:, : len(law.laws)].sum(1), 1)  # every draw of the band is of one law
+
+
+def test_the_end_of_a_curve_is_checked_with_the_learning_rates_before_it():
+    found = check(find("annealing"), curve("cosine:peak=1e-3,warmup=100"), "end", draws=2)
+    assert found.error < 1e-3
+
+
+def test_no_law_is_held_to_a_warmup():
+    steps = np.arange(10.0, 3001, 10)
+    texts = ("linear:peak=1e-3,warmup=500", "cosine:peak=1e-3,warmup=500")
+    runs = [table(text, step=steps, lr=parse(text, total=3000).lr(steps), loss=9.0) for text in texts]
+    law = find("annealing")
+    made = [
+        run.plus(loss=np.where(steps < 500, 9.0, law.predict(ANNEALING[None], law.prepare(run))[0])) for run in runs
+    ]
+    assert check(law, join(made), "curve", draws=2).error < 0.01
 
 
 @settings(max_examples=60, deadline=None)
@@ -141,7 +212,7 @@ def test_another_schedule_from_two_curves():
     truth = curve(text)["loss"][-1]
     assert made.final[0] == pytest.approx(truth, rel=0.01)
     assert made.final[1] <= truth <= made.final[2]
-    assert set(made.errors) == {"annealing", "multi_power"}
+    assert set(made.errors) == {"annealing", "multi_power", "river_valley"}
     assert made.check is not None
     assert made.check.left_out == "one curve at a time"
 

@@ -15,6 +15,7 @@ from sooner.forecast.laws.m4 import M4
 from sooner.forecast.laws.multi_power import MultiPower
 from sooner.forecast.laws.overtraining import Overtraining
 from sooner.forecast.laws.power_floor import PowerFloor
+from sooner.forecast.laws.river_valley import RiverValley
 from sooner.forecast.table import Table
 
 _DENSE = 3
@@ -25,9 +26,8 @@ def of_curves(table: Table) -> list[Law]:
     """Return the laws for loss curves: those in the learning rate where it is known and changes."""
     if "lr" not in table:
         return [PowerFloor("step")]
-    laws: list[Law] = [Annealing()]
     # one curve does not hold seven parameters: measured in benchmarks/forecast_accuracy.py
-    return [*laws, MultiPower()] if len(table.runs) > 1 else laws
+    return [Annealing(), MultiPower(), RiverValley()] if len(table.runs) > 1 else [Annealing()]
 
 
 def candidates(table: Table, over: str | None = None) -> list[Law]:

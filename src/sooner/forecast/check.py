@@ -119,10 +119,9 @@ def check(
     held: list[Held] = []
     warnings: list[str] = []
     for mask in _masks(law, table, leave):
-        kept, out = table.where(~mask), table.where(mask)
-        fitted = fit(law, kept, draws=draws, seed=seed)
+        fitted = fit(law, table.where(~mask), draws=draws, seed=seed)
         warnings += fitted.warnings
-        held += _judge(fitted, out, level)
+        held += _judge(fitted, table, mask, level)
     words = {
         "largest": f"the {'smallest' if law.toward == 'small' else 'largest'} {law.over}",
         "curve": "one curve at a time",
@@ -131,8 +130,8 @@ def check(
     return Check(law.name, words[leave], level, held, list(dict.fromkeys(warnings)))
 
 
-def choose(laws: list[Law], table: Table, leave: Leave | None = None, *, seed: int = 0) -> tuple[Law, dict[str, float]]:
-    """Return the law with the smallest left-out error, and the errors of all that could be fitted.
+def left_out_errors(laws: list[Law], table: Table, leave: Leave | None = None, *, seed: int = 0) -> dict[str, float]:
+    """Return the mean relative error of every law that could be fitted on what was left out, by its name.
 
     Raises:
         SoonerError: none could.
@@ -146,6 +145,16 @@ def choose(laws: list[Law], table: Table, leave: Leave | None = None, *, seed: i
             refused = str(error)
     if not errors:
         raise SoonerError(f"none of the laws can be checked on this table: {refused}")
+    return errors
+
+
+def choose(laws: list[Law], table: Table, leave: Leave | None = None, *, seed: int = 0) -> tuple[Law, dict[str, float]]:
+    """Return the law with the smallest left-out error, and the errors of all that could be fitted.
+
+    Raises:
+        SoonerError: none could.
+    """
+    errors = left_out_errors(laws, table, leave, seed=seed)
     return next(law for law in laws if law.name == min(errors, key=errors.__getitem__)), errors
 
 
@@ -169,33 +178,38 @@ def _masks(law: Law, table: Table, leave: Leave) -> list[npt.NDArray[np.bool_]]:
     return [mask]
 
 
-def _judge(fitted: Fit, out: Table, level: float) -> list[Held]:
+def _judge(fitted: Fit, table: Table, mask: npt.NDArray[np.bool_], level: float) -> list[Held]:
     law = fitted.law
-    predicted = fitted.predict(out, level)
+    # a law of curves reads the learning rates of a run from its first step on, so whole runs are predicted
+    whole = np.isin(table.run, table.run[mask])
+    asked = table.where(whole)
+    predicted = fitted.predict(asked, level)
+    rows = mask[whole] & law.holds(asked)
+    out = asked.where(rows)
+    value, low, high = predicted.value[rows], predicted.low[rows], predicted.high[rows]
     over = out.require(law.over)
     kept = fitted.table.require(law.over)
     target = out[law.target]
     plain = _power_floor(law, kept, over)
     held = []
     for name in out.runs:
-        rows = out.run == name
-        own = kept.run == name
-        before = kept.where(own) if own.any() else kept.last()
+        own = out.run == name
+        before = kept.where(kept.run == name) if name in kept.runs else kept.last()
         last = float(before[law.target][int(np.argmax(before[law.over]))])
-        truth = target[rows]
+        truth = target[own]
         scale = np.maximum(np.abs(truth), 1e-12)
-        inside = (truth >= predicted.low[rows]) & (truth <= predicted.high[rows])
+        inside = (truth >= low[own]) & (truth <= high[own])
         held.append(
             Held(
                 name,
-                float(over[law.over][rows].max()),
+                float(over[law.over][own].max()),
                 float(truth.mean()),
-                float(predicted.value[rows].mean()),
-                float(predicted.low[rows].mean()),
-                float(predicted.high[rows].mean()),
-                float(np.mean(np.abs(predicted.value[rows] - truth) / scale)),
+                float(value[own].mean()),
+                float(low[own].mean()),
+                float(high[own].mean()),
+                float(np.mean(np.abs(value[own] - truth) / scale)),
                 float(np.mean(np.abs(last - truth) / scale)),
-                None if plain is None else float(np.mean(np.abs(plain[rows] - truth) / scale)),
+                None if plain is None else float(np.mean(np.abs(plain[own] - truth) / scale)),
                 float(inside.mean()),
             )
         )

@@ -8,7 +8,8 @@ import numpy as np
 
 from sooner.error import SoonerError
 from sooner.forecast.automatic import of_curves
-from sooner.forecast.check import Check, check, choose
+from sooner.forecast.blend import blend
+from sooner.forecast.check import Check, check
 from sooner.forecast.fit import LEVEL, Fit, Prediction, fit
 from sooner.forecast.law import Law
 from sooner.forecast.schedules import Schedule
@@ -76,7 +77,7 @@ def forecast_curve(
         table: curves: step, loss and, if there is one, lr.
         schedule: of the run to forecast. Left out: the last run of the table goes on, its learning rate as it stands.
         total: last step of the forecast; by default that of the schedule, or twice the last run's.
-        law: the law; chosen by what leaving out shows where left out.
+        law: the law; left out, those for such curves are averaged by what leaving out shows.
         level: of the bands.
         draws: refits for the bands.
         seed: of the resampling.
@@ -93,7 +94,7 @@ def forecast_curve(
         laws = of_curves(table)
         law = laws[0]
         if len(laws) > 1:
-            law, errors = choose(laws, table, seed=seed)
+            law, errors = blend(laws, table, seed=seed)
     fitted = fit(law, table, draws=draws, seed=seed)
     try:
         shown = check(law, table, level=level, draws=draws, seed=seed)

@@ -21,6 +21,8 @@ PRIOR_ROWS = 3.0
 SEED_NOISE = 0.001
 """Relative spread of the final loss over seeds, where the table does not show it; published: 0.0003 to 0.001."""
 _STARTS = 400
+_LOOSE = 1e-5
+"""Tolerance of the refits: far below what noise moves the objective by, and flat valleys are left sooner."""
 _RUNS_PER_PARAMETER = 3
 
 
@@ -172,6 +174,11 @@ def fit(law: Law, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
     Raises:
         SoonerError: missing columns, values that can't be, or fewer rows than parameters.
     """
+    return law.fit(table, draws=draws, seed=seed)
+
+
+def fit_one(law: Law, table: Table, *, draws: int, seed: int) -> Fit:
+    """Fit a single law; see `fit`."""
     from sooner.forecast.diagnose import fit_warnings
 
     table = law.table(table)
@@ -214,6 +221,7 @@ def best(law: Law, table: Table, *, weights: FloatArray | None = None, seed: int
     model = _model(law, table, coordinates)
     target = link(law, table[law.target])
     bounds = (coordinates.lower, coordinates.upper)
+    weights = law.weights(table) * (1.0 if weights is None else weights)
     rough = solve(model, target, starts, *bounds, delta=law.delta, weights=weights, iterations=40, tolerance=1e-4)
     order = np.argsort(rough.objective)
     front = order[: max(8, len(order) // 8)]
@@ -234,6 +242,7 @@ def _resample(law: Law, table: Table, inner: FloatArray, draws: int, seed: int) 
     target = link(law, table[law.target])
     fitted = model(inner[None])[0]
     residual = target - fitted
+    weights = law.weights(table)
     runs, which = np.unique(table.run, return_inverse=True)
     independent = sum(effective_rows(residual[which == k]) for k in range(len(runs)))
     freedom = max(independent - len(law.parameters), 0.0)
@@ -250,13 +259,13 @@ def _resample(law: Law, table: Table, inner: FloatArray, draws: int, seed: int) 
     if many:
         counts = random.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=draws)
         found = solve(
-            model, target, start, *bounds, delta=law.delta, weights=counts[:, which].astype(float), tolerance=1e-7
+            model, target, start, *bounds, delta=law.delta, weights=weights * counts[:, which], tolerance=_LOOSE
         )
         how = f"bootstrap over {len(runs)} runs, {draws} refits"
     else:
         shock = random.standard_normal((draws, len(runs)))[:, which] * noise[:, None]
         shaken = fitted + shock + residual * _block_signs(which, residual, draws, random)
-        found = solve(model, shaken, start, *bounds, delta=np.inf, tolerance=1e-7)
+        found = solve(model, shaken, start, *bounds, delta=np.inf, weights=weights, tolerance=_LOOSE)
         how = (
             f"{draws} refits on the law plus noise, as {len(runs)} run{'s' * (len(runs) > 1)} "
             f"{'are' if len(runs) > 1 else 'is'} too few to resample"
@@ -271,7 +280,8 @@ def refit(fitted: Fit, weights: FloatArray) -> FloatArray:
     target = link(fitted.law, fitted.table[fitted.law.target])
     start = np.repeat(coordinates.inside(fitted.values[None]), len(weights), axis=0)
     bounds = (coordinates.lower, coordinates.upper)
-    found = solve(model, target, start, *bounds, delta=fitted.law.delta, weights=weights, tolerance=1e-7)
+    loads = weights * fitted.law.weights(fitted.table)
+    found = solve(model, target, start, *bounds, delta=fitted.law.delta, weights=loads, tolerance=1e-7)
     return coordinates.outside(found.values)
 
 

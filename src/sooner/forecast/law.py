@@ -9,6 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from sooner.error import SoonerError
 from sooner.forecast.table import FloatArray, Table
@@ -98,15 +99,23 @@ class Law(ABC):
                 )
         return table
 
+    def holds(self, table: Table) -> npt.NDArray[np.bool_]:
+        """Return (n,) in which rows the law may be held to its word; everywhere by default."""
+        return np.ones(len(table), dtype=np.bool_)
+
+    def weights(self, table: Table) -> FloatArray:
+        """Return (n,) weights of the rows in a fit; all alike by default."""
+        return np.ones(len(table))
+
     def doubts(self, fit: Fit) -> list[str]:
         """Return what to doubt about a fit of this law in particular, in sentences."""
         return []
 
     def fit(self, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
-        """Fit the law; see `sooner.forecast.fit.fit`."""
-        from sooner.forecast.fit import fit
+        """Fit the law from all its starts; see `sooner.forecast.fit.fit`."""
+        from sooner.forecast.fit import fit_one
 
-        return fit(self, table, draws=draws, seed=seed)
+        return fit_one(self, table, draws=draws, seed=seed)
 
 
 def unpack(values: FloatArray) -> Iterator[FloatArray]:

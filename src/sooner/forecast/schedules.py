@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sooner.error import SoonerError, nearest
 from sooner.forecast.table import FloatArray, Table
@@ -160,10 +161,10 @@ def _checked(text: str, kind: str, values: Mapping[str, float | str]) -> Schedul
     return Schedule(kind, **made)  # type: ignore[arg-type]
 
 
-def after_warmup(table: Table) -> Table:
-    """Return the rows of every run from its first full learning rate on: no law of curves holds in a warm-up.
+def warmed(table: Table) -> npt.NDArray[np.bool_]:
+    """Return (n,) which rows are at or after their run's first full learning rate: no law of curves holds before.
 
-    A run that has not reached its end of the warm-up yet, or never had one, is left as it is.
+    A run that has not reached its end of the warm-up yet, or never had one, counts as a whole.
     """
     kept = np.ones(len(table), dtype=np.bool_)
     for name in table.runs:
@@ -172,6 +173,12 @@ def after_warmup(table: Table) -> Table:
         first = int(np.argmax(rates >= FULL * rates.max()))
         if len(rows) - first >= LEAST:
             kept[rows[:first]] = False
+    return kept
+
+
+def after_warmup(table: Table) -> Table:
+    """Return the rows of every run from its first full learning rate on, with a note where others were left out."""
+    kept = warmed(table)
     if kept.all():
         return table
     return table.where(kept).with_notes(f"{int((~kept).sum())} rows of warm-ups were left out")

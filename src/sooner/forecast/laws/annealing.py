@@ -7,15 +7,16 @@ from typing import ClassVar
 import numpy as np
 from scipy.signal import lfilter
 
-from sooner.forecast.law import Law, Parameter, grid, unpack
-from sooner.forecast.schedules import after_warmup, dense
+from sooner.forecast.along_schedule import AlongSchedule
+from sooner.forecast.law import Parameter, grid, unpack
+from sooner.forecast.schedules import dense
 from sooner.forecast.table import FloatArray, Table
 
 MEMORY = 0.999
 """Lambda of the paper: by how much the effect of a drop fades into the next step; 0.99 to 0.9995 are about as good."""
 
 
-class Annealing(Law):
+class Annealing(AlongSchedule):
     """L(s) = L0 + A S1^-alpha - C S2: S1 the area under the learning rate, S2 its decrease with momentum, summed.
 
     Tissue et al., 2024, arXiv 2408.11029. S2 takes the rate as constant in warm-up: a rise from zero is no annealing.
@@ -25,20 +26,12 @@ class Annealing(Law):
     title = "loss curve under any learning-rate schedule"
     formula = "L(s) = L0 + A S1(s)^-alpha - C S2(s)"
     source = "Tissue et al., 2024, arXiv 2408.11029"
-    needs = ("step", "lr")
     parameters: ClassVar = (
         Parameter("L0", "loss", 1e-6, 1e3, "log"),
         Parameter("A", "loss x area^alpha", 1e-8, 1e6, "log"),
         Parameter("alpha", "exponent", 0.01, 5.0, "log"),
         Parameter("C", "loss per area", 1e-8, 1e8, "log"),
     )
-    over = "step"
-    floor = "L0"
-
-    def table(self, table: Table, *, target: bool = True) -> Table:
-        """Return the checked table; with the target, without the rows of warm-ups."""
-        table = super().table(table, target=target)
-        return after_warmup(table) if target else table
 
     def starts(self, table: Table) -> FloatArray:
         """Return floors below the smallest loss with amplitudes that meet the first rows."""

@@ -7,23 +7,26 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sooner.forecast.law import Law, Parameter, grid
-from sooner.forecast.schedules import after_warmup, dense
+from sooner.forecast.along_schedule import AlongSchedule
+from sooner.forecast.law import Parameter, grid
+from sooner.forecast.schedules import dense
 from sooner.forecast.table import FloatArray, Table
 
-_DROPS = 48
-"""A schedule's drops are gathered in at most this many: the sum is smooth in them, and 24 do as well as 96."""
+_DROPS = 24
+"""A schedule's drops are gathered in at most this many: the sum is smooth in them."""
 
 
 class _Run(NamedTuple):
-    rows: npt.NDArray[np.intp]
-    area: FloatArray
-    drop: FloatArray
-    rate: FloatArray
-    after: FloatArray
+    rows: npt.NDArray[np.intp]  # [n] in the table
+    area: FloatArray  # [n]
+    drop: FloatArray  # [p] of each pair of a row and a drop before it, row by row
+    rate: FloatArray  # [p] logarithm of the learning rate after the drop
+    after: FloatArray  # [p] area between the two
+    first: npt.NDArray[np.intp]  # [m] first pair of each row that has any
+    late: npt.NDArray[np.intp]  # [m] those rows, of n
 
 
-class MultiPower(Law):
+class MultiPower(AlongSchedule):
     """L(t) = L0 + A S1(t)^-alpha - B sum_k (lr_{k-1} - lr_k) [1 - (1 + C lr_k^-gamma S_k(t))^-beta].
 
     Luo et al., 2025, arXiv 2503.12811. S1 is the area under the learning rate until t, S_k(t) that from step k until t.
@@ -33,7 +36,6 @@ class MultiPower(Law):
     title = "loss curve under any learning-rate schedule, each drop saturating"
     formula = "L(t) = L0 + A S1^-alpha - B sum_k (lr_k-1 - lr_k) [1 - (1 + C lr_k^-gamma S_k)^-beta]"
     source = "Luo et al., 2025, arXiv 2503.12811"
-    needs = ("step", "lr")
     parameters: ClassVar = (
         Parameter("L0", "loss", 1e-6, 1e3, "log"),
         Parameter("A", "loss x area^alpha", 1e-8, 1e6, "log"),
@@ -43,13 +45,6 @@ class MultiPower(Law):
         Parameter("beta", "exponent", 0.01, 5.0, "log"),
         Parameter("gamma", "exponent of the learning rate", 0.01, 3.0, "log"),
     )
-    over = "step"
-    floor = "L0"
-
-    def table(self, table: Table, *, target: bool = True) -> Table:
-        """Return the checked table; with the target, without the rows of warm-ups."""
-        table = super().table(table, target=target)
-        return after_warmup(table) if target else table
 
     def starts(self, table: Table) -> FloatArray:
         """Return floors below the smallest loss, with C, beta and gamma about the paper's starting point."""
@@ -73,9 +68,9 @@ class MultiPower(Law):
         for run in data:
             loss = floor + np.exp(np.log(amount) - alpha * np.log(run.area))
             if run.drop.size:
-                pace = np.exp(np.log(c) - gamma * np.log(run.rate))
-                grown = np.log1p(pace[:, None, :] * run.after)
-                loss = loss - b * ((-np.expm1(-beta[:, :, None] * grown)) @ run.drop)
+                pace = np.exp(np.log(c) - gamma * run.rate)
+                saturated = -np.expm1(-beta * np.log1p(pace * run.after)) * run.drop
+                loss[:, run.late] -= b * np.add.reduceat(saturated, run.first, axis=1)
             out[:, run.rows] = loss
         return out
 
@@ -89,12 +84,19 @@ def _gathered(rows: npt.NDArray[np.intp], run: Table) -> _Run:
     change[: int(np.argmax(rate)) + 1] = 0.0
     where = np.flatnonzero(np.abs(change) > 1e-9 * rate.max())
     if not where.size:
-        return _Run(rows, total[at], np.empty(0), np.empty(0), np.empty((len(at), 0)))
+        none, no_row = np.empty(0), np.empty(0, dtype=np.intp)
+        return _Run(rows, total[at], none, none, none, no_row, no_row)
     mass = np.abs(change[where])
     block = np.minimum((np.cumsum(mass) - mass / 2) / mass.sum() * _DROPS, _DROPS - 1).astype(np.intp)
+    # between two rows the rate is a straight line that four drops follow well enough
+    _, piece = np.unique(np.floor(4 * np.interp(where, np.sort(at), np.arange(len(at)))), return_index=True)
+    block = block[piece[np.searchsorted(piece, np.arange(len(where)), side="right") - 1]]
     _, block = np.unique(block, return_inverse=True)
     weight = np.bincount(block, mass)
     drop = np.bincount(block, change[where]).astype(np.float64)
     centre = np.bincount(block, mass * total[where]) / weight
     level = np.maximum(np.bincount(block, mass * rate[where]) / weight, 1e-12 * rate.max())
-    return _Run(rows, total[at], drop, level, np.maximum(total[at][:, None] - centre, 0.0))
+    after = total[at][:, None] - centre
+    row, column = np.nonzero(after > 0)
+    late, first = np.unique(row, return_index=True)
+    return _Run(rows, total[at], drop[column], np.log(level)[column], after[row, column], first, late)

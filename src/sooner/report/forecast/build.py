@@ -82,12 +82,13 @@ def checked_data(check: Check | None) -> dict[str, Any]:
     return {"check": {**asdict(check), "mean": means}}
 
 
-def chosen(errors: dict[str, float]) -> list[str]:
-    """Return how a law was chosen, in a sentence."""
+def chosen(errors: dict[str, float], law: str | None = None) -> list[str]:
+    """Return how a law was chosen, or how laws were averaged where none of them alone is the `law`, in a sentence."""
     if len(errors) < 2:
         return []
     listed = ", ".join(f"{name} {100 * error:.3g} %" for name, error in sorted(errors.items(), key=lambda x: x[1]))
-    return [f"the law was chosen by what leaving out showed (mean error): {listed}"]
+    how = "the law was chosen" if law is None or law in errors else "the laws were averaged"
+    return [f"{how} by what leaving out showed (mean error): {listed}"]
 
 
 def of_fit(fit: Fit, check: Check | None, errors: dict[str, float]) -> Answer:
@@ -174,7 +175,7 @@ def of_curve(curve: Curve, table: Table, target: float | None) -> Answer:
         [Grid("Forecast", ("", ""), rows), *checked(curve.check)],
         plots,
         _all(curve.warnings, curve.check),
-        (*table.notes, *chosen(curve.errors)),
+        (*table.notes, *chosen(curve.errors, curve.law)),
         {
             "law": curve.law,
             "schedule": curve.schedule,

@@ -1,0 +1,42 @@
+"""What the laws of loss curves share: they read steps and learning rates, leave warm-ups out, and weigh runs alike."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sooner.forecast.law import Law
+from sooner.forecast.schedules import after_warmup, warmed
+from sooner.forecast.table import FloatArray, Table
+
+
+class AlongSchedule(Law):
+    """A law of the loss at every step of any learning-rate schedule."""
+
+    needs = ("step", "lr")
+    over = "step"
+    floor: ClassVar[str | None] = "L0"
+
+    def table(self, table: Table, *, target: bool = True) -> Table:
+        """Return the checked table; with the target, without the rows of warm-ups."""
+        table = super().table(table, target=target)
+        return after_warmup(table) if target else table
+
+    def holds(self, table: Table) -> npt.NDArray[np.bool_]:
+        """Return (n,) which rows are not of a warm-up."""
+        return warmed(table)
+
+    def weights(self, table: Table) -> FloatArray:
+        """Return (n,) weights: every run counts the same, and its rows by the square root of their step.
+
+        A run departs from any law as a whole, so a run logged more often says no more; and it departs most at its
+        beginning. Where Huber's loss is linear, the weight due is one over the spread, which falls about that fast.
+        """
+        weights = np.sqrt(np.maximum(table["step"], 1.0))
+        for name in table.runs:
+            rows = table.run == name
+            weights[rows] /= weights[rows].sum()
+        made: FloatArray = weights * len(table) / weights.sum()
+        return made
