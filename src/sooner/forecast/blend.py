@@ -38,14 +38,15 @@ class Blend(Law):
         self.laws: list[Law] = [laws[k] for k in order]
         self.shares: FloatArray = shares[order] / shares.sum()
         first = self.laws[0]
-        self.name = ", ".join(f"{law.name} {share:.0%}" for law, share in zip(self.laws, self.shares, strict=True))  # type: ignore[misc]
-        self.formula = " + ".join(f"{share:.2f} {law.name}" for law, share in zip(self.laws, self.shares, strict=True))  # type: ignore[misc]
+        shown = list(zip((law.name for law in self.laws), self.shares.tolist(), strict=True))
+        self.name = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shown)  # type: ignore[misc]
+        self.formula = " + ".join(f"{share:.2f} {name}" for name, share in shown)  # type: ignore[misc]
         self.needs, self.target, self.link = first.needs, first.target, first.link  # type: ignore[misc]
         self.over, self.toward, self.delta = first.over, first.toward, first.delta  # type: ignore[misc]
-        shown = [Parameter(f"{law.name} share", "share", 0.0, 1.0) for law in self.laws]
+        every = [Parameter(f"{law.name} share", "share", 0.0, 1.0) for law in self.laws]
         for law in self.laws:
-            shown += [Parameter(f"{law.name} {p.name}", p.unit, p.low, p.high, p.scale) for p in law.parameters]
-        self.parameters = tuple(shown)  # type: ignore[misc]
+            every += [Parameter(f"{law.name} {p.name}", p.unit, p.low, p.high, p.scale) for p in law.parameters]
+        self.parameters = tuple(every)  # type: ignore[misc]
 
     def table(self, table: Table, *, target: bool = True) -> Table:
         """Return the table as the laws want it."""

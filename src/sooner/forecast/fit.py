@@ -252,7 +252,9 @@ def _resample(law: Law, table: Table, inner: FloatArray, draws: int, seed: int) 
     spread = float(np.mean(residual**2)) * independent
     total = PRIOR_ROWS + freedom
     noise = np.sqrt((PRIOR_ROWS * typical**2 + spread) / random.chisquare(total, draws))
-    noise = np.maximum(noise, SEED_NOISE if law.link == "log" else 0.0)
+    if law.link == "log":
+        # how far another seed would be off is not in the residuals of a single run: the fit took its deviation up
+        noise = np.hypot(noise, SEED_NOISE) if len(runs) == 1 else np.maximum(noise, SEED_NOISE)
     bounds = (coordinates.lower, coordinates.upper)
     start = np.repeat(inner[None], draws, axis=0)
     many = len(runs) >= _RUNS_PER_PARAMETER * len(law.parameters)
