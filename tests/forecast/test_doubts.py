@@ -6,7 +6,7 @@ import pytest
 from sooner.error import SoonerError
 from sooner.forecast import check, choose, find, fit, table
 from sooner.forecast.automatic import candidates
-from sooner.forecast.consensus import consensus
+from sooner.forecast.consensus import Consensus, consensus
 from sooner.forecast.diagnose import count_scales
 
 
@@ -140,7 +140,7 @@ def test_the_columns_choose_the_laws():
         candidates(table(loss=[1.0, 2.0], width=[1.0, 2.0]))
 
 
-def test_the_median_of_laws_is_theirs_and_the_last_values():
+def test_a_consensus_follows_a_clear_trend():
     size = np.geomspace(1e6, 1e9, 30)
     rows = table(tokens=size, loss=1 + 100 * size**-0.3)
     made = consensus(rows, "tokens", np.array([4e9]))
@@ -148,6 +148,45 @@ def test_the_median_of_laws_is_theirs_and_the_last_values():
     assert made[0] == pytest.approx(1 + 100 * 4e9**-0.3, rel=0.02)
     with pytest.raises(SoonerError, match="there are 2 rows"):
         consensus(rows.where(np.arange(30) < 2), "tokens", np.array([4e9]))
+
+
+def test_a_consensus_is_the_median_of_laws_shrunk_by_their_noise():
+    size = np.geomspace(1e6, 1e9, 12)
+    shock = np.exp(0.01 * np.random.default_rng(4).standard_normal(12))
+    rows, far = table(tokens=size, loss=(1 + 100 * size**-0.3) * shock), table(tokens=[2e9, 8e9])
+    fits = [fit(find(name), rows, draws=2) for name in ("power_floor", "m4", "broken_power")]
+    change = np.log(np.median([one.at(far) for one in fits], axis=0) / rows["loss"][-1])
+    variance = np.median([(one.residuals() ** 2).sum() / (12 - len(one.values)) for one in fits])
+    share = change**2 / (change**2 + 2 * variance)
+    assert (share > 0.01).all()
+    made = fit(Consensus(), rows, draws=20)
+    np.testing.assert_allclose(made.at(far), rows["loss"][-1] * np.exp(share * change))
+    band = made.predict(far)
+    assert ((band.low < band.value) & (band.value < band.high)).all()
+
+
+def test_a_consensus_keeps_the_last_value_of_a_curve_that_only_jitters():
+    size, closer = np.geomspace(1e6, 1e9, 20), 0
+    for seed in range(8):
+        rows = table(tokens=size, loss=2 * np.exp(0.02 * np.random.default_rng(seed).standard_normal(20)))
+        made, last = consensus(rows, "tokens", np.array([4e9]))[0], rows["loss"][-1]
+        median = np.median([fit(law, rows, draws=2).at(table(tokens=4e9))[0] for law in Consensus().laws])
+        assert abs(made - last) <= abs(median - last)
+        closer += abs(made - last) < 0.5 * abs(median - last)
+    assert closer >= 4
+
+
+def test_three_rows_are_too_few_for_a_law_and_the_last_value_stands():
+    made = fit(Consensus(), table(tokens=[1.0, 2.0, 4.0], loss=[3.0, 2.5, 2.2]), draws=20)
+    assert made.at(table(tokens=[8.0, 9.0])).tolist() == pytest.approx([2.2, 2.2])
+    assert made.predict(table(tokens=8.0)).low[0] < 2.2
+
+
+def test_laws_in_one_quantity_are_tried_with_their_consensus():
+    size = np.geomspace(1e6, 1e9, 12)
+    laws = candidates(table(tokens=size, loss=2 + 100 * size**-0.3))
+    assert [law.name for law in laws] == ["power_floor", "m4", "broken_power", "consensus"]
+    assert [law.name for law in candidates(table(tokens=size[:6], loss=2.0 + size[:6] ** -0.3))] == ["power_floor"]
 
 
 def test_too_few_rows_and_missing_columns_are_refused():

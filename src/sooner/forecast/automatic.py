@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sooner.error import SoonerError
+from sooner.forecast.consensus import Consensus
 from sooner.forecast.law import Law
 from sooner.forecast.laws.annealing import Annealing
 from sooner.forecast.laws.broken_power import BrokenPower
@@ -78,4 +79,5 @@ def _like(table: Table) -> str:
 
 def _in_one(over: str, rows: int) -> list[Law]:
     laws: list[Law] = [PowerFloor(over), M4(over), BrokenPower(over)]
-    return [law for law in laws if rows >= 2 * len(law.parameters)] or laws[:1]
+    kept = [law for law in laws if rows >= 2 * len(law.parameters)] or laws[:1]
+    return [*kept, Consensus(over)] if len(kept) > 1 else kept

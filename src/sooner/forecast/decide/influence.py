@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sooner.forecast.consensus import Consensus
 from sooner.forecast.fit import Fit, refit
 from sooner.forecast.table import FloatArray
 
@@ -76,8 +77,11 @@ def influence(fit: Fit, few: int = FEW) -> Influence:
 
 
 def influence_warning(fit: Fit) -> str | None:
-    """Return a sentence where a few runs move a parameter out of its 90 % interval, else None."""
-    if len(fit.table.runs) <= len(fit.law.parameters) + 1:
+    """Return a sentence where a few runs move a parameter out of its 90 % interval, else None.
+
+    A median of laws is not asked: no single run decides it by one parameter.
+    """
+    if isinstance(fit.law, Consensus) or len(fit.table.runs) <= len(fit.law.parameters) + 1:
         return None
     found = influence(fit)
     if found.errors < MUCH:
