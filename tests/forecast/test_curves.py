@@ -238,6 +238,48 @@ def test_a_curve_that_has_stopped_moving_is_told():
     assert not any("safer forecast" in warning for warning in honest.warnings)
 
 
+def test_a_curve_that_has_stopped_moving_keeps_its_last_value():
+    steps = np.arange(10.0, 4000, 10)
+    made = forecast_curve(table("a", step=steps, loss=np.maximum(3 * steps**-0.3, 0.4)), draws=20)
+    assert made.final == pytest.approx((0.4, 0.4, 0.4))
+    honest = forecast_curve(table("a", step=steps, loss=0.2 + 3 * steps**-0.3), total=8000, draws=20)
+    assert honest.final[0] == pytest.approx(0.2 + 3 * 8000**-0.3, rel=2e-3)
+
+
+def test_a_loss_stands_where_the_learning_rate_is_zero():
+    text = "cosine:peak=1e-3,warmup=100,total=1500"
+    steps = np.arange(100.0, 2001, 25)
+    rows = table("a", step=steps, lr=parse(text).lr(steps))
+    loss = find("annealing").predict(ANNEALING[None], find("annealing").prepare(rows))[0] + 0.3 * (steps > 800)
+    shock = 1 + 1e-3 * np.random.default_rng(0).standard_normal(len(steps))
+    loss = np.where(steps < 1500, loss, loss[steps == 1500]) * shock
+    made = forecast_curve(rows.plus(loss=loss), schedule=parse(text), total=4000, draws=20)
+    still = loss[steps >= 1500]
+    assert made.final[0] == pytest.approx(np.exp(np.log(still).mean()))
+    assert made.final[2] / made.final[0] == pytest.approx(np.exp(1.645 * np.log(still).std(ddof=1)), rel=0.05)
+    assert any("is 0 from step 1500 on: the loss of a no longer moves" in one for one in made.warnings)
+    assert made.prediction.value[0] != pytest.approx(made.final[0])
+
+
+def test_a_run_goes_on_at_its_distance_from_the_law_and_another_run_does_not():
+    text = "cosine:peak=1e-3,warmup=100,total=3000"
+    done = curve(text)
+    half = done.where(done["step"] <= 1500)
+    off = half.plus(loss=half["loss"] * np.where(half["step"] > 1350, 1.02, 1.0))
+    fitted = find("annealing").fit(off, draws=2)
+    made = forecast_curve(off, schedule=parse(text), law=find("annealing"), draws=20)
+    distance = np.mean(np.log(off["loss"] / fitted.at(off))[-(len(off) // 10) :])
+    assert distance > 0.005
+    whole = table("a", step=made.step, lr=made.lr)
+    assert made.final[0] == pytest.approx(fitted.at(whole)[-1] * np.exp(distance), rel=1e-3)
+    assert any("above the fitted law and follows another course: the forecast keeps" in one for one in made.warnings)
+    other = parse("wsd:peak=1e-3,warmup=100,total=3000")
+    elsewhere = forecast_curve(off, schedule=other, law=find("annealing"), draws=20)
+    whole = table("a", step=elsewhere.step, lr=elsewhere.lr)
+    np.testing.assert_allclose(elsewhere.prediction.value, fitted.at(whole))
+    assert not any("keeps that distance" in one for one in elsewhere.warnings)
+
+
 def test_live_says_where_the_run_will_end():
     done = curve("constant:peak=1e-3", total=2000, every=1)
     told = []

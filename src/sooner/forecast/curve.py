@@ -10,7 +10,8 @@ from sooner.error import SoonerError
 from sooner.forecast.automatic import of_curves
 from sooner.forecast.blend import blend
 from sooner.forecast.check import Check, check
-from sooner.forecast.fit import LEVEL, Fit, Prediction, fit
+from sooner.forecast.course import go_on
+from sooner.forecast.fit import LEVEL, Prediction, fit
 from sooner.forecast.law import Law
 from sooner.forecast.schedules import Schedule
 from sooner.forecast.table import FloatArray, Table
@@ -19,10 +20,8 @@ from sooner.forecast.table import table as make
 POINTS = 200
 STEEPER = 1.2
 """By this factor a curve must fall faster in its last third than in its middle to look like a decay."""
-FAINT = 2e-4
-"""A change of the loss by this fraction is nothing."""
-SLIGHT = 2e-3
-"""A law that is off by less than this fraction at the end of a run still holds."""
+ALIKE = 0.01
+"""A run whose learning rates are within this share of its peak of a schedule's is a run under that schedule."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,8 @@ def forecast_curve(
 
     Args:
         table: curves: step, loss and, if there is one, lr.
-        schedule: of the run to forecast. Left out: the last run of the table goes on, its learning rate as it stands.
+        schedule: of the run to forecast; where the last run of the table follows it so far, that run goes on. Left out:
+            the last run goes on, its learning rate as it stands.
         total: last step of the forecast; by default that of the schedule, or twice the last run's.
         law: the law; left out, those for such curves are averaged by what leaving out shows.
         level: of the bands.
@@ -100,22 +100,26 @@ def forecast_curve(
         shown = check(law, table, level=level, draws=draws, seed=seed)
     except SoonerError:
         shown = None
-    at, words = _ahead(table, schedule, total)
+    run = table.only(table.runs[-1:])
+    at, words, own = _ahead(run, schedule, total)
     predicted = fitted.predict(at, level)
-    warnings = list(
-        dict.fromkeys((*_decay(table), *(_astray(fitted) if schedule is None else ()), *predicted.warnings))
-    )
+    told: list[str] = []
+    if own:
+        predicted, told = go_on(fitted, run, at, predicted)
+    warnings = list(dict.fromkeys((*_decay(table), *told, *predicted.warnings)))
     rates = at["lr"] if "lr" in at else np.full(len(at), np.nan)
     return Curve(law.name, words, at["step"], rates, predicted, shown, errors, warnings)
 
 
-def _ahead(table: Table, schedule: Schedule | None, total: float | None) -> tuple[Table, str]:
+def _ahead(last: Table, schedule: Schedule | None, total: float | None) -> tuple[Table, str, bool]:
+    """Return where to ask the law, in words, and whether it is the last run that goes on."""
+    reached = float(last["step"].max())
     if schedule is not None:
         end = total or schedule.total
+        own = end > reached and _is_under(last, schedule)
         steps = np.unique(np.round(np.linspace(max(schedule.warmup, 1.0), end, POINTS)))
-        return make("forecast", step=steps, lr=schedule.lr(steps)), str(schedule)
-    last = table.only(table.runs[-1:])
-    reached = float(last["step"].max())
+        name = last.runs[0] if own else "forecast"
+        return make(name, step=steps, lr=schedule.lr(steps)), str(schedule), own
     end = total or 2 * reached
     if end <= reached:
         raise SoonerError(
@@ -123,30 +127,16 @@ def _ahead(table: Table, schedule: Schedule | None, total: float | None) -> tupl
         )
     ahead = np.unique(np.round(np.linspace(reached, end, POINTS)))[1:]
     if "lr" not in last:
-        return make(table.runs[-1], step=ahead), "the run goes on"
+        return make(last.runs[0], step=ahead), "the run goes on", True
     rate = np.full(len(ahead), last["lr"][int(np.argmax(last["step"]))])
     steps = np.concatenate([last["step"], ahead])
     order = np.argsort(steps, kind="stable")
     rates = np.concatenate([last["lr"], rate])
-    return make(table.runs[-1], step=steps[order], lr=rates[order]), "the learning rate stays as it is"
+    return make(last.runs[0], step=steps[order], lr=rates[order]), "the learning rate stays as it is", True
 
 
-def _astray(fitted: Fit) -> list[str]:
-    """Return a warning where the last run ends away from the law, farther than its own scatter explains."""
-    run = fitted.table.only(fitted.table.runs[-1:])
-    if len(run) < 12:
-        return []
-    count = max(3, len(run) // 10)
-    measured = np.log(run["loss"][-count:])
-    away = float(np.mean(np.log(fitted.at(run)[-count:]) - measured))
-    scatter = float(np.std(np.diff(measured))) + FAINT
-    if abs(away) < 3 * scatter or abs(away) < SLIGHT:
-        return []
-    moving = "has stopped moving" if abs(float(measured[-1] - measured[0])) < FAINT else "follows another course"
-    return [
-        f"at its end {run.runs[0]} is {100 * abs(away):.2g} % {'below' if away > 0 else 'above'} the fitted law and "
-        f"{moving}: the last value, {run['loss'][-1]:.4g}, is the safer forecast"
-    ]
+def _is_under(run: Table, schedule: Schedule) -> bool:
+    return bool((np.abs(run["lr"] - schedule.lr(run["step"])) <= ALIKE * schedule.peak).all())
 
 
 def _slope(x: FloatArray, y: FloatArray) -> tuple[float, float]:
