@@ -83,6 +83,17 @@ def test_the_mapping_the_objective_and_the_baselines_are_shown(cli, files):
     assert "Fitted without the largest compute" in told.out
 
 
+def test_a_run_goes_on_along_the_schedule_that_is_said(cli, files):
+    rows = [line.split(",") for line in (files / "cosine.csv").read_text().splitlines()]
+    half = [f"{step},{value}" for step, value, _ in rows if step == "step" or float(step) <= 1500]
+    (files / "half.csv").write_text("\n".join(half))
+    words = ("forecast", "curve", "half.csv", "--lr", "cosine:peak=1e-3,warmup=100,total=3000", "--draws", "30")
+    told = json.loads(cli(*words, "--json").out)
+    assert told["answer"].startswith("final loss")
+    assert told["answer"].endswith("at step 3000")
+    assert float(told["answer"].split()[2]) == pytest.approx(float(rows[-1][1]), rel=0.01)
+
+
 def test_laws_and_help_name_everything(cli):
     laws = cli("forecast", "laws").out
     assert all(name in laws for name in ("chinchilla", "annealing", "hestness", "mixture_of_experts"))

@@ -78,6 +78,9 @@ def run_curve(
         reached = float(rows.require("step")["step"].max())
         peak = float(rows["lr"].max()) if "lr" in rows else None
         meant = None if schedule is None else parse(schedule, total=total or reached, peak=peak)
+        if schedule is None and given.lr is not None:
+            own = parse(given.lr, total=reached, peak=peak)
+            meant = own if own.total > reached else None  # the run goes on along its own schedule
         law = None if given.law == AUTO else laws.find(given.law, given.over)
         told("fitting")
         made = forecast_curve(rows, schedule=meant, total=total, law=law, level=given.level, draws=given.draws)
