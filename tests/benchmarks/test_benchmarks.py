@@ -4,6 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -106,3 +107,26 @@ def test_forecast_accuracy_skips_what_is_absent(load, capsys, tmp_path, monkeypa
     assert capsys.readouterr().out.replace("\n", "").count("skipped") == len(benchmark.TASKS) + 1
     assert benchmark.at_most("x", 0.544, 0.54, " %") == ("x", "0.544 %", "<= 0.54 %", True)
     assert benchmark.at_most("x", 0.546, 0.54, " %")[-1] is False
+
+
+def test_forecast_accuracy_counts_the_goals_that_were_reached(load, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["forecast_accuracy.py", str(tmp_path)])
+    benchmark = load("forecast_accuracy")
+    (tmp_path / "made").mkdir()
+    rows = [("a", "1", "1", True), ("b", "1", "0", False), ("c", "1", "none", None)]
+    monkeypatch.setattr(benchmark, "TASKS", {"made": lambda folder: iter(rows)})
+    benchmark.main()
+    assert capsys.readouterr().out.rstrip().endswith("1 of 2 goals reached")
+    assert benchmark.coverage("x", np.array([1.0] * 9 + [0.0])) == ("x, coverage at 90%", "90 %", "80 to 97 %", True)
+    assert benchmark.coverage("x", np.ones(9))[-1] is False
+
+
+def test_halves_are_better_than_the_last_value_or_warned(load):
+    curves = load("_forecast_curves")
+    steps = np.arange(10.0, 1001, 10)
+    falling, stuck = 1 + steps**-0.5, np.maximum(1 + steps**-0.5, 1.1)
+    (row,) = curves._halves("x", [("a", set(zip(steps, falling, strict=True)))], None)
+    assert row[1].endswith("1 of 1 better")
+    assert row[3] is True
+    (row,) = curves._halves("x", [("a", set(zip(steps, stuck, strict=True)))], None)
+    assert row[1:] == ("0.000 %; 0 of 1 better, 1 of the other 1 warned", "< 0.000 % (last value), or warned", True)
