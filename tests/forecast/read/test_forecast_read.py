@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sooner.error import SoonerError
-from sooner.forecast.read import read
+from sooner.forecast.read import read, thin
 from sooner.race.journal import Journal
 
 CURVE = "step,train_loss,val_loss,learning_rate\n" + "".join(
@@ -166,13 +166,11 @@ def test_rows_without_a_loss_are_left_out_and_counted(tmp_path):
 
 
 def test_long_logs_are_thinned_in_bounded_memory(tmp_path, monkeypatch):
-    from sooner.forecast.read import rows
-
-    monkeypatch.setattr(rows, "_MOST", 100)
+    monkeypatch.setattr(thin, "MOST", 100)
     text = "step,loss\n" + "".join(f"{s},{3 + 1 / s}\n" for s in range(1, 1001))
     found = read([put(tmp_path, "a.csv", text)])
     assert 50 <= len(found) <= 101
-    assert any("1,000 rows; every 16th was kept" in note for note in found.notes)
+    assert any("1,000 rows; about every 16th was kept" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +188,30 @@ def test_long_logs_are_thinned_in_bounded_memory(tmp_path, monkeypatch):
         ("a.csv", b"PK\x03\x04\x00\x00", "is not text"),
         ("a.csv", b"step,loss\n1,\xff\n", "save it as csv in UTF-8"),
         ("a.csv.gz", "step,loss\n1,2\n", "not compressed with gzip"),
-        ("a.csv.gz", gzip.compress(CURVE.encode())[:60], "can't be read"),
+        *((f"a.{kind}.gz", gzip.compress(CURVE.encode())[:60], "is cut off") for kind in ("csv", "jsonl", "log")),
+        ("a.csv.gz", gzip.compress(CURVE.encode())[:-8] + bytes(8), "damaged as a gzip file"),
+        ("a.csv.gz", gzip.compress(bytes(range(256))), "can't be read as"),
+        ("a.csv", CURVE.encode("utf-16"), "is not text but UTF-16"),
+        ("a.csv", b"PAR1" + bytes(40) + b"PAR1", r"is not text but parquet.*rename it so that it ends in \.parquet"),
+        ("a.parquet", CURVE, "can't be read as parquet, whatever its ending says"),
+        ("a.parquet", b"", "is empty"),
+        ("a.jsonl", "{}\n{}\n", "objects without fields"),
+        ("a.jsonl", '{"step": 1, "loss": 2}\n{"step": 2, "loss": "low"}\n', "row 2 of a.jsonl has 'low' in the column"),
+        ("a", CURVE, "has no ending, which does not say what it is"),
+        ("a.csv", "1,3.2\n2,3.1\n", "no headings: it begins with the numbers 1, 3.2"),
+        ("a.csv", "# note\nstep,loss\n\n1,3\n2,x\n", r"row 5 of a\.csv has 'x'"),
+        ("a.csv", 'step,loss\n1,"3,2,1"\n', "has '3,2,1' in the column"),
+        (
+            "a.csv",
+            "parameters,loss\n1e8,3\n-1e8,2\n",
+            r"row 3 of a\.csv has parameters -1e\+08, which can't be negative",
+        ),
+        ("a.csv", "step,loss\n-1,3\n", "has step -1, which"),
+        (
+            "a.csv",
+            "step,loss\n" + "".join(f"{s},3\n{s - 95},3\n" for s in range(100, 900, 10)),
+            "between 2 rising steps",
+        ),
         ("a.jsonl", '{"step": 1}\nnot json\n', "line 2 of a.jsonl is no JSON object"),
         ("a.log", "hello\nworld\n", "no line with a step and a loss"),
         ("a.xlsx", "step,loss\n1,2\n", "has the ending '.xlsx'"),
@@ -204,6 +225,67 @@ def test_bad_files_are_refused_with_row_and_column(tmp_path, name, text, message
         read([put(tmp_path, name, text)])
 
 
+def test_commas_in_numbers_are_what_they_must_be(tmp_path):
+    quoted = "step,loss\n" + "".join(f'"{s},000","3,{s}5"\n' for s in range(1, 9))
+    assert read([put(tmp_path, "a.csv", quoted)])["loss"][:2].tolist() == [3.15, 3.25]
+    grouped = "step,loss\n" + "".join(f'"{s},000",3.{s}5\n' for s in range(1, 9))
+    assert read([put(tmp_path, "b.csv", grouped)])["step"][:2].tolist() == [1000, 2000]
+    tabs = "step\tloss\n" + "".join(f"{s}\t3,{s}50\n" for s in range(1, 9))
+    assert read([put(tmp_path, "c.tsv", tabs)])["loss"][:2].tolist() == [3.15, 3.25]
+    german = "step;loss\n" + "".join(f"1.00{s},0;3,{s}5\n" for s in range(1, 9))
+    assert read([put(tmp_path, "d.csv", german)])["step"][:2].tolist() == [1001, 1002]
+    mixed = "step;loss\n" + "".join(f"{s},000;3.{s}5\n" for s in range(1, 9))
+    assert read([put(tmp_path, "e.csv", mixed)])["step"][:2].tolist() == [1000, 2000]
+
+
+def test_other_line_ends_quotes_and_letters(tmp_path):
+    text = CURVE.replace("step", '"Étape"').replace("\n", "\r\n")
+    found = read([put(tmp_path, "läuf 1.csv", text.encode())], columns={"step": "Étape"})
+    assert found["loss"][0] == 10
+    assert found.runs == ["läuf 1"]
+
+
+def test_an_export_of_weights_and_biases_is_a_run_per_column(tmp_path):
+    names = [f"{run} - {metric}" for run in ("calm-sea-4", "brisk-sun - 3") for metric in ("val/loss", "val/loss__MIN")]
+    rows = "".join(f'"{s}","{3 / s}","1","{4 / s if s < 5 else ""}","1"\n' for s in range(1, 9))
+    path = put(tmp_path, "wandb.csv", ",".join(f'"{name}"' for name in ("Step", *names)) + "\n" + rows)
+    found = read([path])
+    assert found.runs == ["calm-sea-4", "brisk-sun - 3"]
+    assert found.only(["calm-sea-4"])["loss"].tolist() == [3 / s for s in range(1, 9)]
+    assert found.only(["brisk-sun - 3"])["loss"].tolist() == [4 / s for s in range(1, 5)]
+    assert any("read as 2 runs" in note for note in found.notes)
+    assert len(read([path], columns={"loss": "brisk-sun - 3 - val/loss"})) == 4
+
+
+def test_runs_whose_rows_alternate_survive_thinning_and_two_in_one_are_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(thin, "MOST", 100)
+    rows = "".join(f"{run},{s},{3 + 1 / s}\n" for s in range(1, 3001) for run in "abcd")
+    path = put(tmp_path, "many.csv", "run,step,loss\n" + rows)
+    found = read([path])
+    counts = [int((found.run == run).sum()) for run in "abcd"]
+    assert min(counts) > 0.2 * sum(counts)
+    bare = put(tmp_path, "bare.csv", "step,loss\n" + "".join(row.split(",", 1)[1] + "\n" for row in rows.split()))
+    with pytest.raises(SoonerError, match="9,000 times, as if two runs were interleaved"):
+        read([bare])
+    log = put(tmp_path, "bare.log", "".join(f"iter {s}: loss {3 + 1 / s}\n" for s in range(1, 3001) for _ in "ab"))
+    with pytest.raises(SoonerError, match="as if two runs were interleaved"):
+        read([log])
+
+
+def test_rare_validation_losses_survive_thinning(tmp_path, monkeypatch):
+    monkeypatch.setattr(thin, "MOST", 100)
+    rows = "".join(f"{s},{3 + 1 / s},{3 + 1 / s if s % 100 == 0 else ''}\n" for s in range(1, 9001))
+    found = read([put(tmp_path, "a.csv", "step,train_loss,val_loss\n" + rows)])
+    assert found["step"].tolist() == list(range(100, 9001, 100))
+
+
+def test_shuffled_steps_are_sorted(tmp_path):
+    steps = np.random.default_rng(0).permutation(np.arange(1, 200))
+    found = read([put(tmp_path, "a.csv", "step,loss\n" + "".join(f"{s},{3 + 1 / s}\n" for s in steps))])
+    assert (np.diff(found["step"]) == 1).all()
+    assert any("sorted" in note for note in found.notes)
+
+
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(SoonerError, match="there is no file"):
         read([tmp_path / "none.csv"])
@@ -214,6 +296,8 @@ def test_what_is_not_there_is_said(tmp_path):
     path = put(tmp_path, "a.csv", CURVE)
     with pytest.raises(SoonerError, match=r"no heading 'val_los' \(did you mean 'val_loss'\?\)"):
         read([path], columns={"loss": "val_los"})
+    with pytest.raises(SoonerError, match=r"no law reads \(did you mean 'loss'\?\)"):
+        read([path], columns={"los": "val_loss"})
     with pytest.raises(SoonerError, match="a schedule needs steps"):
         read([put(tmp_path, "r.csv", RUNS)], lr="constant:peak=1e-3")
 
@@ -257,8 +341,11 @@ def test_parquet_is_a_table_like_others(tmp_path):
     columns = {"Model Size": [1e8, 2e8], "tokens": [2e9, 4e9], "loss": [3.1, 2.9]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "runs.parquet")
     assert read([tmp_path / "runs.parquet"])["parameters"].tolist() == [1e8, 2e8]
+    whole = (tmp_path / "runs.parquet").read_bytes()
     with pytest.raises(SoonerError, match="can't be read as parquet"):
-        read([put(tmp_path, "bad.parquet", "step,loss\n1,2\n")])
+        read([put(tmp_path, "cut.parquet", whole[: len(whole) // 2])])
+    with pytest.raises(SoonerError, match=r"runs\.csv is not text but parquet.*rename it"):
+        read([put(tmp_path, "runs.csv", whole)])
 
 
 def test_a_tensorboard_folder_is_a_run_per_folder(tmp_path):
@@ -274,6 +361,10 @@ def test_a_tensorboard_folder_is_a_run_per_folder(tmp_path):
     assert found.runs == ["a", "b"]
     assert found["loss"][:2].tolist() == pytest.approx([3, 1.5])
     assert found["lr"][0] == pytest.approx(1e-3)
+    with pytest.raises(SoonerError, match=r"no scalar 'train/los' \(did you mean 'train/loss'"):
+        read([tmp_path], columns={"loss": "train/los"})
+    with pytest.raises(SoonerError, match="leave --where out"):
+        read([tmp_path], where={"kind": "val"})
     with SummaryWriter(tmp_path / "c" / "d") as writer:
         writer.add_scalar("train/lr", 1.0, 1)
         writer.add_scalar("reward", 1.0, 1)
@@ -286,7 +377,7 @@ def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch, library
     for module in [one for one in sys.modules if one.split(".")[0] == library]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, library, None)
-    path = put(tmp_path, name, "x") if library == "pyarrow" else tmp_path
+    path = put(tmp_path, name, "PAR1") if library == "pyarrow" else tmp_path
     put(tmp_path, "events.out.tfevents.1", "x")
     with pytest.raises(SoonerError, match=f"need {library}; install it"):
         read([path])

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from sooner.error import SoonerError, nearest
-from sooner.forecast.read.delimited import open_text, read_delimited
+from sooner.forecast.read.delimited import read_delimited
 from sooner.forecast.read.journal import FILE, read_journal
 from sooner.forecast.read.lines import read_lines
 from sooner.forecast.read.mapping import Asked
 from sooner.forecast.read.optional import EVENTS, read_events, read_parquet
+from sooner.forecast.read.text import opened
 from sooner.forecast.read.training_log import read_training_log
 from sooner.forecast.schedules import parse
 from sooner.forecast.table import Table, join
@@ -103,10 +104,11 @@ def _reader(path: Path) -> Reader:
     ending = _ending(path)
     if ending in ENDINGS:
         return ENDINGS[ending]
-    with open_text(path):  # says what is wrong with a file that is no text
+    with opened(path):  # says what is wrong with a file that is no text
         pass
     raise SoonerError(
-        f"{path.name} has the ending {ending or '(none)'!r}; known are {', '.join(ENDINGS)}, also with .gz"
+        f"{path.name} has {f'the ending {ending!r}' if ending else 'no ending'}, which does not say what it is; rename "
+        f"it to one of {', '.join(ENDINGS)}, also with .gz"
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sooner.error import SoonerError
-from sooner.forecast.read.delimited import open_text
 from sooner.forecast.read.mapping import Asked
-from sooner.forecast.read.rows import Row, gather
+from sooner.forecast.read.rows import gather
+from sooner.forecast.read.text import opened
+from sooner.forecast.read.thin import Row
 from sooner.forecast.table import Table
 
 
@@ -20,15 +21,14 @@ def read_lines(path: Path, given: Asked) -> Table:
     Raises:
         SoonerError: a line is no JSON object, or a value is wrong.
     """
-    try:
-        headings = list(dict.fromkeys(key for _, entry in _objects(path) for key in entry))
-        return gather(path, headings, _rows(path, headings), given)
-    except UnicodeDecodeError as error:
-        raise SoonerError(f"{path.name} can't be read as text ({error}); save it as UTF-8") from None
+    headings = list(dict.fromkeys(key for _, entry in _objects(path) for key in entry))
+    if not headings:
+        raise SoonerError(f"{path.name} has objects without fields; give a file with measurements")
+    return gather(path, headings, _rows(path, headings), given)
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open_text(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

@@ -27,7 +27,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "width": ("width", "dmodel", "hiddensize", "nembd"),
     "error": ("error", "err", "errorrate"),
     "accuracy": ("accuracy", "acc", "valaccuracy"),
-    "seconds": ("seconds", "time", "timeseconds", "traintimes", "submissiontimes", "walltime"),
+    "seconds": ("seconds", "time", "timeseconds", "traintimes", "submissiontimes", "walltime", "runtime"),
     "run": ("run", "runname", "runid", "model", "name", "trial", "seed"),
 }
 """Headings in lower case without punctuation, the preferred one first."""
@@ -60,12 +60,17 @@ def find(headings: Sequence[str], asked: Asked, where: str) -> tuple[dict[str, s
         where: the file, for messages.
 
     Raises:
-        SoonerError: a heading that the user names is not there, or the file has one twice.
+        SoonerError: a heading that the user names is not there, a column whose name is misspelt, or a heading twice.
     """
     double = sorted({heading for heading in headings if headings.count(heading) > 1})
     if double:
         raise SoonerError(f"{where} has the heading {double[0]!r} twice; rename one of them")
     given = asked.columns
+    for column in given:
+        if column not in ALIASES and column not in headings and (meant := nearest(column, ALIASES)):
+            raise SoonerError(
+                f"--column names {column!r}, which no law reads{meant}; the columns are {', '.join(ALIASES)}"
+            )
     for heading in (*asked.where, *(part for one in given.values() for part in parts(one, headings))):
         if heading not in headings:
             raise SoonerError(

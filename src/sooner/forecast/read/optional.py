@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from sooner.error import SoonerError
+from sooner.error import SoonerError, nearest
 from sooner.forecast.read import mapping
 from sooner.forecast.read.mapping import Asked
-from sooner.forecast.read.rows import Row, gather
-from sooner.forecast.table import Table, join, table
+from sooner.forecast.read.rows import gather
+from sooner.forecast.read.text import first_bytes
+from sooner.forecast.read.thin import Row
+from sooner.forecast.table import Table, join
 
 EVENTS = "events.out.tfevents"
+MOST = 100_000
+"""Values read of one scalar; of more, TensorBoard draws so many at random."""
 
 
 def read_parquet(path: Path, given: Asked) -> Table:
@@ -23,6 +27,8 @@ def read_parquet(path: Path, given: Asked) -> Table:
     Raises:
         SoonerError: pyarrow is not installed, or the file is not parquet.
     """
+    if not first_bytes(path).startswith(b"PAR1"):
+        raise SoonerError(f"{path.name} can't be read as parquet, whatever its ending says; rename it to what it is")
     try:
         import pyarrow
         import pyarrow.parquet as parquet
@@ -33,7 +39,7 @@ def read_parquet(path: Path, given: Asked) -> Table:
         headings = list(file.schema_arrow.names)
         return gather(path, headings, _rows(file, headings), given)
     except (OSError, pyarrow.ArrowException) as error:
-        raise SoonerError(f"{path.name} can't be read as parquet ({error}); give what its ending says") from None
+        raise SoonerError(f"{path.name} can't be read as parquet ({error}); write or copy it again") from None
 
 
 def _rows(file: Any, headings: list[str]) -> Iterator[Row]:
@@ -57,29 +63,45 @@ def read_events(folder: Path, given: Asked) -> Table:
         raise SoonerError(
             "TensorBoard folders need tensorboard; install it with: pip install 'sooner[tensorboard]'"
         ) from None
-    runs, seen = [], set()
+    if given.where:
+        raise SoonerError(
+            f"{folder.name} holds TensorBoard runs, which have no cells to pick rows by; leave --where out"
+        )
+    runs: list[Table] = []
+    seen: set[str] = set()
     for one in sorted({file.parent for file in folder.rglob(f"{EVENTS}*")}):
-        events = EventAccumulator(str(one), size_guidance={"scalars": 0})
+        events = EventAccumulator(str(one), size_guidance={"scalars": MOST})
         events.Reload()
         tags = events.Tags()["scalars"]
         seen.update(tags)
         chosen = _chosen(tags, given.columns)
         if "loss" not in chosen:
             continue
-        loss = events.Scalars(chosen["loss"])
-        steps = np.array([event.step for event in loss], dtype=np.float64)
-        columns: dict[str, Any] = {"step": steps, "loss": [event.value for event in loss]}
-        if "lr" in chosen:
-            rates = events.Scalars(chosen["lr"])
-            columns["lr"] = np.interp(steps, [event.step for event in rates], [event.value for event in rates])
         name = str(one.relative_to(folder)) if one != folder else folder.name
-        runs.append(table(name, **columns).with_notes(f"loss is read from {chosen['loss']!r}"))
+        made = gather(folder / name, ["step", *chosen], _scalars(events, chosen), Asked())
+        made = Table(made.columns, np.full(len(made), name), made.notes)
+        runs.append(made.with_notes(*(f"{column} is read from {tag!r}" for column, tag in chosen.items())))
+    for tag in given.columns.values():
+        if tag not in seen:
+            raise SoonerError(f"{folder} has no scalar {tag!r}{nearest(tag, seen)}; it has {', '.join(sorted(seen))}")
     if not runs:
         raise SoonerError(
             f"no run below {folder} has a loss; its scalars are {', '.join(sorted(seen)) or '(none)'}: name one with "
             "--column loss=TAG"
         )
     return join(runs)
+
+
+def _scalars(events: Any, chosen: Mapping[str, str]) -> Iterator[Row]:
+    """Yield the steps and values of a run at the steps of its loss; what was logged at other steps is interpolated."""
+    loss = events.Scalars(chosen["loss"])
+    steps = np.array([event.step for event in loss], dtype=np.float64)
+    columns = [steps]
+    for column, tag in chosen.items():
+        own = loss if column == "loss" else events.Scalars(tag)
+        x, y = (np.array([getattr(event, name) for event in own], dtype=np.float64) for name in ("step", "value"))
+        columns.append(y if column == "loss" else np.interp(steps, x, y))
+    yield from enumerate(zip(*columns, strict=True), start=1)
 
 
 def _chosen(tags: list[str], given: Mapping[str, str]) -> dict[str, str]:
