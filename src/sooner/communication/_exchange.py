@@ -1,0 +1,103 @@
+"""One exchange of a vector: through a memory, a codec and a wire, with everything it has to remember."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sooner.communication._codec import Buffers, Codec, Moment
+from sooner.communication._layout import Layout
+from sooner.communication._memory import Memory, NoMemory
+from sooner.communication._wire import Wire
+from sooner.communication.dense import Dense
+from sooner.error import SoonerError
+
+
+class Exchange:
+    """Averages vectors of workers as well as its codec allows.
+
+    Args:
+        layout: of the vectors.
+        wire: connects the workers.
+        codec: what goes over the wire; None for the numbers as they are.
+        memory: what to do about what is lost; None for nothing.
+    """
+
+    def __init__(self, layout: Layout, wire: Wire, codec: Codec | None = None, memory: Memory | None = None) -> None:
+        self.layout, self.wire = layout, wire
+        self.codec, self.memory = codec or Dense(), memory or NoMemory()
+        self.steps = 0
+        self.state: dict[str, Buffers] = {}
+        self.lost: Tensor | None = None
+        """Share of the last vector that was not sent, ``||v - sent|| / ||v||``, a 0-d tensor (mean over workers)."""
+
+    @torch.no_grad()
+    def __call__(self, g: Tensor, active: Tensor | None = None) -> Tensor:
+        """Return the update (d,) that all workers get for their vectors.
+
+        Args:
+            g: (..., d); in a simulation (n, d), or (m, d) of the active workers.
+            active: (m,) numbers of the workers that take part, in a simulation; None for all.
+        """
+        if not self.state:
+            self._begin(g)
+        self.steps += 1
+        begun, waited = time.perf_counter(), self.wire.traffic.wait_seconds
+        moment = Moment(self.steps, self.layout, self.wire.size)
+        memory = self._rows(active)
+        v = self.memory.outgoing(g, memory, moment)
+        codec = Dense() if self.memory.opens_dense and self.steps == 1 else self.codec
+        made = codec.send(v, self.wire, self.state["codec"], moment)
+        self.memory.sent(g, v, made.own, memory, moment)
+        share = 1.0 if active is None else len(active) / self.wire.size
+        update = self.memory.incoming(made.mean, memory, share)
+        self._keep(memory, active)
+        self.lost = ((v - made.own).norm(dim=-1) / v.norm(dim=-1).clamp(min=1e-30)).mean()
+        passed, asleep = time.perf_counter() - begun, self.wire.traffic.wait_seconds - waited
+        self.wire.traffic.encode_seconds += passed - asleep
+        return update
+
+    def _begin(self, g: Tensor) -> None:
+        own = {slot: g.new_zeros(*self.wire.lead, self.layout.size) for slot in self.memory.slots}
+        shared = {slot: g.new_zeros(self.layout.size) for slot in self.memory.shared}
+        self.state = {"memory": own | shared, "codec": self.codec.buffers(self.layout, g)}
+
+    def _rows(self, active: Tensor | None) -> Buffers:
+        state = self.state["memory"]
+        if active is None:
+            return state
+        return {name: value[active] if name in self.memory.slots else value for name, value in state.items()}
+
+    def _keep(self, memory: Buffers, active: Tensor | None) -> None:
+        if active is None:
+            return
+        for name, value in memory.items():
+            if name in self.memory.slots:
+                self.state["memory"][name][active] = value
+            else:
+                self.state["memory"][name] = value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what this worker (or all simulated ones) must keep to go on bit for bit."""
+        return {"steps": self.steps, "state": self.state, "traffic": self.wire.traffic.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what `state_dict` returned.
+
+        Raises:
+            SoonerError: it belongs to another model, codec or memory.
+        """
+        sizes = {value.shape[-1] for value in state["state"].get("memory", {}).values()}
+        names = set(state["state"].get("memory", ()))
+        expected = {*self.memory.slots, *self.memory.shared}
+        if state["state"] and (sizes - {self.layout.size} or names != expected):
+            raise SoonerError(
+                f"the state is for {sorted(names)} of {sorted(sizes)} numbers, this exchange keeps {sorted(expected)} of "
+                f"{self.layout.size}; load it into the recipe and the model that saved it"
+            )
+        self.steps = state["steps"]
+        self.state = {kind: {k: v.clone() for k, v in one.items()} for kind, one in state["state"].items()}
+        self.wire.traffic.load_state_dict(state["traffic"])

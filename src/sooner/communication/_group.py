@@ -1,0 +1,123 @@
+"""The wire between real processes: collectives of a torch process group (gloo, NCCL), in program order, in this thread."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sooner.communication._wire import Payload, Wire
+from sooner.error import SoonerError
+
+_TRAILER = 8
+"""Bytes of the checksum behind a gathered payload."""
+
+
+class Group(Wire):
+    """Connects the processes of a process group; a single process without one is a world of one that sends nothing.
+
+    Args:
+        group: a process group, None for the default one.
+
+    Raises:
+        SoonerError: several processes were started and torch.distributed was not initialised.
+    """
+
+    def __init__(self, group: Any = None) -> None:
+        super().__init__()
+        self.group = group
+        self._alone = not dist.is_initialized()
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return 1 if self._alone else dist.get_world_size(self.group)
+
+    @property
+    def rank(self) -> int:
+        """Number of this process in the group."""
+        return 0 if self._alone else dist.get_rank(self.group)
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """``()``."""
+        return ()
+
+    def _mean(self, payload: Payload) -> Payload:
+        if self.size == 1:
+            return payload
+        # divided before the sum: sums of half-precision numbers could overflow
+        flat = torch.cat([part.reshape(-1) for part in payload]) if len(payload) > 1 else payload[0].reshape(-1).clone()
+        flat /= self.size
+        dist.all_reduce(flat, group=self.group)
+        made = flat.split([part.numel() for part in payload])
+        return tuple(one.view(part.shape) for one, part in zip(made, payload, strict=True))
+
+    def _gather(self, payload: Payload) -> Payload:
+        if self.size == 1:
+            return tuple(part[None] for part in payload)
+        mine = _packed(payload)
+        everyone = mine.new_empty(self.size * len(mine))
+        dist.all_gather_into_tensor(everyone, mine, group=self.group)
+        return self._unpacked(everyone.view(self.size, -1), payload)
+
+    def _swap(self, payload: Payload, partners: Tensor) -> Payload:
+        partner = int(partners[self.rank])
+        if partner == self.rank:
+            return payload
+        mine = _packed(payload)
+        theirs = torch.empty_like(mine)
+        self._send_and_receive([(partner, mine)], [(partner, theirs)])
+        return tuple(part[0] for part in self._unpacked(theirs[None], payload))
+
+    def _mix(self, v: Tensor, weights: Tensor) -> Tensor:
+        row = weights[self.rank]
+        neighbours = [j for j in range(self.size) if j != self.rank and row[j] != 0]
+        theirs = [torch.empty_like(v) for _ in neighbours]
+        self._send_and_receive([(j, v) for j in neighbours], list(zip(neighbours, theirs, strict=True)))
+        made = v * float(row[self.rank])
+        for j, other in zip(neighbours, theirs, strict=True):
+            made.add_(other, alpha=float(row[j]))
+        return made
+
+    def _send_and_receive(self, out: list[tuple[int, Tensor]], into: list[tuple[int, Tensor]]) -> None:
+        operations = [dist.P2POp(dist.isend, t.contiguous(), group=self.group, group_peer=j) for j, t in out]
+        operations += [dist.P2POp(dist.irecv, t, group=self.group, group_peer=j) for j, t in into]
+        for work in dist.batch_isend_irecv(operations) if operations else ():
+            work.wait()
+
+    def _unpacked(self, received: Tensor, like: Payload) -> Payload:
+        """Return the parts (senders, ...) of packed payloads (senders, bytes)."""
+        content, trailer = received[:, :-_TRAILER], received[:, -_TRAILER:]
+        sums = trailer.contiguous().view(torch.int64)[:, 0]
+        wrong = (_checksum(content) != sums).nonzero()
+        if len(wrong):
+            raise SoonerError(
+                f"the payload of sender {int(wrong[0])} arrived damaged (its checksum is wrong); "
+                "run the same version of sooner and the same recipe everywhere"
+            )
+        parts, position = [], 0
+        for part in like:
+            size = part.numel() * part.element_size()
+            bytes_ = content[:, position : position + size].contiguous()
+            parts.append(bytes_.view(part.dtype).view(-1, *part.shape))
+            position += math.ceil(size / _TRAILER) * _TRAILER
+        return tuple(parts)
+
+
+def _packed(payload: Payload) -> Tensor:
+    """Return the parts as bytes, each padded to a multiple of eight, and their checksum."""
+    parts = []
+    for part in payload:
+        bytes_ = part.contiguous().reshape(-1).view(torch.uint8)
+        parts.append(torch.nn.functional.pad(bytes_, (0, -len(bytes_) % _TRAILER)))
+    content = torch.cat(parts)
+    return torch.cat((content, _checksum(content[None]).view(torch.uint8)))
+
+
+def _checksum(content: Tensor) -> Tensor:
+    """Return a number per row (rows,) int64 of bytes (rows, n)."""
+    return content.contiguous().view(torch.int32).sum(dim=1, dtype=torch.int64)

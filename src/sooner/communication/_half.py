@@ -1,0 +1,45 @@
+"""Vectors of 16-bit numbers behind one shared scale, which no message carries."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sooner.communication._codec import Buffers, Codec, Moment, Sent
+from sooner.communication._layout import Layout
+from sooner.communication._wire import Payload, Wire
+
+
+class Half(Codec):
+    """Numbers divided by a scale and rounded; the scale of a step is the largest number of the mean before it.
+
+    All workers know that mean, so none has to send the scale. The first exchange has the scale 1.
+    """
+
+    reducible: ClassVar[bool] = True
+    contractive: ClassVar[bool] = False
+    kind: ClassVar[torch.dtype]
+
+    def buffers(self, layout: Layout, like: Tensor) -> Buffers:
+        """Return the scale, 0-d float32."""
+        return {"scale": torch.ones((), device=like.device)}
+
+    def encode(self, v: Tensor, moment: Moment) -> Payload:
+        """Return the rounded numbers; too large ones become the largest there is, NaN stays."""
+        most = torch.finfo(self.kind).max / moment.workers  # so that their sum is finite
+        return (v.clamp(-most, most).to(self.kind),)
+
+    def decode(self, payload: Payload, moment: Moment) -> Tensor:
+        """Return them as float32."""
+        return payload[0].float()
+
+    def send(self, v: Tensor, wire: Wire, state: Buffers, moment: Moment) -> Sent:
+        """Scale, exchange, scale back, and choose the next scale."""
+        scale = state["scale"].to(v.dtype)
+        sent = super().send(v / scale, wire, state, moment)
+        mean = sent.mean * scale
+        largest = mean.abs().amax().float()
+        state["scale"] = torch.where(torch.isfinite(largest) & (largest > 0), largest, state["scale"])
+        return Sent(sent.own * scale, mean)
