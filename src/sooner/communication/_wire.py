@@ -95,8 +95,10 @@ class Wire(abc.ABC):
             partners: (n,) the partner of every worker, an involution; who is its own partner sends nothing.
         """
         made = self._timed(self._swap, payload, partners)
-        away = float((partners != torch.arange(self.size)).double().mean()) if self.lead else float(
-            partners[self.rank] != self.rank
+        away = (
+            float((partners != torch.arange(self.size)).double().mean())
+            if self.lead
+            else float(partners[self.rank] != self.rank)
         )
         self.traffic.count(self._bytes(payload), away)
         return made
