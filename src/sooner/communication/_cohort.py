@@ -1,4 +1,4 @@
-"""Who takes part in a round of a simulated cluster, with how many steps, and how old the weights are they start from."""
+"""Who takes part in a round of a simulated cluster, with how many steps, and from how old weights."""
 
 from __future__ import annotations
 

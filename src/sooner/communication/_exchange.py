@@ -95,8 +95,8 @@ class Exchange:
         expected = {*self.memory.slots, *self.memory.shared}
         if state["state"] and (sizes - {self.layout.size} or names != expected):
             raise SoonerError(
-                f"the state is for {sorted(names)} of {sorted(sizes)} numbers, this exchange keeps {sorted(expected)} of "
-                f"{self.layout.size}; load it into the recipe and the model that saved it"
+                f"the state is for {sorted(names)} of {sorted(sizes)} numbers, this exchange keeps {sorted(expected)} "
+                f"of {self.layout.size}; load it into the recipe and the model that saved it"
             )
         self.steps = state["steps"]
         self.state = {kind: {k: v.clone() for k, v in one.items()} for kind, one in state["state"].items()}

@@ -1,4 +1,4 @@
-"""The wire between real processes: collectives of a torch process group (gloo, NCCL), in program order, in this thread."""
+"""The wire between real processes: collectives of a torch process group (gloo, NCCL), in program order."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Group(Wire):
         flat = torch.cat([part.reshape(-1) for part in payload]) if len(payload) > 1 else payload[0].reshape(-1).clone()
         flat /= self.size
         dist.all_reduce(flat, group=self.group)
-        made = flat.split([part.numel() for part in payload])
+        made = torch.split(flat, [part.numel() for part in payload])
         return tuple(one.view(part.shape) for one, part in zip(made, payload, strict=True))
 
     def _gather(self, payload: Payload) -> Payload:

@@ -36,7 +36,8 @@ class Block:
 
     def of(self, v: Tensor) -> Tensor:
         """Return this part of ``v`` (..., d) as a view (..., count, *shape)."""
-        return v[..., self.start : self.start + self.size].unflatten(-1, (self.count, *self.shape))
+        piece = v[..., self.start : self.start + self.size]
+        return piece.view(*v.shape[:-1], self.count, *self.shape)
 
 
 class Layout:
@@ -75,10 +76,9 @@ class Layout:
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the parameters' places in ``flat`` (..., d), as views (..., *shape), in the order they were given."""
+        lead = flat.shape[:-1]
         return {
-            name: flat[..., self._start[name] : self._start[name] + math.prod(shape)].unflatten(-1, shape or (1,))
-            if shape
-            else flat[..., self._start[name]]
+            name: flat[..., self._start[name] : self._start[name] + math.prod(shape)].view(*lead, *shape)
             for name, shape in self.shapes.items()
         }
 

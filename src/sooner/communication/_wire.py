@@ -1,21 +1,23 @@
 """What carries payloads between workers, and counts them: `Sim` in one process, `Group` over a torch process group.
 
-A worker's own tensors have the worker as dimension 0 in `Sim` (n, ...) and no such dimension in `Group`; what all workers
-share afterwards, such as a mean, has none in either. Codecs and memories look only at the last dimension, so that the
-same code runs on both.
+A worker's own tensors have the worker as dimension 0 in `Sim` (n, ...) and no such dimension in `Group`; what all
+workers share afterwards, such as a mean, has none in either. Codecs and memories look only at the last dimension, so
+that the same code runs on both.
 """
 
 from __future__ import annotations
 
 import abc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 Payload: TypeAlias = tuple[Tensor, ...]
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -116,7 +118,7 @@ class Wire(abc.ABC):
         self.traffic.count(self._bytes((v,)), copies)
         return made
 
-    def _timed(self, exchange, *args):  # type: ignore[no-untyped-def]
+    def _timed(self, exchange: Callable[..., Made], *args: Any) -> Made:
         begun = time.perf_counter()
         made = exchange(*args)
         self.traffic.wait_seconds += time.perf_counter() - begun

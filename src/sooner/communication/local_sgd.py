@@ -32,7 +32,7 @@ class LocalSGD(Outer):
         every: optimizer steps between two averages, default 10.
     """
 
-    space: ClassVar[Mapping[str, Knob]] = {"every": Choice((5, 10, 20, 50))}
+    space: ClassVar[Mapping[str, Knob]] = {"every": Choice(5, 10, 20, 50)}
     every: int = 10
 
     def __post_init__(self) -> None:

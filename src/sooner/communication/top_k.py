@@ -40,7 +40,7 @@ class TopK(Codec):
         SoonerError: a value out of range.
     """
 
-    space: ClassVar[Mapping[str, Knob]] = {"ratio": Choice((0.001, 0.003, 0.01, 0.03, 0.1))}
+    space: ClassVar[Mapping[str, Knob]] = {"ratio": Choice(0.001, 0.003, 0.01, 0.03, 0.1)}
     ratio: float = 0.01
     per: str = "model"
 
