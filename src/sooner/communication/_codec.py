@@ -50,6 +50,7 @@ class Codec(Part):
         reducible: payloads add up, so that the mean of vectors is the decoded mean of payloads (an all-reduce);
             everything else is all-gathered.
         contractive: something is lost for good unless a memory keeps it.
+        needs_matrices: it looks at whole parameters, not just at vectors, so that shards and buckets are no use to it.
     """
 
     station: ClassVar[str] = "communication"
@@ -57,6 +58,7 @@ class Codec(Part):
     order: ClassVar[int] = 30
     reducible: ClassVar[bool] = False
     contractive: ClassVar[bool] = True
+    needs_matrices: ClassVar[bool] = False
 
     def buffers(self, layout: Layout, like: Tensor) -> Buffers:
         """Return the state before the first exchange; the same on all workers. `like` says dtype and device."""
