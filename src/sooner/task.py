@@ -165,6 +165,11 @@ def derived_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1  # 31 bits: every library takes it
 
 
+def worker_seed(seed: int, purpose: str, worker: int) -> int:
+    """Return the seed of a stream of one of several workers on one run; worker 0 has the stream of a single one."""
+    return derived_seed(seed, purpose if worker == 0 else f"{purpose} of worker {worker}")
+
+
 def check(task: Task) -> dict[str, Any]:
     """Try out everything a race needs of a task, once, and return its identity. Global random state is left as it was.
 

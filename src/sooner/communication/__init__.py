@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sooner.communication.ef import EF
     from sooner.communication.fp16 import FP16
     from sooner.communication.local_sgd import LocalSGD
+    from sooner.communication.silent import Silent
     from sooner.communication.top_k import TopK
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Group",
     "Layout",
     "LocalSGD",
+    "Silent",
     "Sim",
     "TopK",
     "Wire",
