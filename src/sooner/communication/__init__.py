@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sooner.communication._exchange import Exchange
     from sooner.communication._group import Group
-    from sooner.communication._layout import Layout
     from sooner.communication._wire import Sim, Wire
     from sooner.communication.bf16 import BF16
     from sooner.communication.dense import Dense
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from sooner.communication.local_sgd import LocalSGD
     from sooner.communication.silent import Silent
     from sooner.communication.top_k import TopK
+    from sooner.layout import Layout
 
 __all__ = [
     "BF16",
@@ -36,7 +36,7 @@ __all__ = [
     "Wire",
 ]
 
-_HOMES = {"Exchange": "_exchange", "Group": "_group", "Layout": "_layout", "Sim": "_wire", "Wire": "_wire"}
+_HOMES = {"Exchange": "_exchange", "Group": "_group", "Layout": "_exchange", "Sim": "_wire", "Wire": "_wire"}
 
 
 def __getattr__(name: str) -> Any:

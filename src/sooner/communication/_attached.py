@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from sooner.communication._codec import Buffers, Codec
 from sooner.communication._exchange import Exchange
 from sooner.communication._group import Group
-from sooner.communication._layout import Layout
 from sooner.communication._memory import Memory
 from sooner.communication._outer import Outer, Window
 from sooner.communication._wire import Wire
 from sooner.error import SoonerError
+from sooner.layout import Layout
 from sooner.part import Part
 
 Kind = TypeVar("Kind", bound=Part)

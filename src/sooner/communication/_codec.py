@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sooner.communication._layout import Layout
 from sooner.communication._wire import Payload, Wire
+from sooner.layout import Layout
 from sooner.part import Part
 
 Buffers = dict[str, Tensor]

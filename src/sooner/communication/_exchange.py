@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from sooner.communication._codec import Buffers, Codec, Moment
-from sooner.communication._layout import Layout
 from sooner.communication._memory import Memory, NoMemory
 from sooner.communication._wire import Wire
 from sooner.communication.dense import Dense
 from sooner.error import SoonerError
+from sooner.layout import Layout
 
 
 class Exchange:

@@ -13,9 +13,9 @@ from torch.distributed.tensor import DTensor
 from sooner.communication._codec import Codec
 from sooner.communication._exchange import Exchange
 from sooner.communication._group import Group
-from sooner.communication._layout import Layout
 from sooner.communication._memory import Memory
 from sooner.error import SoonerError
+from sooner.layout import Layout
 
 
 class Replicas:

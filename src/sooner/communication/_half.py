@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sooner.communication._codec import Buffers, Codec, Moment, Sent
-from sooner.communication._layout import Layout
 from sooner.communication._wire import Payload, Wire
+from sooner.layout import Layout
 
 
 class Half(Codec):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sooner.communication._codec import Buffers
 from sooner.communication._exchange import Exchange
-from sooner.communication._layout import Layout
+from sooner.layout import Layout
 from sooner.part import Part, check_range
 
 
@@ -27,6 +27,8 @@ class Window:
         step: number of optimizer steps taken so far.
         weights: (m,) how much each taking-part worker counts, adding up to 1; None for equally much.
         active: (m,) numbers of the simulated workers that take part; None for all.
+        started: (m, d) the weights from which they started, where these are older than `slow`; None otherwise.
+        taken: (m,) optimizer steps that each of them took since; None for `every`.
     """
 
     slow: Tensor
@@ -37,6 +39,8 @@ class Window:
     step: int
     weights: Tensor | None = None
     active: Tensor | None = None
+    started: Tensor | None = None
+    taken: Tensor | None = None
 
     @property
     def layout(self) -> Layout:
@@ -51,6 +55,7 @@ class Outer(Part):
         every: optimizer steps between two outer steps.
         slots: vectors (d,) that are the same on all workers, zero before the first outer step.
         own_slots: vectors (..., d) that every worker keeps for itself, zero before the first outer step.
+        takes_stale: uses `Window.started`, so that workers may start from weights of earlier rounds.
     """
 
     station: ClassVar[str] = "communication"
@@ -58,6 +63,7 @@ class Outer(Part):
     order: ClassVar[int] = 50
     slots: ClassVar[tuple[str, ...]] = ()
     own_slots: ClassVar[tuple[str, ...]] = ()
+    takes_stale: ClassVar[bool] = False
     every: int
 
     def check_every(self) -> None:
