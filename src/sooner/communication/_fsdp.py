@@ -40,8 +40,8 @@ class Replicas:
         self.codec, self.memory, self.wire = codec, memory, Group(group)
         if codec is not None and codec.needs_matrices:
             raise SoonerError(
-                f"{type(codec).__name__} needs whole matrices, and every rank has a shard of them; use a codec of plain "
-                "vectors, such as top_k or fp16"
+                f"{type(codec).__name__} needs whole matrices, and every rank has a shard of them; use a codec of "
+                "plain vectors, such as top_k or fp16"
             )
         modules = [(name, module) for name, module in model.named_modules() if isinstance(module, FSDPModule)]
         if not modules:
