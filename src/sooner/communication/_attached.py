@@ -61,6 +61,7 @@ class Communication:
         self._flat: Tensor | None = None
         self._start_together(model)
         if self.outer is None:
+            self.exchange.memory.check(self.optimizers)
             self._handle = self.optimizers[0].register_step_pre_hook(self._average_gradients)
         else:
             self._slow = self._weights().clone()

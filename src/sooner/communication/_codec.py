@@ -77,10 +77,19 @@ class Codec(Part):
         return self.decode(payloads, moment).mean(0)
 
     def send(self, v: Tensor, wire: Wire, state: Buffers, moment: Moment) -> Sent:
-        """Exchange ``v`` (..., d); `state` is changed in place. Codecs of several phases write their own."""
+        """Exchange ``v`` (..., d). Codecs of several phases write their own.
+
+        New tensors go into `state`; those in it are not written to, so that an exchange can be undone.
+        """
         payload = self.encode(v, moment)
         if self.reducible:
             mean = self.decode(wire.mean(payload), moment)
         else:
             mean = self.decode_mean(wire.gather(payload), moment)
         return Sent(self.decode(payload, moment).to(v.dtype), mean.to(v.dtype))
+
+
+def nan_unless_finite(v: Tensor) -> Tensor:
+    """Return (..., 1): 0 for every vector (..., d) of finite numbers, NaN for the others."""
+    # a sum is the cheapest pass there is, and overflows only where numbers are about to do so anyway
+    return v.sum(-1, keepdim=True) * 0

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sooner.communication._codec import Buffers, Codec, Moment
+from sooner.communication._codec import Buffers, Codec, Moment, nan_unless_finite
 from sooner.communication._memory import Memory, NoMemory
 from sooner.communication._wire import Wire
 from sooner.communication.dense import Dense
@@ -38,27 +38,56 @@ class Exchange:
     def __call__(self, g: Tensor, active: Tensor | None = None) -> Tensor:
         """Return the update (d,) that all workers get for their vectors.
 
+        A NaN or infinity in one worker's vector reaches the update of all of them, for their optimizers to decide what
+        to do about it, and leaves what codec and memory remember as it was.
+
         Args:
             g: (..., d); in a simulation (n, d), or (m, d) of the active workers.
             active: (m,) numbers of the workers that take part, in a simulation; None for all.
+
+        Raises:
+            SoonerError: the vectors are not those of these workers, or nobody takes part.
         """
+        self._check(g, active)
+        asked = g.dtype
+        g = g.to(torch.promote_types(asked, torch.float32)).contiguous()
         if not self.state:
             self._begin(g)
         self.steps += 1
         begun, waited = time.perf_counter(), self.wire.traffic.wait_seconds
         moment = Moment(self.steps, self.layout, self.wire.size)
-        memory = self._rows(active)
+        memory, own = self._rows(active), self.state["codec"]
+        before = dict(memory), dict(own)
         v = self.memory.outgoing(g, memory, moment)
         codec = Dense() if self.memory.opens_dense and self.steps == 1 else self.codec
-        made = codec.send(v, self.wire, self.state["codec"], moment)
+        if not codec.passes_nan:
+            spoilt = nan_unless_finite(v)
+            v = v + spoilt if v is g else v.add_(spoilt)
+        made = codec.send(v, self.wire, own, moment)
         self.memory.sent(g, v, made.own, memory, moment)
         share = 1.0 if active is None else len(active) / self.wire.size
         update = self.memory.incoming(made.mean, memory, share)
+        finite = torch.isfinite(made.mean.sum())
+        _keep_if(finite, memory, before[0])
+        _keep_if(finite, own, before[1])
         self._keep(memory, active)
-        self.lost = ((v - made.own).norm(dim=-1) / v.norm(dim=-1).clamp(min=1e-30)).mean()
+        self.lost = _lost(v, made.own)
         passed, asleep = time.perf_counter() - begun, self.wire.traffic.wait_seconds - waited
         self.wire.traffic.encode_seconds += passed - asleep
-        return update
+        return update.to(asked)
+
+    def _check(self, g: Tensor, active: Tensor | None) -> None:
+        workers = self.wire.lead if active is None else (len(active),)
+        if active is not None and not (self.wire.lead and 0 < len(active) <= self.wire.size):
+            raise SoonerError(
+                f"{len(active)} of {self.wire.size} workers can't take part in an exchange; name at least one of a "
+                "simulation, or leave the choice out where every worker is a process"
+            )
+        if not g.is_floating_point() or g.shape != (*workers, self.layout.size):
+            raise SoonerError(
+                f"an exchange of {tuple(g.shape)} numbers ({g.dtype}) does not fit; pass {(*workers, self.layout.size)} "
+                "floating-point numbers, as the layout and the workers say"
+            )
 
     def _begin(self, g: Tensor) -> None:
         own = {slot: g.new_zeros(*self.wire.lead, self.layout.size) for slot in self.memory.slots}
@@ -101,3 +130,16 @@ class Exchange:
         self.steps = state["steps"]
         self.state = {kind: {k: v.clone() for k, v in one.items()} for kind, one in state["state"].items()}
         self.wire.traffic.load_state_dict(state["traffic"])
+
+
+def _keep_if(finite: Tensor, state: Buffers, before: Buffers) -> None:
+    """Take the new state where `finite` (0-d) says so, the one before elsewhere, without asking the device."""
+    for name, old in before.items():
+        if state[name] is not old:
+            state[name] = torch.where(finite, state[name], old, out=old)
+
+
+def _lost(v: Tensor, own: Tensor) -> Tensor:
+    if own is v:
+        return v.new_zeros(())
+    return ((v - own).norm(dim=-1) / v.norm(dim=-1).clamp(min=1e-30)).mean()

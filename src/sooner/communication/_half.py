@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sooner.communication._codec import Buffers, Codec, Moment, Sent
+from sooner.communication._codec import Buffers, Codec, Moment, Sent, nan_unless_finite
 from sooner.communication._wire import Payload, Wire
 from sooner.layout import Layout
 
@@ -20,7 +20,13 @@ class Half(Codec):
 
     reducible: ClassVar[bool] = True
     contractive: ClassVar[bool] = False
+    passes_nan: ClassVar[bool] = True
     kind: ClassVar[torch.dtype]
+
+    @property
+    def bytes_per_number(self) -> float:
+        """2."""
+        return 2.0
 
     def buffers(self, layout: Layout, like: Tensor) -> Buffers:
         """Return the scale, 0-d float32."""
@@ -38,7 +44,8 @@ class Half(Codec):
     def send(self, v: Tensor, wire: Wire, state: Buffers, moment: Moment) -> Sent:
         """Scale, exchange, scale back, and choose the next scale."""
         scale = state["scale"].to(v.dtype)
-        sent = super().send(v / scale, wire, state, moment)
+        # an infinity would become the largest number there is: all of its vector is NaN instead
+        sent = super().send(v / (scale + nan_unless_finite(v)), wire, state, moment)
         mean = sent.mean * scale
         largest = mean.abs().amax().float()
         state["scale"] = torch.where(torch.isfinite(largest) & (largest > 0), largest, state["scale"])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sooner.communication._codec import Buffers, Moment
 from sooner.part import Part
 
 
 class Memory(Part):
-    """A frozen dataclass of hyper-parameters with three functions around an exchange; `state` is changed in place.
+    """A frozen dataclass of hyper-parameters with three functions around an exchange.
+
+    They put new tensors into `state` and never write to those in it, so that an exchange can be undone.
 
     Attributes:
         slots: vectors (..., d) that every worker keeps for itself, zero before the first exchange.
@@ -27,7 +31,7 @@ class Memory(Part):
     opens_dense: ClassVar[bool] = False
 
     def outgoing(self, g: Tensor, state: Buffers, moment: Moment) -> Tensor:
-        """Return what to send in place of ``g`` (..., d)."""
+        """Return what to send in place of ``g`` (..., d): ``g`` itself or a new tensor."""
         return g
 
     def sent(self, g: Tensor, v: Tensor, own: Tensor, state: Buffers, moment: Moment) -> None:
@@ -42,6 +46,13 @@ class Memory(Part):
             share: the share of all workers that took part, 1 for all.
         """
         return mean
+
+    def check(self, optimizers: Sequence[Optimizer]) -> None:
+        """Refuse optimizers that this memory must not stand in front of.
+
+        Raises:
+            SoonerError: there is one.
+        """
 
 
 class NoMemory(Memory):

@@ -28,6 +28,7 @@ class Dense(Codec):
 
     reducible: ClassVar[bool] = True
     contractive: ClassVar[bool] = False
+    passes_nan: ClassVar[bool] = True
 
     def encode(self, v: Tensor, moment: Moment) -> Payload:
         """Return ``v`` itself."""
