@@ -56,13 +56,14 @@ class Communication:
         self.exchange = Exchange(self.layout, self.wire, only(parts, Codec), only(parts, Memory))
         self.steps = 0
         self.rounds = 0
+        self._averaged = False
         self._state: Buffers = {}
         self._slow: Tensor | None = None
         self._flat: Tensor | None = None
         self._start_together(model)
         if self.outer is None:
             self.exchange.memory.check(self.optimizers)
-            self._handle = self.optimizers[0].register_step_pre_hook(self._average_gradients)
+            self._handle = self.optimizers[0].register_step_pre_hook(self._before_step)
         else:
             self._slow = self._weights().clone()
             self._handle = self.optimizers[-1].register_step_post_hook(self._after_step)
@@ -87,8 +88,16 @@ class Communication:
     def _weights(self) -> Tensor:
         return self.layout.flatten({n: p.detach() for n, p in self.parameters.items()}, self._buffer())
 
+    def _before_step(self, *_: Any) -> None:
+        self.average_gradients()
+        self._averaged = False
+
     @torch.no_grad()
-    def _average_gradients(self, *_: Any) -> None:
+    def average_gradients(self) -> None:
+        """Average now what the coming step would average, for whoever looks at the gradients first; once per step."""
+        if self._averaged or self.outer is not None:
+            return
+        self._averaged = True
         flat = self._buffer()
         places = self.layout.views(flat)
         missing = [places[n] for n, p in self.parameters.items() if p.grad is None]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sooner.communication._wire import Payload, Wire
+from sooner.communication._lookout import lookout
+from sooner.communication._wire import Made, Payload, Wire
 from sooner.error import SoonerError
 
 _TRAILER = 8
@@ -30,6 +33,14 @@ class Group(Wire):
         super().__init__()
         self.group = group
         self._alone = not dist.is_initialized()
+        self._lookout = lookout()
+
+    def watching(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context for collectives of torch's own: when one fails, the rank that is lost is named.
+
+        All ranks enter it in the same order, as they do with every method here.
+        """
+        return self._lookout.watching() if self._lookout else contextlib.nullcontext()
 
     @property
     def size(self) -> int:
@@ -45,6 +56,10 @@ class Group(Wire):
     def lead(self) -> tuple[int, ...]:
         """``()``."""
         return ()
+
+    def _timed(self, exchange: Callable[..., Made], *args: Any) -> Made:
+        with self.watching():
+            return super()._timed(exchange, *args)
 
     def _mean(self, payload: Payload) -> Payload:
         if self.size == 1:
