@@ -59,6 +59,12 @@ class Codec(Part):
     reducible: ClassVar[bool] = False
     contractive: ClassVar[bool] = True
     needs_matrices: ClassVar[bool] = False
+    passes_nan: ClassVar[bool] = False
+
+    @property
+    def bytes_per_number(self) -> float:
+        """Payload bytes over numbers, for a large float32 vector."""
+        return 4.0
 
     def buffers(self, layout: Layout, like: Tensor) -> Buffers:
         """Return the state before the first exchange; the same on all workers. `like` says dtype and device."""
