@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sooner.communication._codec import Buffers, Codec, Moment, nan_unless_finite
+from sooner.communication._flight import Flights
 from sooner.communication._memory import Memory, NoMemory
 from sooner.communication._wire import Wire
 from sooner.communication.dense import Dense
@@ -29,6 +30,8 @@ class Exchange:
     def __init__(self, layout: Layout, wire: Wire, codec: Codec | None = None, memory: Memory | None = None) -> None:
         self.layout, self.wire = layout, wire
         self.codec, self.memory = codec or Dense(), memory or NoMemory()
+        self.flights = Flights(wire, layout, self.codec, self.memory)
+        """Averages that nobody waits for yet."""
         self.steps = 0
         self.state: dict[str, Buffers] = {}
         self.lost: Tensor | None = None
@@ -111,7 +114,9 @@ class Exchange:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what this worker (or all simulated ones) must keep to go on bit for bit."""
-        return {"steps": self.steps, "state": self.state, "traffic": self.wire.traffic.state_dict()}
+        flights = self.flights.state_dict()
+        traffic = self.wire.traffic.state_dict()
+        return {"steps": self.steps, "state": self.state, "flights": flights, "traffic": traffic}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what `state_dict` returned.
@@ -129,6 +134,7 @@ class Exchange:
             )
         self.steps = state["steps"]
         self.state = {kind: {k: v.clone() for k, v in one.items()} for kind, one in state["state"].items()}
+        self.flights.load_state_dict(state["flights"])
         self.wire.traffic.load_state_dict(state["traffic"])
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sooner.communication._lookout import lookout
-from sooner.communication._wire import Made, Payload, Wire
+from sooner.communication._wire import Flight, Made, Payload, Wire
 from sooner.error import SoonerError
 
 _TRAILER = 8
@@ -70,6 +70,23 @@ class Group(Wire):
         dist.all_reduce(flat, group=self.group)
         made = torch.split(flat, [part.numel() for part in payload])
         return tuple(one.view(part.shape) for one, part in zip(made, payload, strict=True))
+
+    def _launch(self, part: Tensor) -> Flight:
+        if self.size == 1:
+            return Flight(part.clone())
+        flat = part / self.size  # a copy: what training goes on to change must not be what is being sent
+        with self.watching():
+            work = dist.all_reduce(flat, group=self.group, async_op=True)
+        return Flight(flat, lambda: self._timed(work.wait))
+
+    def tell(self, what: Any) -> list[Any]:
+        """Return what every process says of itself, any picklable object, in the order of their ranks."""
+        if self.size == 1:
+            return [what]
+        heard: list[Any] = [None] * self.size
+        with self.watching():
+            dist.all_gather_object(heard, what, group=self.group)
+        return heard
 
     def _gather(self, payload: Payload) -> Payload:
         if self.size == 1:

@@ -55,6 +55,25 @@ class Traffic:
             setattr(self, name, value)
 
 
+class Flight:
+    """A mean that is under way while its workers do something else.
+
+    Args:
+        mean: where it arrives, a tensor of its own.
+        arrive: waits until it is there; None where it is there already.
+    """
+
+    def __init__(self, mean: Tensor, arrive: Callable[[], Any] | None = None) -> None:
+        self._mean, self._arrive = mean, arrive
+
+    def wait(self) -> Tensor:
+        """Return the mean once it is there."""
+        if self._arrive is not None:
+            self._arrive()
+            self._arrive = None
+        return self._mean
+
+
 class Wire(abc.ABC):
     """Connects workers. Every method is a collective: all workers call it, in the same order."""
 
@@ -82,6 +101,17 @@ class Wire(abc.ABC):
         n = self._count(payload)
         self.traffic.count(self._bytes(payload), 2 * (n - 1) / n)
         return made
+
+    def launch(self, part: Tensor) -> Flight:
+        """Begin to average ``part`` (..., *) over the workers and return at once; `part` may be changed meanwhile."""
+        flight = self._launch(part)
+        n = self._count((part,))
+        self.traffic.count(self._bytes((part,)), 2 * (n - 1) / n)
+        return flight
+
+    def tell(self, what: Any) -> list[Any]:
+        """Return what every process says of itself, any picklable object, in the order of their ranks."""
+        return [what]
 
     def gather(self, payload: Payload) -> Payload:
         """Return every worker's payload, stacked: each part is (workers, ...)."""
@@ -131,6 +161,9 @@ class Wire(abc.ABC):
     def _bytes(self, payload: Payload) -> float:
         whole = sum(part.numel() * part.element_size() for part in payload)
         return whole / self._count(payload) if self.lead else float(whole)
+
+    def _launch(self, part: Tensor) -> Flight:
+        return Flight(self._timed(self._mean, (part,))[0].clone())
 
     @abc.abstractmethod
     def _mean(self, payload: Payload) -> Payload: ...
