@@ -39,18 +39,29 @@ class Local(Part):
 
     Attributes:
         slots: vectors (..., d) that every worker keeps for itself from window to window, zero at first.
+        numbers: numbers (..., 1) that every worker keeps likewise, zero at first.
         passes: gradients computed per step.
+        needs_window: means something only where an outer part lets workers step on their own.
     """
 
     station: ClassVar[str] = "communication"
     owns: ClassVar[frozenset[str]] = frozenset({"local step"})
     order: ClassVar[int] = 10
     slots: ClassVar[tuple[str, ...]] = ()
+    numbers: ClassVar[tuple[str, ...]] = ()
     passes: ClassVar[int] = 1
+    needs_window: ClassVar[bool] = True
 
     def direction(self, place: Place) -> Tensor:
         """Return (..., d), used in place of the gradient."""
         raise TypeError(f"{type(self).__name__} defines no direction")
+
+    def window_begins(self, moved: Tensor, state: Buffers) -> None:
+        """Note that a window begins; the common weights have `moved` (d,) in the round before, zero at first."""
+
+    def step(self, move: Tensor, place: Place) -> Tensor:
+        """Return what becomes of the move (..., d) that the optimizer made from `place.weights`, such as its half."""
+        return move
 
     def window_ended(self, anchor: Tensor, weights: Tensor, state: Buffers) -> None:
         """Note that a worker's window, begun at `anchor`, has ended at `weights` (..., d)."""
