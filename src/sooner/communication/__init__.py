@@ -14,22 +14,50 @@ if TYPE_CHECKING:
     from sooner.communication._wire import Sim, Wire
     from sooner.communication.bf16 import BF16
     from sooner.communication.dense import Dense
+    from sooner.communication.dgc import DGC
+    from sooner.communication.econtrol import EControl
     from sooner.communication.ef import EF
+    from sooner.communication.ef21 import EF21
+    from sooner.communication.ef21_momentum import EF21Momentum
+    from sooner.communication.ef21_w import EF21W
+    from sooner.communication.fedspeed import FedSpeed
     from sooner.communication.fp16 import FP16
+    from sooner.communication.full import Full
+    from sooner.communication.int8 import Int8
     from sooner.communication.local_sgd import LocalSGD
+    from sooner.communication.powersgd import PowerSGD
+    from sooner.communication.proximal import Proximal
+    from sooner.communication.random_k import RandomK
+    from sooner.communication.sam import SAM
+    from sooner.communication.sampled import Sampled
+    from sooner.communication.sign import Sign
     from sooner.communication.silent import Silent
     from sooner.communication.top_k import TopK
     from sooner.layout import Layout
 
 __all__ = [
     "BF16",
+    "DGC",
     "EF",
+    "EF21",
+    "EF21W",
     "FP16",
+    "SAM",
     "Dense",
+    "EControl",
+    "EF21Momentum",
     "Exchange",
+    "FedSpeed",
+    "Full",
     "Group",
+    "Int8",
     "Layout",
     "LocalSGD",
+    "PowerSGD",
+    "Proximal",
+    "RandomK",
+    "Sampled",
+    "Sign",
     "Silent",
     "Sim",
     "TopK",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from sooner.communication._wire import Payload, Wire
@@ -99,3 +100,8 @@ def nan_unless_finite(v: Tensor) -> Tensor:
     """Return (..., 1): 0 for every vector (..., d) of finite numbers, NaN for the others."""
     # a sum is the cheapest pass there is, and overflows only where numbers are about to do so anyway
     return v.sum(-1, keepdim=True) * 0
+
+
+def generator_at(seed: int, step: int) -> torch.Generator:
+    """Return the generator of an exchange, the same on all workers; what it draws does not depend on any other."""
+    return torch.Generator().manual_seed((seed << 32) + step)

@@ -25,9 +25,14 @@ class Exchange:
         wire: connects the workers.
         codec: what goes over the wire; None for the numbers as they are.
         memory: what to do about what is lost; None for nothing.
+
+    Raises:
+        SoonerError: there is nothing to exchange.
     """
 
     def __init__(self, layout: Layout, wire: Wire, codec: Codec | None = None, memory: Memory | None = None) -> None:
+        if layout.size == 0:
+            raise SoonerError("the parameters hold no numbers; pass a model that has something to train")
         self.layout, self.wire = layout, wire
         self.codec, self.memory = codec or Dense(), memory or NoMemory()
         self.flights = Flights(wire, layout, self.codec, self.memory)
@@ -88,8 +93,8 @@ class Exchange:
             )
         if not g.is_floating_point() or g.shape != (*workers, self.layout.size):
             raise SoonerError(
-                f"an exchange of {tuple(g.shape)} numbers ({g.dtype}) does not fit; pass {(*workers, self.layout.size)} "
-                "floating-point numbers, as the layout and the workers say"
+                f"an exchange of {tuple(g.shape)} numbers ({g.dtype}) does not fit; pass floating-point numbers, "
+                f"{(*workers, self.layout.size)} of them, as the layout and the workers say"
             )
 
     def _begin(self, g: Tensor) -> None:
@@ -148,4 +153,5 @@ def _keep_if(finite: Tensor, state: Buffers, before: Buffers) -> None:
 def _lost(v: Tensor, own: Tensor) -> Tensor:
     if own is v:
         return v.new_zeros(())
-    return ((v - own).norm(dim=-1) / v.norm(dim=-1).clamp(min=1e-30)).mean()
+    norm = torch.linalg.vector_norm
+    return torch.mean(norm(v - own, dim=-1) / norm(v, dim=-1).clamp(min=1e-30))
