@@ -13,18 +13,23 @@ if TYPE_CHECKING:
     from sooner.communication._group import Group
     from sooner.communication._wire import Sim, Wire
     from sooner.communication.bf16 import BF16
+    from sooner.communication.co2 import CO2
     from sooner.communication.dense import Dense
     from sooner.communication.dgc import DGC
+    from sooner.communication.diloco import DiLoCo
     from sooner.communication.econtrol import EControl
     from sooner.communication.ef import EF
     from sooner.communication.ef21 import EF21
     from sooner.communication.ef21_momentum import EF21Momentum
     from sooner.communication.ef21_w import EF21W
+    from sooner.communication.fedhyper import FedHyper
+    from sooner.communication.fedhyper_clients import FedHyperClients
     from sooner.communication.fedspeed import FedSpeed
     from sooner.communication.fp16 import FP16
     from sooner.communication.full import Full
     from sooner.communication.int8 import Int8
     from sooner.communication.local_sgd import LocalSGD
+    from sooner.communication.noloco import NoLoCo
     from sooner.communication.powersgd import PowerSGD
     from sooner.communication.proximal import Proximal
     from sooner.communication.random_k import RandomK
@@ -32,27 +37,37 @@ if TYPE_CHECKING:
     from sooner.communication.sampled import Sampled
     from sooner.communication.sign import Sign
     from sooner.communication.silent import Silent
+    from sooner.communication.snoo import SNOO
+    from sooner.communication.spes import SPES
+    from sooner.communication.streaming_diloco import StreamingDiLoCo
     from sooner.communication.top_k import TopK
     from sooner.layout import Layout
 
 __all__ = [
     "BF16",
+    "CO2",
     "DGC",
     "EF",
     "EF21",
     "EF21W",
     "FP16",
     "SAM",
+    "SNOO",
+    "SPES",
     "Dense",
+    "DiLoCo",
     "EControl",
     "EF21Momentum",
     "Exchange",
+    "FedHyper",
+    "FedHyperClients",
     "FedSpeed",
     "Full",
     "Group",
     "Int8",
     "Layout",
     "LocalSGD",
+    "NoLoCo",
     "PowerSGD",
     "Proximal",
     "RandomK",
@@ -60,6 +75,7 @@ __all__ = [
     "Sign",
     "Silent",
     "Sim",
+    "StreamingDiLoCo",
     "TopK",
     "Wire",
 ]

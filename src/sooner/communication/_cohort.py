@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from sooner.part import Part
@@ -28,16 +29,45 @@ class Round:
 
 
 class Cohort(Part):
-    """A frozen dataclass of hyper-parameters; every answer is a function of the seed and the round alone."""
+    """A frozen dataclass of hyper-parameters; every answer is a function of its arguments alone.
+
+    Attributes:
+        uneven: workers may take fewer steps than they are asked for.
+        spread: standard deviation of the logarithm of the workers' seconds per step, whose median is 1.
+    """
 
     station: ClassVar[str] = "communication"
     owns: ClassVar[frozenset[str]] = frozenset({"cohort"})
     order: ClassVar[int] = 20
+    uneven: ClassVar[bool] = False
+    spread: float
+
+    @property
+    def oldest(self) -> int:
+        """By how many rounds the weights can be old that a worker starts from."""
+        return 0
+
+    def count(self, workers: int) -> int:
+        """Return how many of the workers take part in every round."""
+        return workers
 
     def round(self, number: int, workers: int, steps: int, seed: int) -> Round:
         """Return who takes part in round `number` (from 1) of `workers`, each asked for `steps` steps."""
         raise TypeError(f"{type(self).__name__} defines no round")
 
-    def mixing(self, number: int, workers: int, seed: int) -> Tensor | None:
-        """Return (n, n) float64, symmetric, rows adding up to 1: who averages with whom; None for a server."""
-        return None
+
+def synchronous(active: Tensor, steps: int, workers: int, spread: float, seed: int) -> Round:
+    """Return the round in which all of these take all steps, and wait for the slowest of them."""
+    seconds = float(seconds_per_step(workers, spread, seed)[active].max()) * steps
+    return Round(active, torch.full_like(active, steps), torch.zeros_like(active), seconds)
+
+
+def seconds_per_step(workers: int, spread: float, seed: int) -> Tensor:
+    """Return (n,) float64: how long a step takes each worker, log-normal around 1."""
+    generator = torch.Generator().manual_seed(seed)
+    return (spread * torch.randn(workers, generator=generator, dtype=torch.float64)).exp()
+
+
+def generator_of(seed: int, number: int) -> torch.Generator:
+    """Return the generator of one round: rounds are independent of each other and need no order."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
