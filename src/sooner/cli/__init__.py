@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from sooner.cli.forecast import forecast
+from sooner.cli.link import link
 from sooner.cli.numbers import Whole
 from sooner.error import SoonerError
 from sooner.version import __version__
@@ -27,6 +28,7 @@ app = App(
 
 
 app.command(forecast)
+app.command(link)
 
 
 @app.command
