@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,13 +17,14 @@ from sooner.communication._wire import Wire
 from sooner.error import SoonerError
 from sooner.part import Part
 
-log = logging.getLogger(__name__)
-
-_told: set[str] = set()
-
 
 def attach(
-    parts: Sequence[Part], model: nn.Module, optimizers: list[Optimizer], wire: Wire | None, selfish: Sequence[str]
+    parts: Sequence[Part],
+    model: nn.Module,
+    optimizers: list[Optimizer],
+    wire: Wire | None,
+    selfish: Sequence[str],
+    steps: int | None = None,
 ) -> Communication | None:
     """Return what lets the workers train this model together; None where one process trains it alone.
 
@@ -34,6 +34,7 @@ def attach(
         optimizers: those that move its weights.
         wire: connects the workers; None for the default process group.
         selfish: names of optimizers and schedules that look at their own worker's batch.
+        steps: how many optimizer steps are planned.
 
     Raises:
         SoonerError: a part that only a simulated cluster can have, or workers that would go apart unnoticed.
@@ -47,10 +48,7 @@ def attach(
                 f"{_name(part)} says which of many simulated workers take part, and here every worker does; race it "
                 "with --workers, or leave it out"
             )
-    if wire.size == 1 and "alone" not in _told:
-        _told.add("alone")
-        log.warning("there is one worker only: %s is at work, but nothing is sent", " + ".join(map(_name, parts)))
-    made = Communication(model, optimizers, parts, wire)
+    made = Communication(model, optimizers, parts, wire, steps=steps)
     if selfish and wire.size > 1 and made.outer is None:
         made.detach()
         raise SoonerError(

@@ -292,7 +292,7 @@ class Recipe:
         # before everything that looks at gradients, so that it sees their average
         sent = [_make(s) for s in by_station.pop("communication")]
         selfish = [s.name for s in self.slots if s.station in ("update", "schedule") and _needs(s.factory)]
-        communication = attach(sent, model, optimizers, wire, selfish)
+        communication = attach(sent, model, optimizers, wire, selfish, steps)
         schedules = [
             _make(s, optimizer, **({"steps": steps} if "steps" in inspect.signature(s.factory).parameters else {}))
             for s in by_station.pop("schedule")

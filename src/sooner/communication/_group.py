@@ -71,6 +71,12 @@ class Group(Wire):
         made = torch.split(flat, [part.numel() for part in payload])
         return tuple(one.view(part.shape) for one, part in zip(made, payload, strict=True))
 
+    def _mean_in_place(self, part: Tensor) -> Tensor:
+        if self.size > 1:
+            part /= self.size
+            dist.all_reduce(part, group=self.group)
+        return part
+
     def _launch(self, part: Tensor) -> Flight:
         if self.size == 1:
             return Flight(part.clone())

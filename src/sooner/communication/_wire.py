@@ -102,6 +102,13 @@ class Wire(abc.ABC):
         self.traffic.count(self._bytes(payload), 2 * (n - 1) / n)
         return made
 
+    def mean_in_place(self, part: Tensor) -> Tensor:
+        """Return the mean of ``part`` over the workers, in its memory where every worker has memory of its own."""
+        made = self._timed(self._mean_in_place, part)
+        n = self._count((part,))
+        self.traffic.count(self._bytes((part,)), 2 * (n - 1) / n)
+        return made
+
     def launch(self, part: Tensor) -> Flight:
         """Begin to average ``part`` (..., *) over the workers and return at once; `part` may be changed meanwhile."""
         flight = self._launch(part)
@@ -161,6 +168,9 @@ class Wire(abc.ABC):
     def _bytes(self, payload: Payload) -> float:
         whole = sum(part.numel() * part.element_size() for part in payload)
         return whole / self._count(payload) if self.lead else float(whole)
+
+    def _mean_in_place(self, part: Tensor) -> Tensor:
+        return self._mean((part,))[0]
 
     def _launch(self, part: Tensor) -> Flight:
         return Flight(self._timed(self._mean, (part,))[0].clone())
