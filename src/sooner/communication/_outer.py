@@ -50,6 +50,11 @@ class Window:
         """Where every parameter lies in the vectors."""
         return self.exchange.layout
 
+    @property
+    def common(self) -> Tensor:
+        """(d,) the weights from which this window started, for rules whose workers all start from the same."""
+        return self.slow if self.slow.ndim == 1 else self.slow[0]
+
     def backwards(self) -> Tensor:
         """Return (d,), how far each worker has come, backwards: its mean over them, through codec and memory."""
         return self.exchange(self.weighted(self.slow - self.fast), self.active)

@@ -71,26 +71,26 @@ class CO2(Outer):
         """Use the window before this one, and launch this one."""
         flights = window.exchange.flights
         made = self._used(window)
-        flights.launch("window", window.weighted(window.slow - window.fast))
+        flights.launch("window", window.weighted(window.common - window.fast))
         if window.round == 1:
             made = self._used(window)
-        window.state["start"] = window.slow.clone()
+        window.state["start"] = window.common.clone()
         return made
 
     def finish(self, window: Window) -> Tensor:
         """Use what is under way, and what the workers did since."""
-        return self._used(window) + (window.plain_mean() - window.slow)
+        return self._used(window) + (window.plain_mean() - window.common)
 
     def _used(self, window: Window) -> Tensor:
         """Return where the next window begins, by what has arrived."""
         flights, state = window.exchange.flights, window.state
         if "window" not in flights:
-            return window.slow
+            return window.common
         u = flights.land("window")
         penalty: Tensor | float = self.penalty or 1.0
         if self.penalty is None and "start" in state:
-            penalty = 1 + (window.slow - state["start"]).norm() / (u.norm() + 1e-12)
+            penalty = 1 + (window.common - state["start"]).norm() / (u.norm() + 1e-12)
         before = state["momentum"]
         state["momentum"] = momentum = self.momentum * before + u / penalty
         state["clipped"] = (momentum.abs() > self.clip).to(momentum.dtype).mean()
-        return window.slow - self.lr * momentum.clamp(-self.clip, self.clip)
+        return window.common - self.lr * momentum.clamp(-self.clip, self.clip)

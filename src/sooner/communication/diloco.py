@@ -44,4 +44,4 @@ class DiLoCo(Nesterov):
 
     def step(self, window: Window) -> Tensor:
         """Take one outer step."""
-        return self.stepped(window.slow, window.backwards(), window.state, "momentum")
+        return self.stepped(window.common, window.backwards(), window.state, "momentum")

@@ -82,6 +82,6 @@ class FedHyper(Outer):
         state["alpha"] = alpha = alpha.clamp(*self.bounds)
         if self.mode == "G":
             state["last"] = delta
-            return window.slow + alpha * delta
+            return window.common + alpha * delta
         state["last"] = delta + _MOMENTUM * last
-        return window.slow + alpha * delta + _MOMENTUM * (alpha - 1) * last
+        return window.common + alpha * delta + _MOMENTUM * (alpha - 1) * last

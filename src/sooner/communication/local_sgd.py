@@ -40,4 +40,4 @@ class LocalSGD(Outer):
 
     def step(self, window: Window) -> Tensor:
         """Move the common weights by the mean of what the workers did."""
-        return window.slow - window.backwards()
+        return window.common - window.backwards()

@@ -77,7 +77,7 @@ class StreamingDiLoCo(Nesterov):
         """Send the fragment whose time it is, and use the one that has arrived."""
         flights, state = window.exchange.flights, window.state
         window.everyone(self.name())
-        common = state.setdefault("common", window.slow.clone())
+        common = state.setdefault("common", window.common.clone())
         made = window.fast
         leaves, arrives = self._fragment(window.step + self.delay), self._fragment(window.step)
         if leaves is not None:
