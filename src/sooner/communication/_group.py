@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sooner.communication._lookout import lookout
+from sooner.communication._packing import gathered, packed, unpacked
 from sooner.communication._wire import Flight, Made, Payload, Wire
-from sooner.error import SoonerError
-
-_TRAILER = 8
-"""Bytes of the checksum behind a gathered payload."""
 
 
 class Group(Wire):
@@ -97,19 +93,17 @@ class Group(Wire):
     def _gather(self, payload: Payload) -> Payload:
         if self.size == 1:
             return tuple(part[None] for part in payload)
-        mine = _packed(payload)
-        everyone = mine.new_empty(self.size * len(mine))
-        dist.all_gather_into_tensor(everyone, mine, group=self.group)
-        return self._unpacked(everyone.view(self.size, -1), payload)
+        everyone, _ = gathered(packed(payload), self.group)
+        return unpacked(everyone, payload)
 
     def _swap(self, payload: Payload, partners: Tensor) -> Payload:
         partner = int(partners[self.rank])
         if partner == self.rank:
             return payload
-        mine = _packed(payload)
+        mine = packed(payload)
         theirs = torch.empty_like(mine)
         self._send_and_receive([(partner, mine)], [(partner, theirs)])
-        return tuple(part[0] for part in self._unpacked(theirs[None], payload))
+        return tuple(part[0] for part in unpacked(theirs[None], payload))
 
     def _mix(self, v: Tensor, weights: Tensor) -> Tensor:
         row = weights[self.rank]
@@ -126,36 +120,3 @@ class Group(Wire):
         operations += [dist.P2POp(dist.irecv, t, group=self.group, group_peer=j) for j, t in into]
         for work in dist.batch_isend_irecv(operations) if operations else ():
             work.wait()
-
-    def _unpacked(self, received: Tensor, like: Payload) -> Payload:
-        """Return the parts (senders, ...) of packed payloads (senders, bytes)."""
-        content, trailer = received[:, :-_TRAILER], received[:, -_TRAILER:]
-        sums = trailer.contiguous().view(torch.int64)[:, 0]
-        wrong = (_checksum(content) != sums).nonzero()
-        if len(wrong):
-            raise SoonerError(
-                f"the payload of sender {int(wrong[0])} arrived damaged (its checksum is wrong); "
-                "run the same version of sooner and the same recipe everywhere"
-            )
-        parts, position = [], 0
-        for part in like:
-            size = part.numel() * part.element_size()
-            bytes_ = content[:, position : position + size].contiguous()
-            parts.append(bytes_.view(part.dtype).view(-1, *part.shape))
-            position += math.ceil(size / _TRAILER) * _TRAILER
-        return tuple(parts)
-
-
-def _packed(payload: Payload) -> Tensor:
-    """Return the parts as bytes, each padded to a multiple of eight, and their checksum."""
-    parts = []
-    for part in payload:
-        bytes_ = part.contiguous().reshape(-1).view(torch.uint8)
-        parts.append(torch.nn.functional.pad(bytes_, (0, -len(bytes_) % _TRAILER)))
-    content = torch.cat(parts)
-    return torch.cat((content, _checksum(content[None]).view(torch.uint8)))
-
-
-def _checksum(content: Tensor) -> Tensor:
-    """Return a number per row (rows,) int64 of bytes (rows, n)."""
-    return content.contiguous().view(torch.int32).sum(dim=1, dtype=torch.int64)
