@@ -144,7 +144,7 @@ class Communication:
     def _weights(self) -> Tensor:
         """Return the weights (d,) now, in a vector of their own."""
         first = next(iter(self.parameters.values()))
-        flat = torch.empty(self.layout.size, dtype=wide(first.dtype), device=first.device)
+        flat = torch.empty(self.layout.size, dtype=wide(self.parameters), device=first.device)
         return self.layout.flatten({n: p.detach() for n, p in self.parameters.items()}, flat)
 
     def _write(self, flat: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -31,7 +32,7 @@ class Gradients:
         self.exchange, self._look = exchange, look_every_step
         self._named = dict(parameters)
         first = next(iter(parameters.values()))
-        self._flat = torch.zeros(layout.size, dtype=wide(first.dtype), device=first.device)
+        self._flat = torch.zeros(layout.size, dtype=wide(parameters), device=first.device)
         self._places = layout.views(self._flat)
         self.trained: frozenset[str] | None = None
         """Names of the parameters that some worker has a gradient of; None before anybody has looked."""
@@ -98,6 +99,6 @@ class Gradients:
         )
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the type in which numbers of this one are averaged."""
-    return torch.promote_types(dtype, torch.float32)
+def wide(parameters: Mapping[str, Tensor]) -> torch.dtype:
+    """Return the type in which numbers of these types are averaged."""
+    return functools.reduce(torch.promote_types, (p.dtype for p in parameters.values()), torch.float32)
