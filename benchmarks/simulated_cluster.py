@@ -24,11 +24,11 @@ ARMS: Mapping[str, tuple[Codec, tuple[Memory | None, ...]]] = {
     "top-k + ef": (TopK(RATIO), (EF(),)),
     "top-k + ef21": (TopK(RATIO), (EF21(),)),
     "top-k + ef21_momentum": (TopK(RATIO), (EF21Momentum(),)),
-    "top-k + econtrol": (TopK(RATIO), tuple(EControl(eta) for eta in (0.005, 0.01, 0.02, 0.05))),
+    "top-k + econtrol": (TopK(RATIO), tuple(EControl(eta) for eta in (0.01, 0.02, 0.05))),
 }
 """What is compared, with the memories that tuning may choose from."""
 
-RATES = tuple(2.0**-i for i in range(8))
+RATES = tuple(2.0**-i for i in range(1, 10))
 """Learning rates that tuning may choose from, over the largest that gradient descent stands."""
 
 

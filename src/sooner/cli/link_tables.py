@@ -31,8 +31,8 @@ def show_run(made: Run) -> None:
     console.print(f"{kind} links of {written_rate(made.lab.rate)}{lost}; bytes on the interface, headers included")
     if not made.measured:
         console.print(
-            f"There are no network namespaces here ({made.refusal}): the ranks ran on loopback, and what "
-            "was counted there was charged at the rate afterwards; an equal share of its traffic stands for every rank.",
+            f"There are no network namespaces here ({made.refusal}): the ranks ran on loopback, and what was counted "
+            "there was charged at the rate afterwards; an equal share of its traffic stands for every rank.",
             soft_wrap=True,
             markup=False,
         )

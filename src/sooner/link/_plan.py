@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 
@@ -135,19 +136,15 @@ def _on_link(one: Cost, link: LinkModel, workers: int) -> float:
 
 
 def _against(one: Cost, base: Cost, link: LinkModel, workers: int) -> Against:
-    bits = 8 * link.on_the_wire(base.sent(workers) - one.sent(workers))
-    extra = one.seconds - base.seconds + link.alpha * (one.messages(workers) - base.messages(workers))
-    if bits > 0:
-        below = math.inf if extra <= 0 else bits / extra
-    else:  # with more bytes it may still pay, on fast links, if it takes less time; that is nobody's reason to use it
-        below = math.inf if bits == 0 and extra < 0 else 0.0
+    less = Cost(*(getattr(base, f.name) - getattr(one, f.name) for f in fields(Cost)))  # what `one` saves
+    bits = 8 * link.on_the_wire(less.sent(workers))
+    seconds = less.seconds + link.alpha * less.messages(workers)
+    if bits >= 0 and seconds >= 0:
+        below = math.inf if bits or seconds else 0.0
+    else:  # what takes less time but sends more pays on fast links only, which is nobody's reason to use it
+        below = bits / -seconds if bits > 0 else 0.0
 
-    def pays(n: int) -> bool:
-        return one.seconds + _on_link(one, link, n) < base.seconds + _on_link(base, link, n)
+    def saves(n: int) -> bool:
+        return less.seconds + _on_link(less, link, n) > 0
 
-    return Against(below, _most(pays))
-
-
-def _most(pays: Callable[[int], bool]) -> int:
-    """Return the largest number of workers, from 2 on, up to which it pays."""
-    return next((n - 1 if n > 2 else 0 for n in range(2, MOST_WORKERS + 1) if not pays(n)), MOST_WORKERS)
+    return Against(below, next((n for n in range(MOST_WORKERS, 1, -1) if saves(n)), 0))

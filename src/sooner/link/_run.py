@@ -88,7 +88,9 @@ class Run:
     @property
     def failed(self) -> tuple[Rank, ...]:
         """The ranks that failed, the first to do so first."""
-        return tuple(sorted((r for r in self.ranks if r.code), key=lambda r: (r.stopped, r.seconds)))
+        return tuple(
+            sorted((r for r in self.ranks if r.code), key=lambda r: (r.stopped, 0.0 if r.stopped else r.seconds))
+        )
 
     @property
     def failure(self) -> str | None:

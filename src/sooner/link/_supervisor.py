@@ -16,9 +16,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from sooner.link._counters import counted
@@ -237,6 +239,18 @@ def _environment(rank: int, ranks: int, real: bool, port: int) -> dict[str, str]
     }
 
 
+def _make_at_home(ranks: int) -> None:
+    """Let programs see their own processes in /proc, and names for the ranks' addresses; where refused, do without."""
+    subprocess.run(["mount", "-t", "proc", "proc", "/proc"], capture_output=True, check=False)
+    hosts = Path("/etc/hosts")
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write(hosts.read_text(encoding="utf-8", errors="replace") if hosts.exists() else "")
+        for rank in range(ranks):  # torch asks for the second form
+            file.write(f"\n{Network.address(rank)} rank{rank}\n::ffff:{Network.address(rank)} rank{rank}\n")
+        file.flush()
+        subprocess.run(["mount", "--bind", file.name, str(hosts)], capture_output=True, check=False)
+
+
 def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -256,8 +270,7 @@ def main(answers: int) -> None:
 
     network = None
     if lab["real"]:
-        # programs that look into /proc should see their own processes; where that is refused, they see all
-        subprocess.run(["mount", "-t", "proc", "proc", "/proc"], capture_output=True, check=False)
+        _make_at_home(lab["ranks"])
         try:
             network = Network(lab["ranks"], lab["rate"], lab["loss"])
         except (RefusedError, OSError) as error:
