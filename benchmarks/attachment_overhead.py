@@ -1,6 +1,6 @@
 """What averaging gradients at the optimizer costs, beside DistributedDataParallel, where no slow link hides it.
 
-    python benchmarks/attachment_overhead.py [--pairs 21] [--steps 6] [--codec fp16]
+    python benchmarks/attachment_overhead.py [--pairs 21] [--steps 6] [--codec fp16] [--layers 6]
 
 Two processes on gloo and loopback, a thread each, train the same model of about five million parameters on the same
 batches. Blocks of steps alternate between the two ways within the same processes, so that neighbours and drift hit
@@ -28,18 +28,18 @@ from torch.nn.parallel import DistributedDataParallel
 from sooner.communication._attached import Communication
 from sooner.part import load
 
-WIDTH, LAYERS, VOCABULARY, LENGTH, BATCH = 256, 6, 256, 64, 8
+WIDTH, VOCABULARY, LENGTH, BATCH = 256, 256, 64, 8
 LEARNING_RATE = 1e-3
 
 
 class Net(nn.Module):
     """A language model over bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, WIDTH)
         layer = nn.TransformerEncoderLayer(WIDTH, 4, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.body = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
+        self.body = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.head = nn.Linear(WIDTH, VOCABULARY)
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(LENGTH))
 
@@ -51,9 +51,9 @@ class Net(nn.Module):
 class Side:
     """One way to train, with a model and an optimizer of its own."""
 
-    def __init__(self, parts: list[object] | None) -> None:
+    def __init__(self, parts: list[object] | None, layers: int) -> None:
         torch.manual_seed(0)
-        self.net: nn.Module = Net()
+        self.net: nn.Module = Net(layers)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=LEARNING_RATE, fused=True)
         if parts is None:
             self.net = DistributedDataParallel(self.net)
@@ -86,10 +86,10 @@ def timed(train: Callable[[int], None], steps: int) -> tuple[float, float]:
     return (time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps
 
 
-def worker(rank: int, rendezvous: str, pairs: int, steps: int, codec: str) -> None:
+def worker(rank: int, rendezvous: str, pairs: int, steps: int, codec: str, layers: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    sides = {"sooner": Side([load(codec)()] if codec else []), "ddp": Side(None)}
+    sides = {"sooner": Side([load(codec)()] if codec else [], layers), "ddp": Side(None, layers)}
     for side in sides.values():
         side.train(3)  # DDP rebuilds its buckets after the first step
     if rank == 0:
@@ -110,17 +110,18 @@ def worker(rank: int, rendezvous: str, pairs: int, steps: int, codec: str) -> No
     dist.destroy_process_group()
 
 
-def main(*, pairs: int = 21, steps: int = 6, codec: str = "") -> None:
+def main(*, pairs: int = 21, steps: int = 6, codec: str = "", layers: int = 6) -> None:
     """Compare.
 
     Args:
         pairs: blocks of each side.
         steps: per block.
         codec: a codec for sooner's side; none sends the numbers as they are, as DDP does.
+        layers: of the model; 6 make it five million parameters.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(worker, (str(Path(folder) / "rendezvous"), pairs, steps, codec), nprocs=2)
+        multiprocessing.spawn(worker, (str(Path(folder) / "rendezvous"), pairs, steps, codec, layers), nprocs=2)
 
 
 if __name__ == "__main__":
