@@ -18,6 +18,7 @@ TEXTBOOK = {
     *("clip_norm", "clip_adaptive"),
     *("constant", "cosine", "linear", "warmup_stable_decay"),
     "ema",
+    *("local_sgd", "diloco", "streaming_diloco", "snoo"),
 }
 """Parts without a paper of ours: textbook methods, and peers' that papers are compared with."""
 

@@ -10,7 +10,7 @@ not wait for it.
 
 Leave it when the network carries DiLoCo's averages in little time: what arrives late helps less.
 
-It costs what DiLoCo costs, in F times smaller messages; three numbers of state per weight; no pass.
+It costs 1 / H of a gradient per step on the wire, in F messages; three numbers of state per weight; no pass.
 
 Douillard et al., 2025, arXiv 2501.18512. The paper's fragments are sets of layers; here they are pieces of equal length
 of the flat vector, which is all the same to a rule that looks at one weight at a time.
