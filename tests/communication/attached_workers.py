@@ -500,7 +500,7 @@ class Experts(nn.Module):
 def check_experts_belong_to_a_worker():
     net = Experts()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
-    Communication(net, optimizer, [SPES(3, experts="experts.{}.*", merge=0)])
+    communication = Communication(net, optimizer, [SPES(3, experts="experts.{}.*", merge=0)])
     start = [copy.deepcopy(e.state_dict()) for e in net.experts]
     train(net, [optimizer], 2)
     other = net.experts[1 - rank()]
@@ -509,6 +509,7 @@ def check_experts_belong_to_a_worker():
     train(net, [optimizer], 3, 2)
     assert same_everywhere(net)
     assert not torch.equal(net.experts[0].weight, start[0]["weight"])
+    assert communication.wire.traffic.payload_bytes == 4 * (10 + 10), "the router and the own expert"
 
 
 def check_what_only_a_simulation_can_do_is_refused():
