@@ -34,6 +34,7 @@ class ClusterRun(Run):
     """What a run of a simulated cluster leaves behind; `model` and `values` are those of the average of all workers.
 
     Attributes:
+        model: the average model, with its evaluation weights.
         average: the metric of the average model at the steps of `steps`; the same as `values`.
         replicas: the mean of the metric over the workers' own models.
         consensus: ``(1 / m) sum_i ||x_i - mean x||^2``, the workers' distance from their average.
@@ -110,12 +111,14 @@ def train_cluster(
     torch.manual_seed(derived_seed(seed, "private"))
     cluster = Cluster(task, recipe, seed, steps, workers)
     losses = torch.zeros(steps, device=cluster.lanes.start.device)
-    run = ClusterRun(cluster.model, [], [], [], losses, None, 0.0, 0, traffic=cluster.traffic)
+    run = ClusterRun(cluster.model, [], [], [], losses, None, 0.0, 0, traffic=cluster.exchange.wire.traffic)
     run.gradients = cluster.passes
     saved = _Saved(cluster, run)
     done = load_checkpoint(checkpoint, identity, saved, run) if checkpoint else 0
 
     for step in range(done, steps + 1):
+        if step == steps:
+            cluster.finish(step)
         if step in due and step not in run.steps:
             _evaluate(task, cluster, evaluation, run, step)
             if progress:
@@ -133,7 +136,10 @@ def train_cluster(
 
     if run.diverged_at is None and not bool(torch.isfinite(run.losses).all()):
         run.diverged_at = int((~torch.isfinite(run.losses)).nonzero()[0]) + 1
-    cluster.show(cluster.current())
+    with contextlib.ExitStack() as stack:
+        average, _ = cluster.evaluated(stack)
+        average = average.clone()
+    cluster.show(average)
     run.state_bytes = cluster.state_bytes()
     run.worker_steps, run.rounds, run.seconds = cluster.worker_steps, cluster.rounds, cluster.seconds
     return run
@@ -143,8 +149,7 @@ def _evaluate(task: Task, cluster: Cluster, evaluation: object, run: ClusterRun,
     """Measure the average model and, where they differ, every worker's own."""
     shown = Training(cluster.model, [], [])
     with contextlib.ExitStack() as stack:
-        everyone = cluster.evaluated(stack)  # [m, d], or [d] where all are the same
-        average = everyone if everyone.ndim == 1 else everyone.mean(0)
+        average, everyone = cluster.evaluated(stack)  # [d], and [m, d] or [d] where all are the same
         run.consensus.append(0.0 if everyone.ndim == 1 else distance(everyone))
         cluster.show(average)
         evaluate(task, shown, evaluation, run, step)
@@ -154,7 +159,7 @@ def _evaluate(task: Task, cluster: Cluster, evaluation: object, run: ClusterRun,
         else:
             run.replicas.append(_mean_over(everyone, task, cluster, evaluation, run.losses[:step]))
     run.drift.append(float(cluster.drift))
-    run.errors.append(math.nan if cluster.lost is None else float(cluster.lost))
+    run.errors.append(math.nan if cluster.exchange.lost is None else float(cluster.exchange.lost))
 
 
 def _mean_over(everyone: Tensor, task: Task, cluster: Cluster, evaluation: object, losses: Tensor) -> float:

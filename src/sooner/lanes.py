@@ -167,11 +167,15 @@ class Lanes:
             )
             return made
 
+    def copy(self) -> nn.Module:
+        """Return a copy of the model, in training or evaluation mode as it is."""
+        return deepcopy(self.model)
+
     def replicas(self) -> list[nn.Module]:
         """Return a model per worker whose parameters are its row of `weights`: an optimizer over it moves that row."""
         made = []
         for row in self.weights:
-            replica = deepcopy(self.model)
+            replica = self.copy()
             trained = dict(replica.named_parameters())
             for name, place in self.layout.views(row).items():
                 trained[name].data = place
