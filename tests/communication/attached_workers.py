@@ -23,12 +23,15 @@ from sooner.communication import (
     SNOO,
     SPES,
     DiLoCo,
+    Exchange,
     FedHyper,
     FedHyperClients,
+    Group,
     LocalSGD,
     NoLoCo,
     Proximal,
     Silent,
+    Sim,
     StreamingDiLoCo,
     TopK,
 )
@@ -375,15 +378,16 @@ def check_odd_parameters():
 
 
 def check_half_precision_weights_keep_what_a_window_adds_to_them():
-    """Rounding the common weights for the worker must not count as a movement of the worker."""
+    """One worker moves by a unit in the last place, the other rests: their mean moves by half of one every time."""
     net = nn.Linear(1, 1, bias=False).bfloat16()
+    nn.init.constant_(net.weight, 1.0)
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
-    communication = Communication(net, optimizer, [DiLoCo(1, lr=0.003, momentum=0.0)])
-    start = float(communication._slow)
+    communication = Communication(net, optimizer, [LocalSGD(1)])
     for _ in range(8):
-        net.weight.grad = torch.full_like(net.weight, 0.5)
+        net.weight.grad = torch.full_like(net.weight, -(2**-7) if rank() else 0.0)
         optimizer.step()
-    torch.testing.assert_close(float(communication._slow), start - 8 * 0.003 * 0.5, rtol=0.02, atol=1e-4)
+    assert float(net.weight) == 1 + 8 * 2**-8
+    assert communication.state_dict()["slow"].dtype == torch.float32
 
 
 def check_closures():
@@ -483,6 +487,51 @@ def check_local_parts():
         last = moved
     assert rate != 1
     torch.testing.assert_close(flat(net), flat(by_hand), rtol=1e-4, atol=1e-5)
+
+
+def check_rates_set_by_the_server_last():
+    net, by_hand = plain_net(), plain_net()
+    optimizer, other = sgd(net), sgd(by_hand)
+    Communication(net, optimizer, [LocalSGD(2), FedHyperClients("SL", base=0.01)])
+    Communication(by_hand, other, [LocalSGD(2)])
+    rate, before, last = 1.0, flat(by_hand), torch.zeros(58).double()
+    rates = []
+    for round_ in range(5):
+        train(net, [optimizer], 2 * round_ + 2, 2 * round_)
+        other.param_groups[0]["lr"] = 0.1 * rate
+        train(by_hand, [other], 2 * round_ + 2, 2 * round_)
+        moved = flat(by_hand) - before
+        rate = min(max(rate + float(last @ moved) / 0.01, 0.1), 10)
+        last, before = moved, flat(by_hand)
+        rates.append(rate)
+    assert len({round(r, 6) for r in rates}) > 3
+    torch.testing.assert_close(flat(net), flat(by_hand), rtol=1e-4, atol=1e-5)
+
+
+def check_what_is_under_way_is_a_copy():
+    v = torch.full((1000,), 1.0 + rank())
+    flight = Group().launch(v)
+    v.zero_()
+    assert torch.equal(flight.wait(), torch.full((1000,), 1.5))
+    v = torch.full((1000,), 1.0 + rank())
+    Group().launch(v).wait()
+    assert torch.equal(v, torch.full((1000,), 1.0 + rank()))
+
+
+def check_compressed_gradients_are_the_simulations():
+    net = plain_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    communication = Communication(net, optimizer, [TopK(0.2), EF()])
+    simulation = Exchange(communication.layout, Sim(2), TopK(0.2), EF())
+    for step in range(4):
+        x, y = data(step, rank())
+        nn.functional.mse_loss(net(x), y).backward()
+        named = {n: p.grad for n, p in net.named_parameters()}
+        both = torch.stack(everyone(communication.layout.flatten(named)))
+        optimizer.step()
+        ours = communication.layout.flatten({n: p.grad for n, p in net.named_parameters()})
+        torch.testing.assert_close(ours, simulation(both))
+        optimizer.zero_grad()
 
 
 class Experts(nn.Module):
