@@ -1,6 +1,7 @@
 """Run by test_attached.py: two gloo processes go through all checks in turn and write down what failed."""
 
 import copy
+import datetime
 import json
 import logging
 import sys
@@ -615,7 +616,8 @@ CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().i
 
 def main(own, rendezvous):
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=own, world_size=2)
+    patience = datetime.timedelta(seconds=120)  # so that no process outlives a check that failed on one rank alone
+    distributed.init_process_group("gloo", f"file://{rendezvous}", patience, 2, own)
     for name, check in CHECKS.items():
         try:
             check()
