@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -15,6 +14,7 @@ from sooner.communication._cohort import Cohort
 from sooner.communication._group import Group
 from sooner.communication._wire import Wire
 from sooner.error import SoonerError
+from sooner.execute.shards import is_sharded
 from sooner.part import Part
 
 
@@ -49,7 +49,7 @@ def attach(
                 "with --workers, or leave it out"
             )
     made = Communication(model, optimizers, parts, wire, steps=steps)
-    if selfish and wire.size > 1 and made.outer is None:
+    if selfish and wire.size > 1 and made.averages_gradients:
         made.detach()
         raise SoonerError(
             f"{selfish[0]} looks at the batch of its own worker, so workers that average gradients would go apart "
@@ -59,7 +59,7 @@ def attach(
 
 
 def _averages_itself(model: nn.Module) -> bool:
-    return isinstance(model, DistributedDataParallel) or any(isinstance(p, DTensor) for p in model.parameters())
+    return isinstance(model, DistributedDataParallel) or any(is_sharded(p) for p in model.parameters())
 
 
 def _name(part: Any) -> str:

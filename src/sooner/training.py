@@ -111,7 +111,14 @@ class Training:
         with contextlib.ExitStack() as stack:
             for view in self._views:
                 stack.enter_context(view())
+            if self.communication is not None:  # last, so that it averages what the others show
+                stack.enter_context(self.communication.view())
             yield self.model
+
+    def finish(self) -> None:
+        """Bring to an end what is still under way between the workers, after the last step."""
+        if self.communication is not None:
+            self.communication.finish()
 
     def learning_rates(self) -> list[float]:
         """Return the learning rate of every parameter group of every optimizer."""
