@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sooner.cluster_data import Data
 from sooner.cluster_movers import Alike, Mover, mover_of
 from sooner.communication._attached import only
 from sooner.communication._codec import Buffers, Codec
@@ -25,7 +26,7 @@ from sooner.error import SoonerError
 from sooner.lanes import Lanes
 from sooner.part import Part
 from sooner.recipe import Recipe
-from sooner.task import Task, derived_seed, worker_batches
+from sooner.task import Task, derived_seed
 
 log = logging.getLogger(__name__)
 
@@ -60,15 +61,15 @@ class Cluster:
         self.outer, self.local, self.cohort = only(parts, Outer), only(parts, Local), only(parts, Cohort) or Full()
         self.common = self.outer is None or self.outer.averages_gradients
         _check(self.outer, self.local, self.cohort, steps, self.common)
-        self.workers, self._planned, self._seed = workers, steps, derived_seed(seed, "cohort")
-        self.batches = [worker_batches(task, seed, worker, workers) for worker in range(workers)]
+        self.workers, self._planned = workers, steps
+        self.data = Data(task, self.cohort, seed, workers)
         self.model = task.model(derived_seed(seed, "init")).train()
         self.lanes = Lanes(self.model, workers, task.loss)
         self.exchange = Exchange(self.lanes.layout, Sim(workers), only(parts, Codec), only(parts, Memory))
         self.passes = float(self.local.passes if self.local else 1)
         self.worker_steps = self.rounds = 0
         self.seconds = 0.0
-        self.drift = torch.zeros(())
+        self.drift = self._loss = torch.zeros(())
         self._partial = self.cohort.uneven or self.cohort.count(workers) < workers
         self._local_state: Buffers = self._zeros(self.local.slots if self.local else ())
         self._local_state |= {
@@ -143,13 +144,17 @@ class Cluster:
         if self._round is None:
             self._begin_round(step)
         losses = self._common_step(step) if self.common else self._own_step(step)
+        if len(losses):  # otherwise all have taken their steps and wait for the end of the round
+            self._loss = losses.mean()
         if self.outer is None or self.outer.due(step + 1):
             self._end_round(step)
-        return losses.mean()
+        return self._loss
 
     def _begin_round(self, step: int) -> None:
-        now = self._round = self._next_round()
-        self._first = step
+        asked = (self.outer.every or self._planned) if self.outer else 1
+        weights = self._mover.weights[0] if self.common else self._slow
+        now = self.data.next_round(self.rounds + 1, self._planned / asked, asked, self.lanes, weights)
+        self._round, self._first = now, step
         if self.common:
             return
         if self.cohort.oldest:
@@ -163,18 +168,17 @@ class Cluster:
             self._mover.weights.copy_(self._anchor)
         self._with_local_state(now.active, lambda local, state: local.window_begins(self._moved, state))
 
-    def _next_round(self) -> Round:
-        asked = (self.outer.every or self._planned) if self.outer else 1
-        return self.cohort.round(self.rounds + 1, self.workers, asked, self._seed)
-
     def _common_step(self, step: int) -> Tensor:
         assert self._round is not None
         active, weights = self._round.active, self._mover.weights[0]
-        batches = [self.batches[worker][step] for worker in active.tolist()]
+        batches = self.data.batches(active, step)
         losses, gradients = self.lanes(weights, batches)
         if self.local is not None:
             place = Place(weights, weights, gradients, lambda there: self.lanes(there, batches)[1], {})
             gradients = self.local.direction(place)
+        counts = self.data.weights(active)
+        if counts is not None:
+            gradients = gradients * (len(active) * counts).to(gradients)[:, None]
         update = self.exchange(gradients, active if self._partial else None)
         self._mover.move(slice(None), update[None])
         self.worker_steps += len(active)
@@ -186,11 +190,13 @@ class Cluster:
         going = torch.arange(len(now.active))  # places among those that take part
         if self.cohort.uneven:
             going = going[now.steps > step - self._first]
+        if len(going) == 0:
+            return self.lanes.start.new_empty(0)
         workers = now.active[going]
         rows = workers if self._mover.by_worker else going
         moved: Tensor | slice = slice(None) if len(rows) == len(self._mover.weights) else rows
         weights = self._mover.weights[moved]
-        batches = [self.batches[worker][step] for worker in workers.tolist()]
+        batches = self.data.batches(workers, step)
         losses, gradients = self.lanes(weights, batches)
         state: Buffers = {}
         place = Place(weights, self._anchor[going], gradients, lambda there: self.lanes(there, batches)[1], state)
@@ -212,7 +218,8 @@ class Cluster:
         now = self._round
         assert now is not None
         self.rounds += 1
-        self.seconds += now.seconds
+        # rounds end early where an outer part does something in between
+        self.seconds += now.seconds * (1.0 if self.cohort.uneven else (step + 1 - self._first) / int(now.steps[0]))
         if self.outer is not None:
             fast = self._mover.weights[0] if self.common else self._taking_part()
             if not self.common:
@@ -233,7 +240,9 @@ class Cluster:
         if active is not None:
             state |= {name: state[name][active] for name in self.outer.own_slots}
         slow = self._slow if self.common or self._partial or fast.ndim == 1 else self._slow.expand_as(fast)
-        window = Window(slow, fast, state, self.exchange, self.rounds, step, None, active)
+        weights = None if now is None or self.common else self.data.weights(now.active)
+        weights = None if weights is None else weights.to(fast)
+        window = Window(slow, fast, state, self.exchange, self.rounds, step, weights, active)
         window.started = self._anchor if self.cohort.oldest else None
         window.taken = now.steps if now is not None and self.cohort.uneven else None
         self._written = state
@@ -296,9 +305,11 @@ class Cluster:
             "weights": self._mover.weights,
             "exchange": self.exchange.state_dict(),
             "buffers": {"local": self._local_state, "outer": self._outer_state},
-            "places": {"slow": self._slow, "moved": self._moved, "anchor": self._anchor.clone(), "drift": self.drift},
+            "places": {"slow": self._slow, "moved": self._moved, "anchor": self._anchor.clone()},
+            "numbers": {"drift": self.drift, "loss": self._loss},
             "past": self._past,
             "round": None if self._round is None else asdict(self._round),
+            "open": self.data.open,
             "counts": [self.worker_steps, self.rounds, self.seconds, self._first],
         }
 
@@ -309,8 +320,9 @@ class Cluster:
         self._mover.weights.copy_(state["weights"])
         self.exchange.load_state_dict(state["exchange"])
         self._local_state, self._outer_state = state["buffers"]["local"], state["buffers"]["outer"]
-        self._slow, self._moved, self._anchor, self.drift = state["places"].values()
-        self._past = state["past"]
+        self._slow, self._moved, self._anchor = state["places"].values()
+        self.drift, self._loss = state["numbers"].values()
+        self._past, self.data.open = state["past"], state["open"]
         self._round = None if state["round"] is None else Round(**state["round"])
         self.worker_steps, self.rounds, self.seconds, self._first = state["counts"]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,23 @@ EVALUATION_SEED = 0
 """The evaluation split is always asked for with this seed, so that every run is measured on the same data."""
 
 OPTIONS = ("steps", "metric", "higher_is_better", "evaluations", "metrics", "losses", "fingerprint", "shards")
+
+
+class Shard(Protocol):
+    """Training data of one worker, all of it at hand.
+
+    Attributes:
+        examples: a batch of all its examples; dimension 0 of its tensors counts them.
+        batch_size: examples in a batch.
+        labels: (N,) the class of each example, None where there are none.
+    """
+
+    examples: Any
+    batch_size: int
+    labels: Tensor | None
+
+    def __getitem__(self, step: int) -> Any:
+        """Return the batch of a step."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,7 @@ class Task:
         fingerprint: optional ``fingerprint() -> str``, says in words which data this is.
         shards: optional ``shards(worker, workers, seed)``, training batches of one of several workers that have data of
             their own, indexed by step; the seed is the same for all of them. Without it they draw from common data.
+            Parts that ask how much a worker has, or which of it is hard, need `Shard` of it.
         name: short name for tables.
         spec: how another process finds the task again: a bundled name or a path; empty for a task made in Python.
         description: one sentence.

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from sooner.communication._exchange import Exchange
     from sooner.communication._group import Group
     from sooner.communication._wire import Sim, Wire
+    from sooner.communication.afa_cd import AFACD
+    from sooner.communication.afa_cs import AFACS
+    from sooner.communication.anarchic import Anarchic
     from sooner.communication.bf16 import BF16
     from sooner.communication.co2 import CO2
+    from sooner.communication.curriculum import Curriculum
     from sooner.communication.dense import Dense
     from sooner.communication.dgc import DGC
     from sooner.communication.diloco import DiLoCo
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from sooner.communication.fedspeed import FedSpeed
     from sooner.communication.fp16 import FP16
     from sooner.communication.full import Full
+    from sooner.communication.gossip import Gossip
     from sooner.communication.int8 import Int8
     from sooner.communication.local_sgd import LocalSGD
     from sooner.communication.noloco import NoLoCo
@@ -44,6 +49,8 @@ if TYPE_CHECKING:
     from sooner.layout import Layout
 
 __all__ = [
+    "AFACD",
+    "AFACS",
     "BF16",
     "CO2",
     "DGC",
@@ -54,6 +61,8 @@ __all__ = [
     "SAM",
     "SNOO",
     "SPES",
+    "Anarchic",
+    "Curriculum",
     "Dense",
     "DiLoCo",
     "EControl",
@@ -63,6 +72,7 @@ __all__ = [
     "FedHyperClients",
     "FedSpeed",
     "Full",
+    "Gossip",
     "Group",
     "Int8",
     "Layout",

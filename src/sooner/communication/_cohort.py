@@ -34,18 +34,19 @@ class Cohort(Part):
     Attributes:
         uneven: workers may take fewer steps than they are asked for.
         spread: standard deviation of the logarithm of the workers' seconds per step, whose median is 1.
+        oldest: by how many rounds the weights may be old that a worker starts from.
+        by_size: workers count by how many examples they have, rather than alike.
+        judges: who takes part with which examples depends on their losses: `judged_round` and `exposed` say so.
     """
 
     station: ClassVar[str] = "communication"
     owns: ClassVar[frozenset[str]] = frozenset({"cohort"})
     order: ClassVar[int] = 20
     uneven: ClassVar[bool] = False
+    judges: ClassVar[bool] = False
     spread: float
-
-    @property
-    def oldest(self) -> int:
-        """By how many rounds the weights can be old that a worker starts from."""
-        return 0
+    oldest: int = 0
+    by_size: bool = False
 
     def count(self, workers: int) -> int:
         """Return how many of the workers take part in every round."""
@@ -54,6 +55,29 @@ class Cohort(Part):
     def round(self, number: int, workers: int, steps: int, seed: int) -> Round:
         """Return who takes part in round `number` (from 1) of `workers`, each asked for `steps` steps."""
         raise TypeError(f"{type(self).__name__} defines no round")
+
+    def judged_round(self, time: float, difficulty: Tensor, number: int, steps: int, seed: int) -> Round:
+        """Return the same from everybody's difficulty.
+
+        Args:
+            time: share of all rounds that are over.
+            difficulty: (n,) mean loss of each worker's examples by the common weights.
+            number: of the round, from 1.
+            steps: that each is asked for.
+            seed: of the choice.
+        """
+        raise TypeError(f"{type(self).__name__} defines no judged_round")
+
+    def exposed(self, time: float, losses: Tensor, labels: Tensor | None, seed: int) -> Tensor:
+        """Return (k,) the numbers of the examples that a worker draws from in this round.
+
+        Args:
+            time: share of all rounds that are over.
+            losses: (N,) of its examples by the common weights.
+            labels: (N,) class of each, None where that is not known.
+            seed: of this worker.
+        """
+        raise TypeError(f"{type(self).__name__} defines no exposed")
 
 
 def synchronous(active: Tensor, steps: int, workers: int, spread: float, seed: int) -> Round:

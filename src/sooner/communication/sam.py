@@ -53,4 +53,5 @@ class SAM(Local):
 
 def uphill(gradient: Tensor, rho: float, epsilon: float) -> Tensor:
     """Return (..., d) of length `rho` along the gradient."""
-    return rho * gradient / (gradient.norm(dim=-1, keepdim=True) + epsilon)
+    length: Tensor = gradient.norm(dim=-1, keepdim=True)
+    return gradient * (rho / (length + epsilon))

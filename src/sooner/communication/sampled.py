@@ -32,6 +32,7 @@ class Sampled(Cohort):
     Args:
         share: of the workers that takes part, in (0, 1], default 0.1; at least one worker.
         spread: standard deviation of the logarithm of the seconds per step, default 0: all equally fast.
+        by_size: let clients count by how many examples they have, as FedAvg does, default False: alike.
 
     Raises:
         SoonerError: a value out of range.
@@ -40,6 +41,7 @@ class Sampled(Cohort):
     space: ClassVar[Mapping[str, Knob]] = {"share": Choice(0.1, 0.2, 0.5)}
     share: float = 0.1
     spread: float = 0.0
+    by_size: bool = False
 
     def __post_init__(self) -> None:
         check_range("sampled", "share", self.share, 0.0, 1.0)
