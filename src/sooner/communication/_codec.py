@@ -64,7 +64,7 @@ class Codec(Part):
 
     @property
     def bytes_per_number(self) -> float:
-        """Payload bytes over numbers, for a large float32 vector."""
+        """Payload bytes over numbers for a large float32 vector; an upper bound where that depends on the model."""
         return 4.0
 
     def buffers(self, layout: Layout, like: Tensor) -> Buffers:

@@ -146,6 +146,13 @@ class Exchange:
                 f"the state is for {sorted(names)} of {sorted(sizes)} numbers, this exchange keeps {sorted(expected)} "
                 f"of {self.layout.size}; load it into the recipe and the model that saved it"
             )
+        theirs = {name: tuple(value.shape) for name, value in state["state"].get("codec", {}).items()}
+        ours = {name: tuple(b.shape) for name, b in self.codec.buffers(self.layout, torch.zeros(())).items()}
+        if state["state"] and theirs != ours:
+            raise SoonerError(
+                f"the state holds {theirs or 'nothing'} of a codec, {type(self.codec).__name__} keeps "
+                f"{ours or 'nothing'}; load it into the recipe and the model that saved it"
+            )
         self.steps = state["steps"]
         self.state = {kind: {k: v.clone() for k, v in one.items()} for kind, one in state["state"].items()}
         self.flights.load_state_dict(state["flights"])

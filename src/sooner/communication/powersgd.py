@@ -44,6 +44,7 @@ class PowerSGD(Codec):
     """
 
     space: ClassVar[Mapping[str, Knob]] = {"rank": Choice(1, 2, 4, 8)}
+    reducible: ClassVar[bool] = True
     passes_nan: ClassVar[bool] = True
     needs_matrices: ClassVar[bool] = True
     rank: int = 4
