@@ -44,6 +44,7 @@ def race(
     regime: str = "auto",
     jobs: Whole | None = None,
     series: Whole = 0,
+    workers: Whole = 1,
     ablate: Annotated[bool, Parameter(negative=())] = False,
     cost: bool = True,
     out: Path | None = None,
@@ -76,6 +77,8 @@ def race(
         Worker processes of one thread each. Default: one for every core.
     series
         Another number repeats the race on other seeds.
+    workers
+        Train every run in a simulated cluster of so many workers, each with its own batches; counts bytes, exactly.
     ablate
         Also race every stack of parts with one part left out at a time.
     cost
@@ -98,6 +101,7 @@ def race(
         regime=regime,
         jobs=jobs,
         series=series,
+        workers=workers,
         ablate=ablate,
         measure_cost=cost,
         out=out,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sooner.cluster_workers import Cluster
 from sooner.error import SoonerError
 from sooner.loop import evaluation_steps, provided_by
 from sooner.race import tuning
@@ -57,9 +58,11 @@ class Plan:
         jobs: worker processes; does not change any number but the time it takes.
         series: another number is the same race on other seeds.
         ablate: also race every stack with one of its parts left out at a time.
-        measure_cost: measure per-step time and memory after the race.
+        measure_cost: measure per-step time and memory after the race; not done in a simulated cluster, where it would
+            say nothing of a real one.
         out: the race's folder; None for ``races/TASK-HASH`` below the working directory.
         command: what to type to repeat the race, for the report.
+        workers: of a simulated cluster, in which every run trains; 1 for none.
 
     Raises:
         SoonerError: a value that makes no race, or a recipe or task that cannot run.
@@ -77,6 +80,7 @@ class Plan:
     measure_cost: bool = True
     out: Path | None = None
     command: str = ""
+    workers: int = 1
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -87,10 +91,11 @@ class Plan:
         self.sources = _sources(self.recipes)
 
     def _check_numbers(self) -> None:
-        limits = {"jobs": (1, 1_000), "tune": (0, 10_000), "series": (0, 1_000_000)}
+        limits = {"jobs": (1, 1_000), "tune": (0, 10_000), "series": (0, 1_000_000), "workers": (1, 10_000)}
         for name, (least, most) in limits.items():
             if not least <= getattr(self, name) <= most:
                 raise SoonerError(f"{name} is {getattr(self, name)}; choose a number from {least} to {most:,}")
+        self.measure_cost = self.measure_cost and self.workers == 1
         self.budget: int = self.task.steps if self.steps is None else self.steps
         if self.budget < LEAST_STEPS:
             raise SoonerError(
@@ -148,7 +153,11 @@ class Plan:
         """Make every recipe for the model with the first settings it will be tried with, so that no worker has to."""
         for recipe in self.recipes:
             for settings in tuning.trials(recipe.space, recipe.default, min(self.tune, 2) + 1):
-                recipe.with_settings(settings).build(self.task.model(0), self.budget, provided_by(self.task))
+                tried = recipe.with_settings(settings)
+                if self.workers > 1:
+                    Cluster(self.task, tried, 0, self.budget, self.workers)
+                else:
+                    tried.build(self.task.model(0), self.budget, provided_by(self.task))
 
     def _choose_regime(self) -> None:
         if self.regime not in ("auto", "anytime", "budgeted"):
@@ -216,6 +225,7 @@ class Plan:
             "cost measured": self.measure_cost,
             "versions": versions(),
             "processor": processor(),
+            **({"workers": self.workers} if self.workers > 1 else {}),
         }
 
     def folder(self) -> Path:
@@ -251,6 +261,7 @@ class Plan:
             "seed": seed,
             "steps": steps,
             "evaluate_at": sorted(grid),
+            **({"workers": self.workers} if self.workers > 1 else {}),
         }
         return Cell(f"{text} | seed {seed} | {steps} steps", payload, float(steps))
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from sooner.cluster import train_cluster
 from sooner.error import SoonerError
-from sooner.loop import train
+from sooner.loop import Run, train
 from sooner.race.cost import measure_blocks, measure_memory
 from sooner.task import Task
 from sooner.workloads import find
@@ -37,7 +38,32 @@ def _train(task: Task, payload: dict[str, Any], report: Report) -> dict[str, Any
     def progress(step: int, value: float) -> None:
         report(step / steps, {"value": value})
 
-    run = train(task, payload["recipe"], payload["seed"], steps, evaluate_at=payload["evaluate_at"], progress=progress)
+    common = {"evaluate_at": payload["evaluate_at"], "progress": progress}
+    if "workers" in payload:
+        return _train_cluster(task, payload, common)
+    return _numbers(train(task, payload["recipe"], payload["seed"], steps, **common))
+
+
+def _train_cluster(task: Task, payload: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    run = train_cluster(task, payload["recipe"], payload["seed"], payload["steps"], payload["workers"], **common)
+    steps = max(run.steps[-1], 1)
+    return {
+        **_numbers(run),
+        "communication": {
+            "payload_bytes_per_step": run.traffic.payload_bytes / steps,
+            "wire_bytes_per_step": run.traffic.wire_bytes / steps,
+            "messages_per_step": run.traffic.messages / steps,
+            "gradients_per_step": run.gradients,
+            "error": run.errors[-1],
+            "consensus": run.consensus[-1],
+            "drift": run.drift[-1],
+            "replicas": run.replicas[-1],
+            "seconds": run.seconds,
+        },
+    }
+
+
+def _numbers(run: Run) -> dict[str, Any]:
     return {
         "steps": run.steps,
         "values": run.values,
