@@ -71,7 +71,7 @@ class Journal:
     def keep(self, key: str, value: Any) -> Any:
         self.cells[key] = value
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "value": value}) + "\n")
+            file.write("\n" + json.dumps({"key": key, "value": value}))  # begins anew after a line that was cut off
         return value
 
 
@@ -100,7 +100,7 @@ def crossing(found: Mapping[str, Sequence[float]], level: float) -> float:
     before = None
     for step, value in zip(found["steps"], found["values"], strict=True):
         if value <= level:
-            if before is None or before[1] <= value:
+            if before is None or not before[1] > value:
                 return float(step)
             return before[0] + (step - before[0]) * (before[1] - level) / (before[1] - value)
         before = (step, value)

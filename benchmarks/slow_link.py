@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sooner.link import Lab, LinkModel, run
+from sooner.link._network import BUCKET
 
 EVERY = 10
 ARMS = {
@@ -85,7 +86,7 @@ def measured(
 
 
 def _medians(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    middle = {what: statistics.median(line[what] for line in lines) for what in ("seconds", "sent")}
+    middle = {what: float(np.quantile([line[what] for line in lines], 0.25)) for what in ("seconds", "sent")}
     return {**middle, "payload": lines[0]["payload"]}
 
 
@@ -113,8 +114,9 @@ def step_times(journal: Journal, names: Iterable[str], rounds: int, passes: int)
         if payload:
             headers[name] = sent / payload - 1
         for link, by_name in errors.items():
-            own, model = found["no limit"][name]["seconds"], LinkModel(LINKS[link] or math.inf)
-            by_name[name] = (own + model.seconds(payload, 0)) / found[link][name]["seconds"] - 1
+            own, model = found["no limit"][name]["seconds"], LinkModel(LINKS[link] or math.inf, bucket=BUCKET)
+            pauses = 1 / EVERY if "every=" in ARMS[name] else 1
+            by_name[name] = (own + model.seconds(payload, 0, pauses)) / found[link][name]["seconds"] - 1
         grid.add_row(name, *cells, f"{sent / 1e6:.3f}", f"{payload / 1e6:.3f}", f"{headers.get(name, 0):.1%}")
     console.print(grid)
     console.print()
@@ -187,7 +189,8 @@ def race(
 
 def interval(base: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
     """Return the geometric mean of the paired ratios and its 95 % bootstrap interval; a miss makes it 0."""
-    logs = np.log(base / new)
+    with np.errstate(divide="ignore"):
+        logs = np.log(base / new)
     if not np.isfinite(logs).all():
         return 0.0, 0.0, 0.0
     drawn = np.random.default_rng(0).choice(logs, (9999, len(logs))).mean(1)

@@ -81,19 +81,19 @@ def test_below_the_break_even_it_pays_and_above_it_does_not(one, base, workers, 
     below = _against(one, base, link, workers).below
 
     def saved(rate):
+        """Seconds saved per step behind a link, as a share of the seconds of both, so that rounding is near 1e-15."""
         at = LinkModel(rate, alpha)
-        own = one.seconds + at.seconds(one.sent(workers), one.messages(workers))
-        return base.seconds + at.seconds(base.sent(workers), base.messages(workers)) - own
+        taken = [c.seconds + at.seconds(c.sent(workers), c.messages(workers)) for c in (base, one)]
+        return (taken[0] - taken[1]) / (sum(taken) or 1)
 
     if below == math.inf:
-        assert saved(1e3) >= -1e-12
-        assert saved(1e15) >= -1e-12
+        assert all(saved(rate) >= -1e-9 for rate in (1e-6, 1e3, 1e15))
     elif below:
-        assert saved(below / 2) >= -1e-12
-        assert saved(below * 2) <= 1e-12
-        assert saved(below) == pytest.approx(0, abs=1e-6 * (base.seconds + one.seconds) + 1e-9)
+        assert saved(below / 2) >= -1e-9
+        assert saved(below * 2) <= 1e-9
+        assert saved(below) == pytest.approx(0, abs=1e-9)
     else:
-        assert saved(1e-6) <= 1e-9
+        assert saved(1e-9) <= 1e-9
 
 
 def test_sparse_codecs_lose_at_many_workers():

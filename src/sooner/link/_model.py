@@ -1,9 +1,10 @@
 """What a link costs, from two numbers of it: its rate, and how long a message takes that carries nothing.
 
-    seconds = messages * alpha + bytes * (1 + headers) * 8 / rate
+    seconds = messages * alpha + (bytes * (1 + headers) - pauses * bucket) * 8 / rate
     headers = 66 / (MTU - 52)
 
-A frame of Ethernet has 14 bytes of its own, 20 of IP and 32 of TCP with its timestamps: 4.6 % at an MTU of 1500.
+A frame of Ethernet has 14 bytes of its own, 20 of IP and 32 of TCP with its timestamps: 4.6 % at an MTU of 1500. A
+token bucket, which is what limits rates in routers and in `sooner link`, lets its size pass at once after a pause.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class LinkModel:
         rate: bits per second; infinite for no limit.
         alpha: seconds that a message takes beyond what it took where the step was measured, such as the latency.
         mtu: bytes of the largest packet.
+        bucket: bytes that pass at once after a pause.
 
     Raises:
         SoonerError: a value out of range.
@@ -32,6 +34,7 @@ class LinkModel:
     rate: float
     alpha: float = 0.0
     mtu: int = 1500
+    bucket: int = 0
 
     def __post_init__(self) -> None:
         if not self.rate > 0:
@@ -50,6 +53,15 @@ class LinkModel:
         """Return the bytes on the interface for bytes of data."""
         return data * (1 + self.headers)
 
-    def seconds(self, data: float, messages: float) -> float:
-        """Return what the link adds to a step that sends so many bytes of data in so many messages."""
-        return messages * self.alpha + self.on_the_wire(data) * 8 / self.rate
+    def seconds(self, data: float, messages: float, pauses: float = 1.0) -> float:
+        """Return what the link adds to a step that sends so many bytes of data in so many messages.
+
+        Args:
+            data: bytes.
+            messages: that follow on one another.
+            pauses: before which nothing was sent; less than one where only every so many steps send.
+        """
+        queued = self.on_the_wire(data)
+        if self.bucket:
+            queued = max(0.0, queued - pauses * self.bucket)
+        return messages * self.alpha + queued * 8 / self.rate

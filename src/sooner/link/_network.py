@@ -19,7 +19,12 @@ INTERFACE = "eth0"
 
 _CLONE_NEWNET = 0x40000000
 _QUEUE_MILLISECONDS = 400
-_BURST = 64 * 1024
+BUCKET = 64 * 1024
+"""Bytes that pass at once after a pause. With less, every packet goes alone, with two thirds more bytes of headers and
+acknowledgements; with this, 100 kB take 16 ms at 20 Mbit/s after a pause instead of 42, which `LinkModel` can tell."""
+
+_TIMER_SECONDS = 128e-6
+"""Fast links need a larger bucket: what the rate lets through until a late timer fires."""
 
 
 class RefusedError(Exception):
@@ -91,8 +96,7 @@ class Network:
     def _limit(self, interface: str, rate: float | None) -> None:
         if rate is None:
             return
-        # the bucket must hold what the rate lets through between two ticks of the timer
-        burst = max(_BURST, int(rate / 8 / 500))
+        burst = max(BUCKET, int(rate / 8 * _TIMER_SECONDS))
         bucket = ["rate", f"{rate:.0f}bit", "burst", f"{burst}b", "latency", f"{_QUEUE_MILLISECONDS}ms"]
         self._call(["tc", "qdisc", "add", "dev", interface, "root", "tbf", *bucket])
 
