@@ -78,7 +78,7 @@ class Layout:
         """Return the parameters' places in ``flat`` (..., d), as views (..., *shape), in the order they were given."""
         lead = flat.shape[:-1]
         return {
-            name: flat[..., self._start[name] : self._start[name] + math.prod(shape)].view(*lead, *shape)
+            name: flat[..., self._start[name] : self._start[name] + math.prod(shape)].view((*lead, *shape))
             for name, shape in self.shapes.items()
         }
 

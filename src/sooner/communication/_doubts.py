@@ -1,4 +1,4 @@
-"""Parts that are known not to go together, said before a run rather than after it, with the cost where it was measured."""
+"""Parts known not to go together, said before a run rather than after it, with the cost where it was measured."""
 
 from __future__ import annotations
 
