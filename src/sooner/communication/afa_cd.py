@@ -7,7 +7,8 @@ Use it when workers are free to come, go and do as little as they like (`anarchi
 
 Leave it when the same few come back all the time: the others' data is then never learnt, see `afa_cs`.
 
-It costs what averaging costs, from those that take part; no state but weights of some rounds at the server; no pass.
+It costs a model up per round on the wire, from those that take part; no state but weights of some rounds at the server;
+no pass.
 
 Yang et al., 2021, arXiv 2108.09875. Their G_i is a mean of gradients, the server's learning rate eta times it; measured
 in local steps r = eta / eta_L, so that it fits any optimizer of the workers. Without the division by K_i fast workers

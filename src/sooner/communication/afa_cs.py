@@ -7,7 +7,7 @@ Use it when some workers with data of their own come back rarely: their last wor
 
 Leave it when there are many clients: their work of long ago is no work on the weights of now.
 
-It costs what averaging costs, from those that take part; a gradient per worker at the server; no pass.
+It costs a model up per round on the wire, from those that take part; a gradient per worker at the server; no pass.
 
 Yang et al., 2021, arXiv 2108.09875; see `afa_cd` for r. Work on old weights is meant to stay as it is. Dividing by all
 workers instead of M' would shorten the first steps, as long as the table is mostly zeros.
@@ -52,7 +52,7 @@ class AFACS(AFACD):
         share = 1.0 if window.active is None else len(window.active) / workers
         state["mean"] = state["mean"] + share * window.exchange(fresh - state["last"], window.active)
         state["last"] = fresh
-        filled = state.get("filled", torch.zeros(workers))
+        filled = state.get("filled", torch.zeros(workers, dtype=torch.float64))
         came = torch.arange(workers) if window.active is None else window.active
         state["filled"] = filled = filled.index_fill(0, came, 1.0)
         return window.common - self.rate(window) * state["mean"] / filled.mean().to(fresh)

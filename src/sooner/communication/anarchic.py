@@ -8,7 +8,7 @@ with ``oldest=0`` m random workers start from the newest weights and are waited 
 
 Leave it when all workers are equally fast: waiting for all of them costs nothing then.
 
-It costs nothing of its own; a simulation keeps the common weights of `oldest` rounds.
+It costs nothing of its own on the wire; a simulation keeps the common weights of `oldest` rounds; no pass.
 
 Yang et al., 2021, arXiv 2108.09875.
 """

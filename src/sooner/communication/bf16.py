@@ -6,7 +6,7 @@ Use it when gradients span so many orders of magnitude that float16 loses the sm
 
 Leave it when they do not: float16 has eight times its precision.
 
-It costs half the bytes of a gradient per step; no state but the scale; no pass.
+It costs half the bytes of a gradient per step on the wire; no state but the scale; no pass.
 
 Textbook; torch's `bf16_compress_hook` refuses CPUs, this one does not.
 """

@@ -7,7 +7,8 @@ Use it when the network is very slow and the optimizer is SGD with momentum: giv
 
 Leave it when many workers take part (what everyone receives grows with them), or when the optimizer is Adam.
 
-It costs 8 bytes per number sent, to every other worker, vectors as they are; two numbers of state per weight; no pass.
+It costs 8 bytes per number sent on the wire, to every other worker, vectors as they are; two numbers of state per
+weight; no pass.
 
 Lin et al., 2017, arXiv 1712.01887, algorithms 1 and 4 and section 3.3; the warm-up is the paper's list (25 %, 6.3 %,
 1.6 %, 0.4 % in four equal stages), which the authors' code reaches only where it is given. Weight decay stays with the

@@ -9,7 +9,7 @@ gives the step, up to sqrt(n) times the one with the quadratic mean of L_i that 
 Leave it when step sizes are tuned: weights change nothing then, since C(c v) = c C(v) for top_k, random_k, sign and
 powersgd.
 
-It costs what EF21 costs: two numbers of state per weight; no pass.
+It costs two numbers of state per weight, and nothing on the wire but the first, dense exchange, as EF21 does; no pass.
 
 Richtarik, Gasanov and Burlachenko, 2024, arXiv 2402.10774, algorithms 2 and 3, theorems 1 to 3.
 """

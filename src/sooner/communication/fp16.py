@@ -6,7 +6,7 @@ Use it when the network is slow: it halves the bytes at no loss worth mentioning
 
 Leave it when half of the bytes is not enough.
 
-It costs half the bytes of a gradient per step; no state but the scale; no pass.
+It costs half the bytes of a gradient per step on the wire; no state but the scale; no pass.
 
 Textbook; torch's `fp16_compress_hook` has no scale, and loses what is below 6e-8.
 """

@@ -7,7 +7,7 @@ them; without any such part a recipe has full participation and equal workers.
 
 Leave it when many workers are slow or away: nobody goes on without the last of them.
 
-It costs nothing of its own.
+It costs nothing of its own: no bytes on the wire, no state, no pass.
 
 Textbook synchronous data parallelism.
 """

@@ -8,7 +8,8 @@ also DFedSAM-MGS; with one local step it is D-PSGD.
 
 Leave it when an average of all workers can be had: it is that of a fully connected graph, in one mixing step.
 
-It costs the weights to every neighbour, Q times per H steps; no state; no pass. Bytes grow with Q, so compare by them.
+It costs the weights on the wire to every neighbour, Q times per H steps; no state; no pass. Bytes grow with Q, so
+compare by them.
 
 Shi et al., 2023, arXiv 2302.04083; the weights are those of Metropolis, doubly stochastic on any graph: others would
 let some workers count more. A random graph is another one in every round.

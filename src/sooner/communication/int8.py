@@ -7,8 +7,9 @@ Use it when float16 is still too much, few workers take part, and a quarter of t
 Leave it when more than four workers take part: eight-bit numbers do not add up, so all of them go to everyone, where an
 all-reduce of float16 sends less.
 
-It costs a byte per number, and four per block, to every other worker; no state; no pass. What is below half of a step
-of its block's scale is lost, so put error feedback behind it where numbers of one block differ by a hundred times.
+It costs a byte per number on the wire, and four per block, to every other worker; no state; no pass. What is below half
+of a step of its block's scale is lost, so put error feedback behind it where numbers of one block differ by a hundred
+times.
 
 Textbook; blocks as in Dettmers et al., 2021, arXiv 2110.02861, section 2.1.
 """

@@ -7,7 +7,7 @@ workers. Put error feedback behind it.
 
 Leave it when the parameters are mostly vectors or small matrices, which are sent as they are.
 
-It costs 4 rank (rows + columns) bytes per matrix, in two all-reduces; the factors Q as state; no pass.
+It costs 4 rank (rows + columns) bytes per matrix on the wire, in two all-reduces; the factors Q as state; no pass.
 
 Vogels et al., 2019, arXiv 1905.13727, algorithms 1 and 2. The error of a worker is what is missing of its own matrix,
 as in the paper, not of the mean, as in torch's hook, which aborts on gloo with two or more buckets.

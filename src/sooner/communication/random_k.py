@@ -6,7 +6,7 @@ Use it when many workers take part: an all-reduce of k values, and no place on t
 
 Leave it when few do: the largest numbers (top_k) say more.
 
-It costs 4 bytes per number sent, once; no state; no pass.
+It costs 4 bytes on the wire per number sent, once; no state; no pass.
 
 Stich et al., 2018, arXiv 1809.07599, definition 2.2; Wangni et al., 2017, arXiv 1710.09854, for the unbiased one. A
 random place out of each of k equal stretches, all shifted around by a random distance: every place is as likely.

@@ -6,7 +6,7 @@ Use it when there are more clients than can be asked at once; with `local_sgd` i
 
 Leave it when a few workers hold all data: every round without one of them forgets what is theirs.
 
-It costs nothing of its own.
+It costs nothing of its own: no bytes on the wire, no state, no pass.
 
 McMahan et al., 2016, arXiv 1602.05629, algorithm 1.
 """

@@ -7,7 +7,7 @@ time that hardly counts.
 
 Leave it when no memory keeps what is lost: signs alone need not converge.
 
-It costs a bit per number, and a scale, to every other worker; no state; no pass.
+It costs a bit per number on the wire, and a scale, to every other worker; no state; no pass.
 
 Bernstein et al., 2018, arXiv 1802.04434; with the scale and error feedback, EF-signSGD of Karimireddy et al., 2019,
 arXiv 1901.09847, algorithm 1.

@@ -6,8 +6,8 @@ Use it when the network is very slow and a memory (error feedback, EF21) keeps w
 
 Leave it when many workers take part: what everyone receives grows with their number, unlike a mean.
 
-It costs 8 bytes per number sent (value and place; 6 with half-precision values), to every other worker; no state; no
-pass.
+It costs 8 bytes on the wire per number sent (value and place; 6 with half-precision values), to every other worker; no
+state; no pass.
 
 Aji and Heafield, 2017, arXiv 1704.05021; Stich et al., 2018, arXiv 1809.07599; the sampled threshold is that of Lin et
 al., 2017, arXiv 1712.01887, section 5, with a payload of fixed length in place of corrections that wait for the device.
