@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -45,7 +44,7 @@ def attach(
     for part in parts:
         if isinstance(part, Cohort):
             raise SoonerError(
-                f"{_name(part)} says which of many simulated workers take part, and here every worker does; race it "
+                f"{part.name()} says which of many simulated workers take part, and here every worker does; race it "
                 "with --workers, or leave it out"
             )
     made = Communication(model, optimizers, parts, wire, steps=steps)
@@ -60,7 +59,3 @@ def attach(
 
 def _averages_itself(model: nn.Module) -> bool:
     return isinstance(model, DistributedDataParallel) or any(is_sharded(p) for p in model.parameters())
-
-
-def _name(part: Any) -> str:
-    return str(type(part).__module__.rpartition(".")[2])

@@ -33,9 +33,8 @@ class Data:
         self.open: dict[int, Tensor] = {}
         """Per worker of this round the examples that it draws from; empty where that is all of them, in their order."""
         if (cohort.judges or cohort.by_size) and not hasattr(self._batches[0], "examples"):
-            name = type(cohort).__module__.rpartition(".")[2]
             raise SoonerError(
-                f"{name} has to know each worker's examples, and task {task.name} gives only batches; define "
+                f"{cohort.name()} has to know each worker's examples, and task {task.name} gives only batches; define "
                 "shards(worker, workers, seed) that returns a sooner.task.Shard, and train with at least 2 workers"
             )
         self._sizes = [_size(b.examples) if hasattr(b, "examples") else 1 for b in self._batches]

@@ -130,9 +130,17 @@ class Cluster:
         chosen = any(hasattr(part, "view") for part in self._mover.trainings[0].others)
         for training in self._mover.trainings:
             stack.enter_context(training.view())
-        everyone = self._mover.weights if chosen and not self.common else self.current()
-        average = everyone if everyone.ndim == 1 else everyone.mean(0)
-        return average if self._end is None or chosen else self._end, everyone
+        if not chosen:
+            return self.average(), self.current()
+        everyone = self.current() if self.common else self._mover.weights
+        return everyone if everyone.ndim == 1 else everyone.mean(0), everyone
+
+    def average(self) -> Tensor:
+        """Return the average weights, ``[d]``; after `finish`, what the outer part makes of them."""
+        if self._end is not None:
+            return self._end
+        now = self.current()
+        return now if now.ndim == 1 else now.mean(0)
 
     def show(self, weights: Tensor) -> None:
         """Put weights ``[d]`` into `model`."""
@@ -261,7 +269,7 @@ class Cluster:
         if made.ndim == 2 and self._partial:
             raise SoonerError(
                 f"{self.outer.name()} moves every worker's own weights, so all of them have to take part in every "
-                f"round; leave {_name(self.cohort)} out"
+                f"round; leave {self.cohort.name()} out"
             )
         if self.local is not None and not self.common:
             self._with_local_state(now.active, lambda local, state: local.window_ended(self._anchor, fast, state))
@@ -327,22 +335,18 @@ class Cluster:
         self.worker_steps, self.rounds, self.seconds, self._first = state["counts"]
 
 
-def _name(part: Part) -> str:
-    return type(part).__module__.rpartition(".")[2]
-
-
 def _check(outer: Outer | None, local: Local | None, cohort: Cohort, steps: int, common: bool) -> None:
     if common and local is not None and local.needs_window:
         raise SoonerError(
-            f"{_name(local)} needs workers that take steps of their own; add an outer part such as local_sgd"
+            f"{local.name()} needs workers that take steps of their own; add an outer part such as local_sgd"
         )
     if common and cohort.uneven:
         raise SoonerError(
-            f"{_name(cohort)} lets workers take their own number of steps; add an outer part such as afa_cd"
+            f"{cohort.name()} lets workers take their own number of steps; add an outer part such as afa_cd"
         )
     if outer is not None and cohort.oldest and not outer.takes_stale:
         raise SoonerError(
-            f"{_name(cohort)} lets workers start from old weights, which {outer.name()} can't use; use afa_cd or "
+            f"{cohort.name()} lets workers start from old weights, which {outer.name()} can't use; use afa_cd or "
             "afa_cs, or set oldest=0"
         )
     if outer is not None and outer.every > steps:

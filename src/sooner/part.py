@@ -57,6 +57,11 @@ class Part:
     space: ClassVar[Mapping[str, Knob]] = {}
     horizon_free: ClassVar[bool] = True
 
+    @classmethod
+    def name(cls) -> str:
+        """Return how a recipe calls this part, which is the name of its file."""
+        return cls.__module__.rpartition(".")[2]
+
 
 @functools.cache
 def names() -> dict[str, str]:

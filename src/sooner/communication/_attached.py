@@ -102,9 +102,8 @@ class Communication:
             self.outer.check(self.exchange)
         if local is not None:
             if self.outer is None and local.needs_window:
-                name = type(local).__module__.rpartition(".")[2]
                 raise SoonerError(
-                    f"{name} needs workers that take steps of their own; add an outer part such as local_sgd"
+                    f"{local.name()} needs workers that take steps of their own; add an outer part such as local_sgd"
                 )
             LocalSteps(local, self.parameters, self.layout, self._weights)
         self._gradients = Gradients(self.parameters, self.layout, self.exchange, look_every_step)
@@ -112,7 +111,7 @@ class Communication:
     def _say(self, parts: Sequence[Part], steps: int | None) -> None:
         if self.wire.size == 1 and parts and not _said:
             _said.add("alone")
-            names = " + ".join(type(part).__module__.rpartition(".")[2] for part in parts)
+            names = " + ".join(part.name() for part in parts)
             log.warning("there is one worker only: %s is at work, but nothing is sent", names)
         if self.outer is not None and steps is not None and self.outer.every > steps and self.wire.rank == 0:
             log.warning(

@@ -55,7 +55,7 @@ def break_even(codec: Codec) -> int | None:
 
 
 def _of_the_pair(codec: Codec, memory: Memory) -> Iterator[str]:
-    name = _name(codec)
+    name = codec.name()
     forgetful = isinstance(memory, NoMemory)
     if forgetful and codec.contractive and not getattr(codec, "unbiased", False):
         yield (
@@ -65,14 +65,14 @@ def _of_the_pair(codec: Codec, memory: Memory) -> Iterator[str]:
         )
     if not forgetful and isinstance(codec, RandomK) and codec.unbiased:
         yield (
-            f"random_k(unbiased=True) in front of {_name(memory)} makes errors larger from exchange to exchange: the "
+            f"random_k(unbiased=True) in front of {memory.name()} makes errors larger from exchange to exchange: the "
             "scale d / k is for use without a memory; leave one of the two out"
         )
     if not forgetful and isinstance(codec, Dense):
-        yield f"{_name(memory)} remembers what a codec loses, and there is none; add one, such as top_k, or drop it"
+        yield f"{memory.name()} remembers what a codec loses, and there is none; add one, such as top_k, or drop it"
     if isinstance(memory, EF21) and not isinstance(memory, EF21Momentum | EControl):
         yield (
-            f"{_name(memory)} follows the noise of mini-batch gradients: it stopped 60 times further from the optimum "
+            f"{memory.name()} follows the noise of mini-batch gradients: it stopped 60 times further from the optimum "
             "than error feedback (benchmarks/simulated_cluster.py); use ef21_momentum, unless gradients are exact"
         )
 
@@ -83,7 +83,7 @@ def _of_the_workers(codec: Codec, workers: int) -> Iterator[str]:
         yield "one worker sends nothing: codec and memory only cost time and change the training; leave them out"
     elif most is not None and workers > most:
         yield (
-            f"{_name(codec)} goes to every other worker, so beyond {most} workers it sends more than fp16 does, and "
+            f"{codec.name()} goes to every other worker, so beyond {most} workers it sends more than fp16 does, and "
             f"there are {workers}; use fp16, powersgd or random_k, whose payloads add up"
         )
 
@@ -97,7 +97,7 @@ def _of_the_optimizers(codec: Codec, memory: Memory, optimizers: Sequence[Optimi
         return
     adaptive = sorted({type(one).__name__ for one in optimizers if _has_variance(one)})
     if adaptive and isinstance(codec, TopK | Sign) and (isinstance(memory, EF | NoMemory)):
-        names = " + ".join(_name(part) for part in (codec, memory) if not isinstance(part, NoMemory))
+        names = " + ".join(part.name() for part in (codec, memory) if not isinstance(part, NoMemory))
         yield (
             f"{names} in front of {' and '.join(adaptive)}, whose variance follows what happens to be sent, took 2.1 "
             "times the steps of dense AdamW on a small language model; use sgd, powersgd + ef, or an outer part"
@@ -111,7 +111,3 @@ def _has_variance(optimizer: Optimizer) -> bool:
 
 def _squares(group: dict[str, Any]) -> bool:
     return len(group.get("betas", ())) > 1 or "alpha" in group or "lr_decay" in group
-
-
-def _name(part: Part) -> str:
-    return type(part).__module__.rpartition(".")[2]

@@ -29,11 +29,10 @@ class LocalSteps:
     def __init__(
         self, local: Local, parameters: Mapping[str, Tensor], layout: Layout, weights: Callable[[], Tensor]
     ) -> None:
-        name = type(local).__module__.rpartition(".")[2]
         if local.passes > 1 or type(local).correction is not Local.correction:
             raise SoonerError(
-                f"{name} needs more than one gradient of a batch, or what all workers keep, which only a simulated "
-                "cluster has: race it with --workers, or leave it out"
+                f"{local.name()} needs more than one gradient of a batch, or what all workers keep, which only a "
+                "simulated cluster has: race it with --workers, or leave it out"
             )
         self.local, self.layout, self._weights = local, layout, weights
         self._parameters = dict(parameters)

@@ -111,11 +111,6 @@ class Outer(Part):
         """
         check_range(self.name(), "every", self.every, 1, math.inf, whole=True)
 
-    @classmethod
-    def name(cls) -> str:
-        """Return how a recipe calls this part."""
-        return cls.__module__.rpartition(".")[2]
-
     def check(self, exchange: Exchange) -> None:
         """Refuse a model, a codec or a memory that does not go with this rule, before the first step.
 
