@@ -34,7 +34,7 @@ class ClusterRun(Run):
     """What a run of a simulated cluster leaves behind; `model` and `values` are those of the average of all workers.
 
     Attributes:
-        model: the average model, with its evaluation weights.
+        model: the average model (training weights).
         average: the metric of the average model at the steps of `steps`; the same as `values`.
         replicas: the mean of the metric over the workers' own models.
         consensus: ``(1 / m) sum_i ||x_i - mean x||^2``, the workers' distance from their average.
@@ -136,10 +136,7 @@ def train_cluster(
 
     if run.diverged_at is None and not bool(torch.isfinite(run.losses).all()):
         run.diverged_at = int((~torch.isfinite(run.losses)).nonzero()[0]) + 1
-    with contextlib.ExitStack() as stack:
-        average, _ = cluster.evaluated(stack)
-        average = average.clone()
-    cluster.show(average)
+    cluster.show(cluster.average())
     run.state_bytes = cluster.state_bytes()
     run.worker_steps, run.rounds, run.seconds = cluster.worker_steps, cluster.rounds, cluster.seconds
     return run

@@ -41,12 +41,12 @@ class Alike:
     by_worker = False
 
     def __init__(self, lanes: Lanes, model: nn.Module, recipe: Recipe, steps: int) -> None:
-        self.trainings = [recipe.build(model, steps)]
         self._layout = lanes.layout
         self._trained = {name: p for name, p in model.named_parameters() if name in self._layout.shapes}
         self.weights = lanes.start[None].clone()
         for name, place in self._layout.views(self.weights[0]).items():
             self._trained[name].data = place
+        self.trainings = [recipe.build(model, steps)]
 
     def move(self, rows: Rows, gradients: Tensor) -> None:
         """Take a step by the one gradient ``[1, d]``."""

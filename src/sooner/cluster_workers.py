@@ -314,7 +314,7 @@ class Cluster:
             "exchange": self.exchange.state_dict(),
             "buffers": {"local": self._local_state, "outer": self._outer_state},
             "places": {"slow": self._slow, "moved": self._moved, "anchor": self._anchor.clone()},
-            "numbers": {"drift": self.drift, "loss": self._loss},
+            "numbers": {"drift": self.drift, "loss": self._loss, "lost": self.exchange.lost},
             "past": self._past,
             "round": None if self._round is None else asdict(self._round),
             "open": self.data.open,
@@ -329,7 +329,7 @@ class Cluster:
         self.exchange.load_state_dict(state["exchange"])
         self._local_state, self._outer_state = state["buffers"]["local"], state["buffers"]["outer"]
         self._slow, self._moved, self._anchor = state["places"].values()
-        self.drift, self._loss = state["numbers"].values()
+        self.drift, self._loss, self.exchange.lost = state["numbers"].values()
         self._past, self.data.open = state["past"], state["open"]
         self._round = None if state["round"] is None else Round(**state["round"])
         self.worker_steps, self.rounds, self.seconds, self._first = state["counts"]
