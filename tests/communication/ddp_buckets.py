@@ -7,8 +7,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sooner.communication import BF16, EF, FP16, Dense, Int8, RandomK, TopK
-from sooner.communication._ddp import Buckets
+from sooner.communication import BF16, EF, FP16, DDPBuckets, Dense, Int8, RandomK, TopK
 
 
 def model():
@@ -23,7 +22,7 @@ def batch(step, rank):
 
 def train(codec, memory, steps, bucket_mb=0.1):
     ddp = DistributedDataParallel(model(), bucket_cap_mb=bucket_mb)
-    buckets = Buckets(ddp, codec, memory)
+    buckets = DDPBuckets(ddp, codec, memory)
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.05)
     for step in range(steps):
         x, y = batch(step, dist.get_rank())

@@ -8,8 +8,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from sooner.communication import EF, FP16, TopK
-from sooner.communication._fsdp import Replicas
+from sooner.communication import EF, FP16, FSDPReplicas, TopK
 
 
 def model():
@@ -34,7 +33,7 @@ def train(mesh, codec, memory, steps, begin=None):
     for layer in (net[0], net[2]):
         fully_shard(layer, mesh=mesh["shard"])
     fully_shard(net, mesh=mesh["shard"])
-    replicas = Replicas(net, mesh.get_group("replicate"), codec, memory)
+    replicas = FSDPReplicas(net, mesh.get_group("replicate"), codec, memory)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     first = 0
     if begin is not None:

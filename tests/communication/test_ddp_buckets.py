@@ -8,9 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sooner.communication import EF21, TopK
+from sooner.communication import EF21, DDPBuckets, TopK
 from sooner.communication import PowerSGD as LowRank
-from sooner.communication._ddp import Buckets
 from sooner.error import SoonerError
 
 
@@ -26,6 +25,6 @@ def test_a_hook_averages_as_the_attachment_does():
 def test_what_a_bucket_cannot_do_is_refused():
     model = SimpleNamespace(process_group=None)
     with pytest.raises(SoonerError, match="PowerSGD needs whole matrices or several messages"):
-        Buckets(model, LowRank())
+        DDPBuckets(model, LowRank())
     with pytest.raises(SoonerError, match="EF21 keeps what all workers share"):
-        Buckets(model, TopK(), EF21())
+        DDPBuckets(model, TopK(), EF21())

@@ -9,8 +9,7 @@ pytest.importorskip("flwr.serverapp", reason="Flower is not installed")
 
 from flwr.app import MetricRecord, RecordDict
 
-from sooner.communication import BF16, EF, LocalSGD, TopK
-from sooner.communication._flower import OuterStrategy, encoded
+from sooner.communication import BF16, EF, FlowerStrategy, LocalSGD, TopK, flower_answer
 from sooner.error import SoonerError
 
 
@@ -36,8 +35,8 @@ def aggregate(strategy, start, answers, number=1):
 
 def test_dense_answers_are_averaged_by_their_examples():
     start, one, two = weights(0), weights(1), weights(2)
-    answers = [answer(encoded(start, w, RecordDict(), 1), n) for w, n in ((one, 30), (two, 10))]
-    made = aggregate(OuterStrategy(LocalSGD()), start, answers)
+    answers = [answer(flower_answer(start, w, RecordDict(), 1), n) for w, n in ((one, 30), (two, 10))]
+    made = aggregate(FlowerStrategy(LocalSGD()), start, answers)
     for name in ("a.weight", "b"):
         torch.testing.assert_close(made[name], 0.75 * one[name] + 0.25 * two[name])
     assert made["count"] == 7
@@ -45,10 +44,10 @@ def test_dense_answers_are_averaged_by_their_examples():
 
 def test_a_client_remembers_what_it_could_not_send():
     start, end, kept = weights(0), weights(1), RecordDict()
-    codec, strategy = TopK(0.2), OuterStrategy(LocalSGD(), TopK(0.2))
+    codec, strategy = TopK(0.2), FlowerStrategy(LocalSGD(), TopK(0.2))
     moved = {name: torch.zeros_like(start[name]) for name in ("a.weight", "b")}
     for number in range(1, 41):
-        record = encoded(start, end, kept, number, codec, EF())
+        record = flower_answer(start, end, kept, number, codec, EF())
         made = aggregate(strategy, start, [answer(record, 1)], number)
         for name, total in moved.items():
             total += made[name] - start[name]
@@ -59,7 +58,7 @@ def test_a_client_remembers_what_it_could_not_send():
 def test_numbers_that_numpy_does_not_have_arrive():
     start, end = weights(0), weights(1)
     made = aggregate(
-        OuterStrategy(LocalSGD(), BF16()), start, [answer(encoded(start, end, RecordDict(), 1, BF16()), 1)]
+        FlowerStrategy(LocalSGD(), BF16()), start, [answer(flower_answer(start, end, RecordDict(), 1, BF16()), 1)]
     )
     torch.testing.assert_close(made["b"], end["b"], rtol=1e-2, atol=2e-2)
 
@@ -67,4 +66,4 @@ def test_numbers_that_numpy_does_not_have_arrive():
 def test_a_client_with_another_codec_is_refused():
     start, end = weights(0), weights(1)
     with pytest.raises(SoonerError, match="give clients and server the same codec"):
-        aggregate(OuterStrategy(LocalSGD(), TopK(0.5)), start, [answer(encoded(start, end, RecordDict(), 1), 1)])
+        aggregate(FlowerStrategy(LocalSGD(), TopK(0.5)), start, [answer(flower_answer(start, end, RecordDict(), 1), 1)])

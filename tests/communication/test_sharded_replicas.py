@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from sooner.communication._fsdp import Replicas
+from sooner.communication import FSDPReplicas
 from sooner.error import SoonerError
 
 
@@ -22,5 +22,5 @@ def test_replicas_of_a_sharded_model_train_as_one_model_does():
 
 
 def test_a_model_that_is_not_sharded_is_refused():
-    with pytest.raises(SoonerError, match="apply torch.distributed.fsdp.fully_shard first"):
-        Replicas(nn.Linear(2, 2), None)
+    with pytest.raises(SoonerError, match="fully_shard first"):
+        FSDPReplicas(nn.Linear(2, 2), None)

@@ -1,6 +1,7 @@
 """What crosses the wire: codecs, memories, outer steps, local steps and cohorts, over a simulated or a real network.
 
 Classes load on first use, so importing this package is cheap: ``sooner.communication.TopK(ratio=0.01)``.
+`FlowerStrategy` and `flower_answer` need Flower (``pip install 'sooner[flower]'``).
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sooner.communication._attached import Communication
+    from sooner.communication._ddp import DDPBuckets
     from sooner.communication._exchange import Exchange
+    from sooner.communication._fsdp import FSDPReplicas
     from sooner.communication._group import Group
     from sooner.communication._wire import Sim, Wire
     from sooner.communication.afa_cd import AFACD
@@ -62,12 +66,15 @@ __all__ = [
     "SNOO",
     "SPES",
     "Anarchic",
+    "Communication",
     "Curriculum",
+    "DDPBuckets",
     "Dense",
     "DiLoCo",
     "EControl",
     "EF21Momentum",
     "Exchange",
+    "FSDPReplicas",
     "FedHyper",
     "FedHyperClients",
     "FedSpeed",
@@ -90,7 +97,18 @@ __all__ = [
     "Wire",
 ]
 
-_HOMES = {"Exchange": "_exchange", "Group": "_group", "Layout": "_exchange", "Sim": "_wire", "Wire": "_wire"}
+_HOMES = {
+    "Communication": "_attached",
+    "DDPBuckets": "_ddp",
+    "Exchange": "_exchange",
+    "FSDPReplicas": "_fsdp",
+    "FlowerStrategy": "_flower",
+    "Group": "_group",
+    "Layout": "_exchange",
+    "Sim": "_wire",
+    "Wire": "_wire",
+    "flower_answer": "_flower",
+}
 
 
 def __getattr__(name: str) -> Any:

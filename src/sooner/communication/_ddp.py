@@ -21,7 +21,7 @@ from sooner.error import SoonerError
 from sooner.layout import Layout
 
 
-class Buckets:
+class DDPBuckets:
     """Averages the buckets of a DDP model through a codec, each in one collective that is launched from its hook.
 
     The first step is dense: DDP rebuilds its buckets after it, and what a memory keeps belongs to a bucket. Half

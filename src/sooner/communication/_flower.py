@@ -1,7 +1,7 @@
 """Rounds on Flower: its server and its network, with outer parts, codecs and memories of sooner.
 
-The client trains as it likes and answers with `encoded`; the server runs `OuterStrategy`. Flower is an optional extra
-(``pip install 'sooner[flower]'``).
+The client trains as it likes and answers with `flower_answer`; the server runs `FlowerStrategy`. Flower is an optional
+extra (``pip install 'sooner[flower]'``).
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
 from torch import Tensor
 
 from sooner.communication._codec import Buffers, Codec, Moment
@@ -22,11 +19,18 @@ from sooner.communication.dense import Dense
 from sooner.error import SoonerError
 from sooner.layout import Layout
 
+try:
+    from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+    from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import FedAvg
+except ModuleNotFoundError:
+    raise SoonerError("Flower is not installed; pip install 'sooner[flower]' brings it") from None
+
 _KEPT = "sooner memory"
 """Where a client keeps its memory, in the state that Flower keeps for it between rounds."""
 
 
-def encoded(
+def flower_answer(
     start: Mapping[str, Tensor],
     trained: Mapping[str, Tensor],
     kept: RecordDict,
@@ -61,7 +65,7 @@ def encoded(
     return ArrayRecord(torch_state_dict={str(i): _plain(part) for i, part in enumerate(payload)})
 
 
-class OuterStrategy(FedAvg):  # type: ignore[misc]  # Flower brings no types of its classes
+class FlowerStrategy(FedAvg):  # type: ignore[misc]  # Flower brings no types of its classes
     """Flower's choice of clients with a rule of sooner for what the server does with their answers.
 
     Args:

@@ -18,7 +18,7 @@ from sooner.error import SoonerError
 from sooner.layout import Layout
 
 
-class Replicas:
+class FSDPReplicas:
     """Averages the sharded gradients of a `fully_shard` model over a second process group.
 
     Shard the model over the fast group alone (a node), and give the group that connects equal shards of different nodes
