@@ -54,6 +54,11 @@ class Rank:
             return f"killed by {name}{why}"
         return f"ended with exit code {self.code}" + (", ended with the others" if self.stopped else "")
 
+    @property
+    def said(self) -> str:
+        """Its last line, behind a colon."""
+        return f": {self.last}" if self.last else ""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -88,9 +93,8 @@ class Run:
     @property
     def failed(self) -> tuple[Rank, ...]:
         """The ranks that failed, the first to do so first."""
-        return tuple(
-            sorted((r for r in self.ranks if r.code), key=lambda r: (r.stopped, 0.0 if r.stopped else r.seconds))
-        )
+        failed = (rank for rank in self.ranks if rank.code)
+        return tuple(sorted(failed, key=lambda rank: (rank.stopped, 0.0 if rank.stopped else rank.seconds)))
 
     @property
     def failure(self) -> str | None:
@@ -98,14 +102,12 @@ class Run:
         if not self.failed:
             return None
         first, *others = self.failed
-        told = f"rank {first.rank} {first.ending} after {first.seconds:.1f} s" + (
-            f": {first.last}" if first.last else ""
-        )
+        told = f"rank {first.rank} {first.ending} after {first.seconds:.1f} s{first.said}"
         if first.stopped:
             told = f"rank {first.rank} had not ended after {self.lab.timeout:g} s, the --timeout, and was ended"
             also = [f"so was rank {one.rank}" for one in others]
         else:
-            also = [f"rank {one.rank} {one.ending}" for one in others]
+            also = [f"rank {one.rank} {one.ending}{one.said if one.code > 0 else ''}" for one in others]
         return "; ".join([told, *also])
 
     def as_json(self) -> dict[str, Any]:
