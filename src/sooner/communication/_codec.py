@@ -81,7 +81,11 @@ class Codec(Part):
 
     def decode_mean(self, payloads: Payload, moment: Moment) -> Tensor:
         """Return the mean (d,) of the vectors that all workers' payloads (workers, ...) stand for."""
-        return self.decode(payloads, moment).mean(0)
+        workers = len(payloads[0])
+        made = self.decode(tuple(part[0] for part in payloads), moment) / workers
+        for i in range(1, workers):  # one by one, so that the memory does not grow with them
+            made.add_(self.decode(tuple(part[i] for part in payloads), moment), alpha=1 / workers)
+        return made
 
     def send(self, v: Tensor, wire: Wire, state: Buffers, moment: Moment) -> Sent:
         """Exchange ``v`` (..., d). Codecs of several phases write their own.

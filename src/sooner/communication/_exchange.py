@@ -79,7 +79,8 @@ class Exchange:
         _keep_if(finite, memory, before[0])
         _keep_if(finite, own, before[1])
         self._keep(memory, active)
-        self.lost = _lost(v, made.own)
+        scratch = None if any(t is made.own for t in memory.values()) else made.own
+        self.lost = _lost(v, made.own, scratch)
         passed, asleep = time.perf_counter() - begun, self.wire.traffic.wait_seconds - waited
         self.wire.traffic.encode_seconds += passed - asleep
         return update.to(asked)
@@ -166,8 +167,8 @@ def _keep_if(finite: Tensor, state: Buffers, before: Buffers) -> None:
             state[name] = torch.where(finite, state[name], old, out=old)
 
 
-def _lost(v: Tensor, own: Tensor) -> Tensor:
+def _lost(v: Tensor, own: Tensor, scratch: Tensor | None) -> Tensor:
     if own is v:
         return v.new_zeros(())
     norm = torch.linalg.vector_norm
-    return torch.mean(norm(v - own, dim=-1) / norm(v, dim=-1).clamp(min=1e-30))
+    return torch.mean(norm(torch.sub(v, own, out=scratch), dim=-1) / norm(v, dim=-1).clamp(min=1e-30))

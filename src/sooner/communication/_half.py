@@ -35,7 +35,7 @@ class Half(Codec):
     def encode(self, v: Tensor, moment: Moment) -> Payload:
         """Return the rounded numbers; too large ones become the largest there is, NaN stays."""
         most = torch.finfo(self.kind).max / moment.workers  # so that their sum is finite
-        return (v.clamp(-most, most).to(self.kind),)
+        return (v.to(self.kind).clamp(-most, most),)
 
     def decode(self, payload: Payload, moment: Moment) -> Tensor:
         """Return them as float32."""
@@ -45,8 +45,9 @@ class Half(Codec):
         """Scale, exchange, scale back, and choose the next scale."""
         scale = state["scale"].to(v.dtype)
         # an infinity would become the largest number there is: all of its vector is NaN instead
-        sent = super().send(v / (scale + nan_unless_finite(v)), wire, state, moment)
-        mean = sent.mean * scale
-        largest = mean.abs().amax().float()
+        scaled = torch.empty(v.shape, dtype=self.kind, device=v.device)
+        payload = self.encode(torch.div(v, scale + nan_unless_finite(v), out=scaled), moment)
+        mean = self.decode(wire.mean(payload), moment).to(v.dtype).mul_(scale)
+        largest = torch.maximum(mean.amax(), mean.amin().neg_()).float()
         state["scale"] = torch.where(torch.isfinite(largest) & (largest > 0), largest, state["scale"])
-        return Sent(sent.own * scale, mean)
+        return Sent(self.decode(payload, moment).to(v.dtype).mul_(scale), mean)

@@ -41,12 +41,16 @@ def largest(v: Tensor, k: int) -> Tensor:
         return v.abs().topk(k, sorted=False).indices
     # The k largest lie in the k columns with the largest maxima: the rest need not be looked at twice.
     width = size // folds
-    maxima = v[..., : folds * width].reshape(*v.shape[:-1], folds, width).abs().amax(-2)
-    columns = maxima.topk(k, sorted=False).indices
+    columns = magnitude(v[..., : folds * width].view(*v.shape[:-1], folds, width), -2).topk(k, sorted=False).indices
     rows = torch.arange(folds, device=v.device)[:, None] * width
     tail = torch.arange(folds * width, size, device=v.device).expand(*v.shape[:-1], -1)
     candidates = torch.cat(((columns[..., None, :] + rows).flatten(-2), tail), -1)
     return candidates.gather(-1, v.gather(-1, candidates).abs().topk(k, sorted=False).indices)
+
+
+def magnitude(v: Tensor, dim: int) -> Tensor:
+    """Return the largest magnitude along a dimension, without a copy of all of them."""
+    return torch.maximum(v.amax(dim), v.amin(dim).neg_())
 
 
 def in_every_parameter(v: Tensor, blocks: Sequence[Block], ratio: float, choose: Chosen = largest) -> Tensor:

@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -132,7 +131,7 @@ class DGC(Codec, Memory):
         """Forget what was sent."""
         state["residual"] = v - own
         if self.masking:
-            state["velocity"] = torch.where(own == 0, state["velocity"], 0)
+            state["velocity"].masked_fill_(own != 0, 0)  # made by `outgoing` in this exchange
 
 
 def _vectors(layout: Layout) -> int:

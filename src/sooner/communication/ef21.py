@@ -42,5 +42,5 @@ class EF21(Memory):
 
     def incoming(self, mean: Tensor, state: Buffers, share: float) -> Tensor:
         """Return the mean of all estimates."""
-        state["mean_estimate"] = state["mean_estimate"] + share * mean
+        state["mean_estimate"] = state["mean_estimate"].add(mean, alpha=share)
         return state["mean_estimate"]

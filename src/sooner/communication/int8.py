@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from sooner.communication._codec import Codec, Moment
+from sooner.communication._sparse import magnitude
 from sooner.communication._wire import Payload
 from sooner.part import check_range
 from sooner.space import Choice, Knob
@@ -58,10 +59,10 @@ class Int8(Codec):
         levels = torch.empty(v.shape, dtype=torch.int8, device=v.device)
         scales = []
         for numbers, into in zip(self._blocks(v), self._blocks(levels), strict=True):
-            scale = numbers.abs().amax(-1, keepdim=True).div_(127).float()
+            scale = magnitude(numbers, -1).div_(127).float()
             step = scale.clamp(min=torch.finfo(torch.float32).tiny).to(v.dtype)
-            into.copy_((numbers / step).round_())
-            scales.append(scale[..., 0])
+            into.copy_((numbers / step[..., None]).round_())
+            scales.append(scale)
         return levels, torch.cat(scales, -1)
 
     def decode(self, payload: Payload, moment: Moment) -> Tensor:

@@ -71,7 +71,7 @@ class PowerSGD(Codec):
         mean_right = wire.mean(tuple(right)) if blocks else ()
         own, mean = torch.empty_like(v), v.new_empty(v.shape[-1])
         for block, p, q, mean_q in zip(blocks, bases, right, mean_right, strict=True):
-            _matrices(block, own).copy_(p @ q.mT)
+            torch.matmul(p, q.mT, out=_matrices(block, own))
             torch.matmul(p, mean_q.mT, out=_matrices(block, mean))
         for (a, b), one in zip(rest, torch.split(mean_rest, [b - a for a, b in rest]), strict=True):
             own[..., a:b], mean[a:b] = v[..., a:b], one

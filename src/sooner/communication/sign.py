@@ -74,11 +74,16 @@ class Sign(Codec):
         return made
 
     def _scales(self, v: Tensor, layout: Layout) -> Tensor:
-        size = v.abs()
         if self.per == "model":
-            return size.mean(-1, keepdim=True).float()
-        each = [block.of(size).reshape(*v.shape[:-1], block.count, math.prod(block.shape)) for block in layout.blocks]
-        return torch.cat([numbers.sum(-1) / max(numbers.shape[-1], 1) for numbers in each], -1).float()
+            return _mean_size(v)[..., None]
+        shapes = [(*v.shape[:-1], block.count, math.prod(block.shape)) for block in layout.blocks]
+        each = [block.of(v).view(shape) for block, shape in zip(layout.blocks, shapes, strict=True)]
+        return torch.cat([_mean_size(numbers) for numbers in each], -1)
+
+
+def _mean_size(v: Tensor) -> Tensor:
+    total: Tensor = torch.linalg.vector_norm(v, 1, dim=-1).float()
+    return total / max(v.shape[-1], 1)
 
 
 def _beside(scales: Tensor, dimensions: int) -> Tensor:
