@@ -26,7 +26,7 @@ GRACE_SECONDS = 4.0
 
 KEEPER_GONE = "rank 0, which keeps the rendezvous, or the network to it, is gone"
 
-_found: dict[int, Lookout] = {}
+_found: list[tuple[Any, Lookout]] = []
 
 
 class RankLostError(SoonerError):
@@ -37,11 +37,17 @@ def lookout() -> Lookout | None:
     """Return this process's lookout over the default process group; None where there is no group."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return None
-    world = id(dist.group.WORLD)
-    if world not in _found:
-        _found.clear()
-        _found[world] = Lookout(dist.distributed_c10d._get_default_store(), dist.get_rank(), dist.get_world_size())
-    return _found[world]
+    if not _found or _found[0][0] is not dist.group.WORLD:
+        close()
+        _found.append((dist.group.WORLD, Lookout(_default_store(), dist.get_rank(), dist.get_world_size())))
+    return _found[0][1]
+
+
+def close() -> None:
+    """Give no more signs of life; for who destroys the process group and goes on."""
+    for _, one in _found:
+        one.stop()
+    _found.clear()
 
 
 class Lookout:
@@ -91,6 +97,11 @@ class Lookout:
             cause = "had finished" if last is None else f"stopped ({type(last).__name__}: {last})"
         with contextlib.suppress(RuntimeError):  # the keeper of the store may be gone
             self._store.set(f"left/{self.rank}", cause[:500])
+
+    def stop(self) -> None:
+        """Give no more signs of life, without a word to the others."""
+        self._over.set()
+        atexit.unregister(self.leave)
 
     @property
     def judging(self) -> bool:
@@ -184,6 +195,10 @@ class Lookout:
             return
         print(f"sooner: rank {self.rank} ends: {text}", file=sys.stderr, flush=True)
         os._exit(2)
+
+
+def _default_store() -> Any:
+    return dist.distributed_c10d._get_default_store()
 
 
 def _own(store: Any) -> Any:
