@@ -23,7 +23,7 @@ from sooner.cluster import train_cluster
 WORKERS = 2
 BATCHES = (2, 8, 32)
 RATES = (1e-3, 2e-3, 5e-4)
-"""Every arm tries every batch with every learning rate, so all are tuned alike. The likeliest come first."""
+"""Every arm tries every learning rate with the default batch, then every batch with the best of them."""
 
 TUNING, TARGET, RACE = 100, 200, 300
 """Where the seeds of tuning, target-setting and racing begin."""
@@ -126,18 +126,22 @@ def _cell(arguments: tuple[Path, str, Setting, int, float, int]) -> dict[str, An
 def tune(arguments: tuple[Path, str, str, float, dict[int, float], int]) -> dict[str, Any]:
     """Return an arm's setting with the fewest seconds to `level`: the better of its two best on two seeds."""
     path, arm, recipe, level, seconds, most = arguments
-    best = math.inf
     tried: list[tuple[float, Setting]] = []
+
+    def attempt(batch: int, lr: float) -> None:
+        best = min((taken for taken, _ in tried), default=math.inf)
+        limit = most if math.isinf(best) else max(EARLIEST, min(most, int(PATIENCE * best / seconds[batch])))
+        setting = Setting(arm, recipe, batch, lr)
+        tried.append((crossing(_cell((path, "tune", setting, TUNING, level, limit)), level) * seconds[batch], setting))
+        tried.sort(key=lambda one: one[0])
+
     for lr in RATES:
-        for batch in BATCHES:
-            setting = Setting(arm, recipe, batch, lr)
-            limit = min(most, int(PATIENCE * best / seconds[batch])) if best < math.inf else most
-            found = _cell((path, "tune", setting, TUNING, level, max(limit, EARLIEST)))
-            taken = crossing(found, level) * seconds[batch]
-            best = min(best, taken)
-            tried.append((taken, setting))
-    tried.sort(key=lambda one: one[0])
-    both = []
+        attempt(DEFAULT[0], lr)
+    lr = tried[0][1].lr
+    for batch in BATCHES:
+        if batch != DEFAULT[0]:
+            attempt(batch, lr)
+    best, both = tried[0][0], []
     for taken, setting in tried[:2]:
         limit = min(most, int(2 * PATIENCE * best / seconds[setting.batch]))
         again = crossing(_cell((path, "tune", setting, TUNING + 1, level, limit)), level) * seconds[setting.batch]

@@ -1,6 +1,9 @@
-"""What the simulated cluster shows exactly: how far each memory gets when workers have different data.
+"""What the simulated cluster shows exactly, and what it costs.
 
-python benchmarks/simulated_cluster.py [--rounds 1500]
+python benchmarks/simulated_cluster.py [--rounds 1500] [--measured 15] [--only quadratics|cost|federated]
+
+quadratics: how far each memory gets when workers have different data. cost: seconds per round against the same
+arithmetic written by hand. federated: methods on clients with few classes each, per round and per gradient.
 """
 
 from __future__ import annotations
@@ -10,11 +13,17 @@ from collections.abc import Mapping, Sequence
 
 import cyclopts
 import torch
-from torch import Tensor
+from _interleaved import interleave, spread
+from torch import Tensor, nn
 
+from sooner.cluster import train_cluster
+from sooner.cluster_workers import Cluster
 from sooner.communication import EF, EF21, Dense, EControl, EF21Momentum, Exchange, Layout, Sim, TopK
 from sooner.communication._codec import Codec
 from sooner.communication._memory import Memory
+from sooner.recipe import Recipe
+from sooner.task import Task
+from sooner.workloads import find
 
 WORKERS, SIZE, RATIO = 8, 200, 0.02
 
@@ -104,14 +113,187 @@ def quadratics(
     return found
 
 
-def main(*, rounds: int = 1500) -> None:
-    """Print the table.
+def perceptron(width: int) -> nn.Module:
+    """Return a net of 99,690 parameters where `width` is 280."""
+    layers = (nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
+    return nn.Sequential(*layers)
+
+
+def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the mean cross-entropy."""
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+class ByHand:
+    """Local SGD with momentum, as somebody would write it who simulates this one method: weights [n, d], vmap, flat.
+
+    Args:
+        model: gives the shapes and the start.
+        x, y: batches of all workers, (steps, workers, rows, ...).
+        rate, momentum: of every worker.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, rate: float, momentum: float) -> None:
+        self.x, self.y, self.rate, self.momentum, self.step = x, y, rate, momentum, 0
+        self.shapes = {name: p.shape for name, p in model.named_parameters()}
+        flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+        self.weights = flat.repeat(x.shape[1], 1)
+        self.buffer = torch.zeros_like(self.weights)
+        sizes = [shape.numel() for shape in self.shapes.values()]
+
+        def loss(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            parts = zip(self.shapes.items(), weights.split(sizes), strict=True)
+            parameters = {name: part.view(shape) for (name, shape), part in parts}
+            return nn.functional.cross_entropy(torch.func.functional_call(model, parameters, (x,)), y)
+
+        self.gradient = torch.func.vmap(torch.func.grad_and_value(loss))
+
+    def round(self, steps: int) -> None:
+        """Let all workers take some steps, and average their weights."""
+        for _ in range(steps):
+            gradient, _ = self.gradient(self.weights, self.x[self.step], self.y[self.step])
+            self.buffer.mul_(self.momentum).add_(gradient)
+            self.weights.sub_(self.buffer, alpha=self.rate)
+            self.step = (self.step + 1) % len(self.x)
+        self.weights.copy_(self.weights.mean(0).expand_as(self.weights))
+
+
+def cost(measured: int = 15, workers: int = 64, width: int = 280, rows: int = 32, every: int = 5) -> float:
+    """Print and return seconds per round of local SGD, over those of the same arithmetic by hand (median).
+
+    Args:
+        measured: rounds timed of each.
+        workers: how many there are.
+        width: of the perceptron.
+        rows: in a batch.
+        every: local steps per round.
+    """
+    torch.manual_seed(0)
+    steps = 2 * every
+    x, y = torch.randn(steps, workers, rows, 64), torch.randint(10, (steps, workers, rows))
+    turns = [[(x[step % steps, w], y[step % steps, w]) for step in range(steps)] for w in range(workers)]
+
+    class Endless:
+        def __init__(self, worker: int) -> None:
+            self.batches = turns[worker]
+
+        def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+            return self.batches[step % steps]
+
+    model = perceptron(width)
+    task = Task(
+        model=lambda seed: model,
+        batches=lambda seed, split: Endless(0),
+        loss=cross_entropy,
+        steps=steps,
+        shards=lambda worker, workers, seed: Endless(worker),
+    )
+    by_hand = ByHand(perceptron(width), x, y, 0.01, 0.9)
+    by_hand.weights.copy_(torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
+    recipe = Recipe(f"sgd(lr=0.01, momentum=0.9) + local_sgd(every={every})")
+    cluster, taken = Cluster(task, recipe, 0, steps, workers), 0
+
+    def ours() -> None:
+        nonlocal taken
+        for _ in range(every):
+            cluster.step(taken)
+            taken += 1
+
+    size = by_hand.weights.shape[1]
+    print(
+        f"== cost: {workers} workers of {size:,} parameters, batches of {rows}, {every} local steps per round, one thread"
+    )
+    by_hand.round(every)
+    ours()
+    cluster.lanes.write(cluster.average(), model)
+    found = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    apart = float((found - by_hand.weights[0]).norm() / found.norm())
+    print(f"  after a round the weights of both agree to {apart:.0e}")
+    done = interleave({"by hand": lambda: by_hand.round(every), "sooner": ours}, measured, {"by hand": 1, "sooner": 1})
+    ratios = sorted(one.cpu["sooner"] / one.cpu["by hand"] for one in done)
+    print(f"  seconds per round over those by hand: {spread(ratios)}   target 1.5")
+    return ratios[len(ratios) // 2]
+
+
+FEDERATED: Mapping[str, str] = {
+    "fedavg": "local_sgd",
+    "fedprox": "local_sgd + proximal",
+    "fedsam": "local_sgd + sam",
+    "fedspeed": "local_sgd + fedspeed",
+    "fedhyper g": "fedhyper(mode='G')",
+    "fedhyper gm": "fedhyper(mode='GM')",
+    "fedhyper cl": "local_sgd + fedhyper_clients(mode='CL')",
+}
+"""What is compared, beside plain SGD and a share of the clients per round; all with the same local steps."""
+
+
+def federated(
+    workload: str = "digits_federated",
+    clients: int = 20,
+    share: float = 0.2,
+    every: int = 10,
+    steps: int = 400,
+    rates: Sequence[float] = (0.03, 0.1, 0.3),
+    seeds: Sequence[int] = (1, 2, 3, 4),
+    arms: Sequence[str] = tuple(FEDERATED),
+) -> dict[str, list[float]]:
+    """Print rounds and gradients to the target, over those of FedAvg; return the losses at the end by arm and seed.
+
+    The learning rate of every arm is tuned on another seed, as is the target: what tuned FedAvg reaches there after
+    four fifths of the rounds.
+    """
+    task = find(workload)
+    due = list(range(0, steps + 1, every))
+
+    def run(arm: str, rate: float, seed: int) -> tuple[list[float], float]:
+        outer = (
+            FEDERATED[arm]
+            .replace("local_sgd", f"local_sgd(every={every})")
+            .replace("mode='G", f"every={every}, mode='G")
+        )
+        recipe = f"sgd(lr={rate}, momentum=0.0) + {outer} + sampled(share={share})"
+        made = train_cluster(task, recipe, seed, steps, clients, evaluate_at=due)
+        return (made.average if made.diverged_at is None else [math.inf]), made.gradients
+
+    print(f"== federated: {workload}, {clients} clients, {share:.0%} per round, {every} steps, {steps // every} rounds")
+    tuned = {arm: min(rates, key=lambda rate: run(arm, rate, 1000)[0][-1]) for arm in arms}
+    reference = run("fedavg", tuned["fedavg"], 1000)[0]
+    target = min(reference[: 1 + 4 * len(due) // 5])
+    print(f"  target: loss {target:.3f}; rates tuned on seed 1000: {tuned}")
+    rounds: dict[str, list[float]] = {}
+    ends: dict[str, list[float]] = {}
+    for arm in arms:
+        gradients = 1.0
+        for seed in seeds:
+            curve, gradients = run(arm, tuned[arm], seed)
+            reached = [i for i, value in enumerate(curve) if value <= target]
+            rounds.setdefault(arm, []).append(reached[0] if reached else math.inf)
+            ends.setdefault(arm, []).append(curve[-1])
+        pairs = [mine / theirs for mine, theirs in zip(rounds[arm], rounds["fedavg"], strict=True) if theirs < math.inf]
+        per_round = math.exp(sum(map(math.log, pairs)) / len(pairs)) if pairs else math.nan
+        print(
+            f"  {arm:12} rounds {rounds[arm]}   ratio per round {per_round:.2f}, per gradient {gradients * per_round:.2f}"
+            f"   mean loss at the end {sum(ends[arm]) / len(ends[arm]):.3f}",
+            flush=True,
+        )
+    return ends
+
+
+def main(*, rounds: int = 1500, measured: int = 15, only: str = "") -> None:
+    """Print the tables.
 
     Args:
         rounds: steps of every run on quadratics.
+        measured: rounds of which the cost is timed.
+        only: one of the tables.
     """
     torch.set_num_threads(1)
-    quadratics(rounds)
+    if only in ("", "quadratics"):
+        quadratics(rounds)
+    if only in ("", "cost"):
+        cost(measured)
+    if only in ("", "federated"):
+        federated()
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def verdict(what: str, value: float, goal: float, unit: str, who: str, most: boo
 
 
 def seconds_by_batch(
-    journal: Journal, steps: Mapping[str, Mapping[str, dict[str, Any]]], rounds: int
+    journal: Journal, steps: Mapping[str, Medians], raced: Iterable[str], rounds: int
 ) -> dict[str, dict[int, float]]:
     """Return the seconds of a step behind the slow link by arm and batch; the batch changes nothing of what is sent."""
     arms = {f"{b}": settings(ARMS["no communication"], b, 3) for b in BATCHES}
@@ -154,7 +154,7 @@ def seconds_by_batch(
     own = steps[SLOW]["no communication"]["seconds"]
     return {
         name: {b: max(steps[SLOW][name]["seconds"] - own, 0) + alone[f"{b}"]["seconds"] for b in BATCHES}
-        for name in RACED
+        for name in raced
     }
 
 
@@ -162,7 +162,7 @@ def race(
     journal: Journal, path: Path, seconds: dict[str, dict[int, float]], seeds: int, jobs: int, rounds: int
 ) -> None:
     """Print the seconds to the target, and how much sooner every arm is there."""
-    arms = {name: ARMS[name] for name in RACED}
+    arms = {name: ARMS[name] for name in seconds}
     made = to_target(path, arms, seconds, seeds, jobs)
     tuned: dict[str, Setting] = made["tuned"]
     wanted = {name: settings(one.text, one.batch, 3) for name, one in tuned.items()}
@@ -201,6 +201,7 @@ def main(
     *,
     quick: bool = False,
     to_target: bool = False,
+    raced: str = "; ".join(RACED),
     rounds: int = 2,
     seeds: int = 6,
     jobs: int = os.cpu_count() or 1,
@@ -209,7 +210,8 @@ def main(
     journal = Journal(folder / "journal.jsonl")
     steps = step_times(journal, QUICK if quick else ARMS, 1 if quick else rounds, 1 if quick else 2)
     if to_target:
-        race(journal, folder / "steps.jsonl", seconds_by_batch(journal, steps, rounds), seeds, jobs, rounds)
+        seconds = seconds_by_batch(journal, steps, [name.strip() for name in raced.split(";")], rounds)
+        race(journal, folder / "steps.jsonl", seconds, seeds, jobs, rounds)
 
 
 if __name__ == "__main__":
