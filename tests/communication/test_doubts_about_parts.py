@@ -18,8 +18,9 @@ from sooner.communication import (
     RandomK,
     Sign,
     TopK,
+    doubts,
 )
-from sooner.communication._doubts import break_even, doubts
+from sooner.communication._doubts import break_even
 
 
 def sgd(momentum=0.0):

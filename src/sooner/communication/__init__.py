@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sooner.communication._attached import Communication
     from sooner.communication._ddp import DDPBuckets
+    from sooner.communication._doubts import doubts
     from sooner.communication._exchange import Exchange
     from sooner.communication._fsdp import FSDPReplicas
     from sooner.communication._group import Group
@@ -95,6 +96,7 @@ __all__ = [
     "StreamingDiLoCo",
     "TopK",
     "Wire",
+    "doubts",
 ]
 
 _HOMES = {
@@ -107,6 +109,7 @@ _HOMES = {
     "Layout": "_exchange",
     "Sim": "_wire",
     "Wire": "_wire",
+    "doubts": "_doubts",
     "flower_answer": "_flower",
 }
 
