@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 import cyclopts
 import torch
-from _interleaved import interleave, spread
 from torch import Tensor, nn
 
 from sooner.cluster import train_cluster
@@ -168,6 +167,8 @@ def cost(measured: int = 15, workers: int = 64, width: int = 280, rows: int = 32
         rows: in a batch.
         every: local steps per round.
     """
+    from _interleaved import interleave, spread  # here, for tests load this file from elsewhere
+
     torch.manual_seed(0)
     steps = 2 * every
     x, y = torch.randn(steps, workers, rows, 64), torch.randint(10, (steps, workers, rows))
@@ -200,9 +201,7 @@ def cost(measured: int = 15, workers: int = 64, width: int = 280, rows: int = 32
             taken += 1
 
     size = by_hand.weights.shape[1]
-    print(
-        f"== cost: {workers} workers of {size:,} parameters, batches of {rows}, {every} local steps per round, one thread"
-    )
+    print(f"== cost: {workers} workers, {size:,} parameters, batches of {rows}, {every} steps per round, one thread")
     by_hand.round(every)
     ours()
     cluster.lanes.write(cluster.average(), model)
@@ -216,13 +215,13 @@ def cost(measured: int = 15, workers: int = 64, width: int = 280, rows: int = 32
 
 
 FEDERATED: Mapping[str, str] = {
-    "fedavg": "local_sgd",
-    "fedprox": "local_sgd + proximal",
-    "fedsam": "local_sgd + sam",
-    "fedspeed": "local_sgd + fedspeed",
-    "fedhyper g": "fedhyper(mode='G')",
-    "fedhyper gm": "fedhyper(mode='GM')",
-    "fedhyper cl": "local_sgd + fedhyper_clients(mode='CL')",
+    "fedavg": "local_sgd(every={})",
+    "fedprox": "local_sgd(every={}) + proximal",
+    "fedsam": "local_sgd(every={}) + sam",
+    "fedspeed": "local_sgd(every={}) + fedspeed",
+    "fedhyper g": "fedhyper(every={}, mode='G')",
+    "fedhyper gm": "fedhyper(every={}, mode='GM')",
+    "fedhyper cl": "local_sgd(every={}) + fedhyper_clients(mode='CL')",
 }
 """What is compared, beside plain SGD and a share of the clients per round; all with the same local steps."""
 
@@ -233,7 +232,7 @@ def federated(
     share: float = 0.2,
     every: int = 10,
     steps: int = 400,
-    rates: Sequence[float] = (0.03, 0.1, 0.3),
+    rates: Sequence[float] = (0.03, 0.1, 0.3, 1.0),
     seeds: Sequence[int] = (1, 2, 3, 4),
     arms: Sequence[str] = tuple(FEDERATED),
 ) -> dict[str, list[float]]:
@@ -246,12 +245,7 @@ def federated(
     due = list(range(0, steps + 1, every))
 
     def run(arm: str, rate: float, seed: int) -> tuple[list[float], float]:
-        outer = (
-            FEDERATED[arm]
-            .replace("local_sgd", f"local_sgd(every={every})")
-            .replace("mode='G", f"every={every}, mode='G")
-        )
-        recipe = f"sgd(lr={rate}, momentum=0.0) + {outer} + sampled(share={share})"
+        recipe = f"sgd(lr={rate}, momentum=0.0) + {FEDERATED[arm].format(every)} + sampled(share={share})"
         made = train_cluster(task, recipe, seed, steps, clients, evaluate_at=due)
         return (made.average if made.diverged_at is None else [math.inf]), made.gradients
 
@@ -259,7 +253,8 @@ def federated(
     tuned = {arm: min(rates, key=lambda rate: run(arm, rate, 1000)[0][-1]) for arm in arms}
     reference = run("fedavg", tuned["fedavg"], 1000)[0]
     target = min(reference[: 1 + 4 * len(due) // 5])
-    print(f"  target: loss {target:.3f}; rates tuned on seed 1000: {tuned}")
+    shown = {arm: f"{rate:g}{' (edge)' * (rate in (rates[0], rates[-1]))}" for arm, rate in tuned.items()}
+    print(f"  target: loss {target:.3f}; rates tuned on seed 1000: {shown}", flush=True)
     rounds: dict[str, list[float]] = {}
     ends: dict[str, list[float]] = {}
     for arm in arms:
@@ -267,13 +262,13 @@ def federated(
         for seed in seeds:
             curve, gradients = run(arm, tuned[arm], seed)
             reached = [i for i, value in enumerate(curve) if value <= target]
-            rounds.setdefault(arm, []).append(reached[0] if reached else math.inf)
+            rounds.setdefault(arm, []).append(max(1, reached[0]) if reached else math.inf)
             ends.setdefault(arm, []).append(curve[-1])
         pairs = [mine / theirs for mine, theirs in zip(rounds[arm], rounds["fedavg"], strict=True) if theirs < math.inf]
         per_round = math.exp(sum(map(math.log, pairs)) / len(pairs)) if pairs else math.nan
         print(
-            f"  {arm:12} rounds {rounds[arm]}   ratio per round {per_round:.2f}, per gradient {gradients * per_round:.2f}"
-            f"   mean loss at the end {sum(ends[arm]) / len(ends[arm]):.3f}",
+            f"  {arm:12} rounds {rounds[arm]}   per round {per_round:.2f}, per gradient {gradients * per_round:.2f}   "
+            f"mean loss at the end {sum(ends[arm]) / len(ends[arm]):.3f}",
             flush=True,
         )
     return ends
