@@ -72,7 +72,7 @@ def _of_the_pair(codec: Codec, memory: Memory) -> Iterator[str]:
         yield f"{memory.name()} remembers what a codec loses, and there is none; add one, such as top_k, or drop it"
     if isinstance(memory, EF21) and not isinstance(memory, EF21Momentum | EControl):
         yield (
-            f"{memory.name()} follows the noise of mini-batch gradients: it stopped 60 times further from the optimum "
+            f"{memory.name()} follows the noise of mini-batch gradients: it stopped 39 times further from the optimum "
             "than error feedback (benchmarks/simulated_cluster.py); use ef21_momentum, unless gradients are exact"
         )
 
