@@ -1,5 +1,6 @@
 """The simulated cluster equals the ordinary loop with one worker, real processes with two, and itself after a stop."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -265,3 +266,35 @@ def test_batch_normalization_is_refused():
     task = replace(TASK, model=lambda seed: nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).double())
     with pytest.raises(SoonerError, match="GroupNorm"):
         train_cluster(task, "sgd", 0, 2, 2)
+
+
+class Mixture(nn.Module):
+    """Two experts, between which every example is divided."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+        self.double()
+
+    def forward(self, x):
+        return sum(expert(x) for expert in self.experts)
+
+
+def mixture(seed):
+    torch.manual_seed(seed)
+    return Mixture()
+
+
+def test_workers_do_not_train_what_others_own():
+    task = replace(TASK, model=mixture)
+    start = mixture(sooner.task.derived_seed(1, "init"))
+    run = train_cluster(task, "sgd + spes(every=4, merge=0.0, experts='experts.{}.*')", 1, 4, 2, evaluate_at=[])
+    for worker in range(2):
+        model = copy.deepcopy(start)
+        optimizer = torch.optim.SGD(model.experts[worker].parameters(), lr=0.1, momentum=0.9)
+        for step in range(4):
+            optimizer.zero_grad()
+            heterogeneous_task.loss(model, worker_batches(TASK, 1, worker, 2)[step]).backward()
+            optimizer.step()
+        found, expected = run.model.experts[worker], model.experts[worker]
+        torch.testing.assert_close(found.weight, expected.weight, rtol=1e-9, atol=1e-12)
