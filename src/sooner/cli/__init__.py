@@ -45,6 +45,8 @@ def race(
     jobs: Whole | None = None,
     series: Whole = 0,
     workers: Whole = 1,
+    world: Whole = 1,
+    arms: bool = True,
     ablate: Annotated[bool, Parameter(negative=())] = False,
     cost: bool = True,
     out: Path | None = None,
@@ -79,6 +81,11 @@ def race(
         Another number repeats the race on other seeds.
     workers
         Train every run in a simulated cluster of so many workers, each with its own batches; counts bytes, exactly.
+    world
+        Train every run with so many real processes over the loopback interface. Default jobs: cores / world.
+    arms
+        Where recipes of several workers are compared, also race what any comparison needs: dense averaging (as the
+        baseline), half precision, local SGD with the same windows, outer momentum on equal workers, no communication.
     ablate
         Also race every stack of parts with one part left out at a time.
     cost
@@ -102,6 +109,8 @@ def race(
         jobs=jobs,
         series=series,
         workers=workers,
+        world=world,
+        arms=arms,
         ablate=ablate,
         measure_cost=cost,
         out=out,
