@@ -9,7 +9,6 @@ as between real processes, on tensors whose first dimension is the worker.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +21,7 @@ from torch import Tensor
 from sooner.checkpoint import load_checkpoint, save_checkpoint
 from sooner.cluster_workers import Cluster
 from sooner.communication._wire import Traffic
-from sooner.loop import Run, evaluate, evaluation_steps
+from sooner.loop import Run, evaluate, evaluation_steps, identity_of
 from sooner.part import check_range
 from sooner.recipe import Recipe
 from sooner.task import EVALUATION_SEED, Task, derived_seed
@@ -97,16 +96,7 @@ def train_cluster(
     for name, value in (("steps", steps), ("workers", workers), ("save_every", save_every or 1)):
         check_range("train_cluster", name, value, 1, math.inf, whole=True)
     due = evaluation_steps(steps, task.evaluations) if evaluate_at is None else set(evaluate_at)
-    identity = {
-        "task": task.name,
-        "source": hashlib.sha256(task.source.encode()).hexdigest(),
-        "metric": task.metric,
-        "recipe": str(recipe),
-        "seed": seed,
-        "steps": steps,
-        "workers": workers,
-        "evaluate_at": sorted(due),
-    }
+    identity = identity_of(task, recipe, seed, steps, due, workers=workers)
     evaluation = task.batches(EVALUATION_SEED, "eval")
     torch.manual_seed(derived_seed(seed, "private"))
     cluster = Cluster(task, recipe, seed, steps, workers)

@@ -100,20 +100,26 @@ def train(
     check_range("train", "clip_norm", clip_norm or 0, 0, math.inf)
     check_range("train", "timeout", timeout, 1, 10**6)
     due = evaluation_steps(steps, task.evaluations) if evaluate_at is None else set(evaluate_at)
-    identity = {
+    identity = identity_of(task, recipe, seed, steps, due, accumulate=accumulate, clip_norm=clip_norm)
+    _world.join(timeout)
+    with _world.together(lambda: how_to_go_on(checkpoint)):
+        return _train(task, recipe, identity, due, checkpoint, save_every, progress)
+
+
+def identity_of(
+    task: Task, recipe: Recipe, seed: int, steps: int, due: set[int], **more: float | None
+) -> dict[str, Any]:
+    """Return which run a checkpoint is of: everything that decides its numbers."""
+    return {
         "task": task.name,
         "source": hashlib.sha256(task.source.encode()).hexdigest(),
         "metric": task.metric,
         "recipe": str(recipe),
         "seed": seed,
         "steps": steps,
-        "accumulate": accumulate,
-        "clip_norm": clip_norm,
+        **more,
         "evaluate_at": sorted(due),
     }
-    _world.join(timeout)
-    with _world.together(lambda: how_to_go_on(checkpoint)):
-        return _train(task, recipe, identity, due, checkpoint, save_every, progress)
 
 
 def _train(
