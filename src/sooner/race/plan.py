@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sooner.cluster_workers import Cluster
+from sooner.communication._doubts import doubts
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError
 from sooner.loop import evaluation_steps, provided_by
@@ -227,9 +228,19 @@ class Plan:
                 f"nobody had to beat {', '.join(self.missing_arms)} (--no-arms): what wins here may owe that to "
                 "something simpler"
             )
+        if self.crew():
+            notes += [f"{r}: {doubt}" for r in self.recipes for doubt in self._doubts(r)]
         if self.tune == 0:
             notes.append("nobody was tuned (--tune 0): the race compares defaults, not methods")
         return notes
+
+    def _doubts(self, recipe: Recipe) -> list[str]:
+        """Return what speaks against the communication parts of a recipe in front of its optimizers."""
+        slots = recipe.with_settings(recipe.default).slots
+        parts = [s.factory(**s.settings) for s in slots if s.station == "communication"]
+        alone = Recipe(*(s for s in slots if s.station == "update"))
+        built = alone.build(self.task.model(0), self.budget, provided_by(self.task))
+        return doubts(parts, built.optimizers, max(self.workers, self.world))
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides the result, and nothing else."""
