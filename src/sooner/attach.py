@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from torch import nn
@@ -10,11 +11,14 @@ from torch.optim import Optimizer
 
 from sooner.communication._attached import Communication
 from sooner.communication._cohort import Cohort
+from sooner.communication._doubts import doubts
 from sooner.communication._group import Group
 from sooner.communication._wire import Wire
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
 from sooner.part import Part
+
+log = logging.getLogger(__name__)
 
 
 def attach(
@@ -54,7 +58,15 @@ def attach(
             f"{selfish[0]} looks at the batch of its own worker, so workers that average gradients would go apart "
             "unnoticed; use another part, or add one that averages weights, such as local_sgd"
         )
+    if wire.size > 1 and wire.rank == 0:  # one worker hears from `Communication` that nothing is sent
+        for doubt in doubts(parts, optimizers, wire.size):
+            if doubt not in _said:
+                _said.add(doubt)
+                log.warning("%s", doubt)
     return made
+
+
+_said: set[str] = set()
 
 
 def _averages_itself(model: nn.Module) -> bool:
