@@ -14,7 +14,7 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import execute, gradient, loss, schedule, space, update, weights
+    from sooner import communication, execute, gradient, loss, schedule, space, update, weights
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, explain, slot
     from sooner.task import Task
@@ -26,6 +26,7 @@ __all__ = [
     "SoonerError",
     "Task",
     "__version__",
+    "communication",
     "execute",
     "explain",
     "gradient",
@@ -50,7 +51,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("execute", "gradient", "loss", "schedule", "space", "update", "weights"):
+    if name in ("communication", "execute", "gradient", "loss", "schedule", "space", "update", "weights"):
         return importlib.import_module(f"sooner.{name}")
     if name == "workload":
         return importlib.import_module("sooner.workloads").find

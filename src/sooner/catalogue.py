@@ -46,6 +46,10 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """Whom a paper helps, and what a user may type instead."""
 
 
+FOLDERS = {"federated": "communication"}
+"""Stations of the catalogue whose parts live in the folder of another one."""
+
+
 class Paper(BaseModel):
     """One row.
 
@@ -91,6 +95,11 @@ class Paper(BaseModel):
         if (self.reason is not None) != (self.planned == "outside what sooner does"):
             raise ValueError("a reason belongs to what is outside, and only to that")
         return self
+
+    @property
+    def folder(self) -> str:
+        """The station of the training step that the first of its parts belongs to."""
+        return FOLDERS.get(self.station, self.station)
 
     @property
     def status(self) -> Status:

@@ -5,17 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from sooner.error import SoonerError
-from sooner.training import Training
 
 HISTORY = ("steps", "values", "metrics", "losses", "diverged_at", "cpu_seconds")
 
 
-def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Training, run: Any, step: int) -> None:
+class Resumable(Protocol):
+    """A model and everything that trains it."""
+
+    model: nn.Module
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the model's own weights that is needed to go on bit for bit."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what `state_dict` returned."""
+
+
+def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Resumable, run: Any, step: int) -> None:
     """Write all that is needed to go on after `step` bit for bit; a failed write leaves the previous file in place.
 
     Raises:
@@ -28,7 +40,7 @@ def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Traini
         "model": training.model.state_dict(),
         "training": training.state_dict(),
         "history": {name: getattr(run, name) for name in HISTORY},
-        "random": _random_state(),
+        "random": random_state(),
     }
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -47,7 +59,7 @@ def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Traini
             temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | Path, identity: dict[str, Any], training: Training, run: Any) -> int:
+def load_checkpoint(path: str | Path, identity: dict[str, Any], training: Resumable, run: Any) -> int:
     """Restore a run and return the number of steps already taken; 0 when there is no file.
 
     Raises:
@@ -66,12 +78,7 @@ def load_checkpoint(path: str | Path, identity: dict[str, Any], training: Traini
         raise SoonerError(
             f"checkpoint {path} can't be read ({type(error).__name__}); delete it to start again"
         ) from error
-    for key, ours in identity.items():
-        if theirs.get(key) != ours:
-            raise SoonerError(
-                f"checkpoint {path} belongs to another run ({key} {theirs.get(key)!r} there, {ours!r} here); "
-                "give another file"
-            )
+    check_identity(path, theirs, identity)
     try:
         training.model.load_state_dict(content["model"])
     except RuntimeError as error:
@@ -79,11 +86,31 @@ def load_checkpoint(path: str | Path, identity: dict[str, Any], training: Traini
     training.load_state_dict(content["training"])
     for name, value in zip(HISTORY, saved, strict=True):
         setattr(run, name, value.to(run.losses.device) if name == "losses" else value)
-    torch.set_rng_state(random["cpu"])
-    if torch.cuda.is_available() and random["cuda"]:
-        torch.cuda.set_rng_state_all(random["cuda"])
+    set_random_state(random)
     return int(step)
 
 
-def _random_state() -> dict[str, Any]:
+def check_identity(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Refuse a checkpoint that another run has written.
+
+    Raises:
+        SoonerError: it differs in what is named.
+    """
+    for key, value in ours.items():
+        if theirs.get(key) != value:
+            raise SoonerError(
+                f"checkpoint {path} belongs to another run ({key} {theirs.get(key)!r} there, {value!r} here); "
+                "give another file"
+            )
+
+
+def random_state() -> dict[str, Any]:
+    """Return PyTorch's global random state."""
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go on from where `random_state` was asked."""
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,6 +1,8 @@
 """The reference loop, the one that races use: read it top to bottom as a training run goes.
 
 run = sooner.train(task, "muon + cosine", seed=0)
+
+Started by torchrun, the same call trains one model on several workers; each draws batches of its own.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sooner.checkpoint import load_checkpoint, save_checkpoint
+from sooner.checkpoint_world import how_to_go_on, keeper
+from sooner.communication import _world
 from sooner.error import SoonerError
 from sooner.objective import PROVIDED, Objective
 from sooner.part import check_range
 from sooner.recipe import Recipe
-from sooner.task import EVALUATION_SEED, Task, derived_seed
+from sooner.task import EVALUATION_SEED, Task, derived_seed, worker_batches, worker_seed
 from sooner.training import Training
+from sooner.workers import Report, Workers
 
 
 @dataclass
@@ -38,6 +42,8 @@ class Run:
         diverged_at: number of the first step whose loss or evaluation was not finite, or None.
         cpu_seconds: processor time of the steps, without evaluations and checkpoints.
         state_bytes: bytes of optimizer state at the end.
+        together: what training on several workers has cost and given; None for one worker on its own. With several,
+            everything above is the same on all of them, except for the model where they go apart.
     """
 
     model: nn.Module
@@ -48,6 +54,7 @@ class Run:
     diverged_at: int | None
     cpu_seconds: float
     state_bytes: int
+    together: Report | None = None
 
 
 def train(
@@ -62,8 +69,11 @@ def train(
     save_every: int | None = None,
     evaluate_at: Iterable[int] | None = None,
     progress: Callable[[int, float], None] | None = None,
+    timeout: float = 600.0,
 ) -> Run:
-    """Train one model. Two calls with the same arguments give bit-identical results on a CPU.
+    """Train one model, alone or, where torchrun started this process, together with the others.
+
+    Two calls with the same arguments give bit-identical results on a CPU.
 
     Args:
         task: what to train.
@@ -72,61 +82,95 @@ def train(
         steps: optimizer steps to take; default the task's budget.
         accumulate: micro-batches per step; their mean loss is minimised.
         clip_norm: scale gradients down to this global norm where they exceed it; None leaves them alone.
-        checkpoint: file to resume from if it exists, and to write to.
+        checkpoint: file to resume from if it exists, and to write to; a folder where several workers train, or where
+            it is one already.
         save_every: steps between checkpoints (the last step always writes one); None writes only at the end.
         evaluate_at: steps at which to evaluate; default evenly spaced as the task says.
-        progress: called with (step, metric) after every evaluation.
+        progress: called with (step, metric) after every evaluation, on the first worker.
+        timeout: seconds to wait for the other workers in one exchange, before the one that is missing is named.
 
     Raises:
-        SoonerError: a number out of range, a recipe that does not fit the model, or a checkpoint of another run.
+        SoonerError: a number out of range, a recipe that does not fit the model, a checkpoint of another run, or a
+            worker that is lost.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
     steps = task.steps if steps is None else steps
     for name, value in (("steps", steps), ("accumulate", accumulate), ("save_every", save_every or 1)):
         check_range("train", name, value, 1, math.inf, whole=True)
     check_range("train", "clip_norm", clip_norm or 0, 0, math.inf)
+    check_range("train", "timeout", timeout, 1, 10**6)
     due = evaluation_steps(steps, task.evaluations) if evaluate_at is None else set(evaluate_at)
-    identity = {
+    identity = identity_of(task, recipe, seed, steps, due, accumulate=accumulate, clip_norm=clip_norm)
+    _world.join(timeout)
+    with _world.together(lambda: how_to_go_on(checkpoint)):
+        return _train(task, recipe, identity, due, checkpoint, save_every, progress)
+
+
+def identity_of(
+    task: Task, recipe: Recipe, seed: int, steps: int, due: set[int], **more: float | None
+) -> dict[str, Any]:
+    """Return which run a checkpoint is of: everything that decides its numbers."""
+    return {
         "task": task.name,
         "source": hashlib.sha256(task.source.encode()).hexdigest(),
         "metric": task.metric,
         "recipe": str(recipe),
         "seed": seed,
         "steps": steps,
-        "accumulate": accumulate,
-        "clip_norm": clip_norm,
+        **more,
         "evaluate_at": sorted(due),
     }
+
+
+def _train(
+    task: Task,
+    recipe: Recipe,
+    identity: dict[str, Any],
+    due: set[int],
+    checkpoint: str | Path | None,
+    save_every: int | None,
+    progress: Callable[[int, float], None] | None,
+) -> Run:
+    seed, steps, accumulate, clip_norm = (identity[name] for name in ("seed", "steps", "accumulate", "clip_norm"))
     model = task.model(derived_seed(seed, "init")).train()
-    batches = task.batches(derived_seed(seed, "order"), "train")
-    evaluation = task.batches(EVALUATION_SEED, "eval")
-    torch.manual_seed(derived_seed(seed, "private"))
     training = recipe.build(model, steps, provided_by(task))
+    workers = Workers(training)
+    batches = worker_batches(task, seed, workers.rank, workers.size)
+    evaluation = task.batches(EVALUATION_SEED, "eval")
+    torch.manual_seed(worker_seed(seed, "private", workers.rank))
     losses = torch.zeros(steps, device=next(model.parameters()).device)
-    run = Run(model, [], [], [], losses, None, 0.0, 0)
-    done = load_checkpoint(checkpoint, identity, training, run) if checkpoint else 0
+    run = Run(model, [], [], [], losses, None, 0.0, 0, workers.report())
+    save, load = keeper(checkpoint, workers)
+    done = load(checkpoint, identity, training, run) if checkpoint else 0
+    workers.resume(done)
 
     for step in range(done, steps + 1):
+        if step == steps:
+            workers.finish(lambda: _means(task, model, evaluation)[task.metric])
         if step in due and step not in run.steps:
-            evaluate(task, training, evaluation, run, step)
-            if progress:
+            evaluate(task, training, evaluation, run, step, workers)
+            if progress and workers.rank == 0:
                 progress(step, run.values[-1])
             if run.diverged_at is not None:
                 break
         if checkpoint and step > done and (step == steps or (save_every and step % save_every == 0)):
-            save_checkpoint(checkpoint, identity, training, run, step)
+            workers.share_losses(run.losses, step)
+            save(checkpoint, identity, training, run, step)
         if step == steps:
             break
 
         started = time.process_time()
-        objective = objective_of(task, model, batches, step, accumulate)
-        run.losses[step] = training.backward(objective)  # stays on the device: nothing waits for it
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        training.step(objective)
-        training.zero_grad()
+        with workers.timing():
+            objective = objective_of(task, model, batches, step, accumulate)
+            run.losses[step] = training.backward(objective)  # stays on the device: nothing waits for it
+            if clip_norm is not None:
+                training.average_gradients()
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            training.step(objective)
+            training.zero_grad()
         run.cpu_seconds += time.process_time() - started
 
+    workers.share_losses(run.losses, step)
     if run.diverged_at is None:
         run.diverged_at = _first_non_finite(run.losses)  # where the last steps are not evaluated
     run.state_bytes = training.state_bytes()
@@ -163,21 +207,23 @@ def evaluation_steps(steps: int, evaluations: int) -> set[int]:
     return {round(i * steps / evaluations) for i in range(evaluations + 1)}
 
 
-def evaluate(task: Task, training: Training, evaluation: Any, run: Run, step: int) -> None:
+def evaluate(
+    task: Task, training: Training, evaluation: Any, run: Run, step: int, workers: Workers | None = None
+) -> None:
     """Measure the evaluation weights on the whole evaluation split and note where the run diverged, if it did.
 
-    A model whose training loss is no longer finite is not measured: its values are NaN.
+    A model whose training loss is no longer finite is not measured: its values are NaN. Of several workers the first
+    measures, for all.
 
     Raises:
         SoonerError: the task does not return the metric that it names.
     """
+    workers = workers or Workers(training)
+    workers.share_losses(run.losses, step)
     run.diverged_at = _first_non_finite(run.losses[:step])
     if run.diverged_at is None:
-        found = _means(task, training, evaluation)
-        if task.metric not in found:
-            raise SoonerError(
-                f"task {task.name}: metrics(model, batch) returns no {task.metric!r}; return it or set metric"
-            )
+        with training.view() as model:
+            found = workers.told_by_first(_means(task, model, evaluation) if workers.rank == 0 else None)
     else:
         found = dict.fromkeys(("loss", task.metric), math.nan)
     run.steps.append(step)
@@ -185,21 +231,26 @@ def evaluate(task: Task, training: Training, evaluation: Any, run: Run, step: in
     run.values.append(found[task.metric])
     if run.diverged_at is None and not (math.isfinite(found["loss"]) and math.isfinite(found[task.metric])):
         run.diverged_at = step
+    workers.note()
 
 
 @torch.no_grad()
-def _means(task: Task, training: Training, evaluation: Any) -> dict[str, float]:
+def _means(task: Task, model: nn.Module, evaluation: Any) -> dict[str, float]:
     """Return the loss and every metric, averaged over the evaluation batches."""
     totals: dict[str, Any] = {}
-    with training.view() as model:
-        model.eval()
-        for i in range(len(evaluation)):
-            batch = evaluation[i]
-            found = {"loss": task.loss(model, batch), **(task.metrics(model, batch) if task.metrics else {})}
-            for name, value in found.items():
-                totals[name] = totals.get(name, 0.0) + value
-        model.train()
-    return {name: float(total) / len(evaluation) for name, total in totals.items()}
+    model.eval()
+    for i in range(len(evaluation)):
+        batch = evaluation[i]
+        found = {"loss": task.loss(model, batch), **(task.metrics(model, batch) if task.metrics else {})}
+        for name, value in found.items():
+            totals[name] = totals.get(name, 0.0) + value
+    model.train()
+    means = {name: float(total) / len(evaluation) for name, total in totals.items()}
+    if task.metric not in means:
+        raise SoonerError(
+            f"task {task.name}: metrics(model, batch) returns no {task.metric!r}; return it or set metric"
+        )
+    return means
 
 
 def _first_non_finite(losses: Tensor) -> int | None:

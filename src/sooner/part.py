@@ -14,7 +14,7 @@ import inspect
 import math
 import numbers
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,6 +56,11 @@ class Part:
     order: ClassVar[int] = 50
     space: ClassVar[Mapping[str, Knob]] = {}
     horizon_free: ClassVar[bool] = True
+
+    @classmethod
+    def name(cls) -> str:
+        """Return how a recipe calls this part, which is the name of its file."""
+        return cls.__module__.rpartition(".")[2]
 
 
 @functools.cache
@@ -173,3 +178,16 @@ def check_range(
         kind = "a whole number" if whole else "a number"
         bound = f"{high:g})" if open_high or math.isinf(high) else f"{high:g}]"
         raise SoonerError(f"{part}: {name}={value!r} is not {kind} in [{low:g}, {bound}; choose one in that range")
+
+
+def check_choice(part: str, name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse a hyper-parameter that is none of the choices.
+
+    Raises:
+        SoonerError: `value` is not among them; the nearest one is suggested.
+    """
+    if value not in choices:
+        raise SoonerError(
+            f"{part}: {name}={value!r}{nearest(str(value), choices)} is not one of {', '.join(choices)}; "
+            "choose one of them"
+        )

@@ -7,7 +7,6 @@ one model.
 
 from __future__ import annotations
 
-import fnmatch
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
@@ -21,8 +20,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sooner import part as parts
+from sooner.attach import attach
+from sooner.communication._wire import Wire
 from sooner.error import SoonerError, nearest
 from sooner.part import STATIONS, Part
+from sooner.partition import partition
 from sooner.recipe_text import Call, parse, written
 from sooner.space import Choice, Knob, Log
 from sooner.training import Training, required_arguments
@@ -260,13 +262,17 @@ class Recipe:
         present = {s.station for s in self.slots}
         return {name: tuple(s for s in self.slots if s.station == name) for name in STATIONS if name in present}
 
-    def build(self, model: nn.Module, steps: int, provides: Iterable[str] = ()) -> Training:
+    def build(self, model: nn.Module, steps: int, provides: Iterable[str] = (), wire: Wire | None = None) -> Training:
         """Make the recipe's parts for one model.
+
+        Where several processes train together (torch.distributed is initialised), a recipe without communication parts
+        averages gradients as they are, unless the model sees to that itself (DDP, FSDP2).
 
         Args:
             model: the model to train, already on its device.
             steps: number of optimizer steps planned; schedules end there.
             provides: what the caller's loop offers beyond plain gradients, e.g. ``{"closure"}``.
+            wire: connects the workers; None for the default process group.
 
         Raises:
             SoonerError: an unmet need, a parameter with no or two optimizers, or a part that refuses the model.
@@ -280,20 +286,20 @@ class Recipe:
                     "use another part or a loop of your own"
                 )
         updates = [s for s in self.slots if _moves(s)]
-        shares = _partition(updates, model)
+        shares = partition([(s.name, s.on) for s in updates], model)
         optimizers = [_optimizer(s, model, share) for s, share in zip(updates, shares, strict=True)]
+        by_station = {name: [s for s in self.slots if s.station == name and not _moves(s)] for name in STATIONS}
+        # before everything that looks at gradients, so that it sees their average
+        sent = [_make(s) for s in by_station.pop("communication")]
+        selfish = [s.name for s in self.slots if s.station in ("update", "schedule") and _needs(s.factory)]
+        communication = attach(sent, model, optimizers, wire, selfish, steps)
         schedules = [
             _make(s, optimizer, **({"steps": steps} if "steps" in inspect.signature(s.factory).parameters else {}))
-            for s in self.slots
-            if s.station == "schedule"
+            for s in by_station.pop("schedule")
             for optimizer in optimizers
         ]
-        others = [
-            _make(s, **_attachments(s, model, optimizers))
-            for s in self.slots
-            if not _moves(s) and s.station != "schedule"
-        ]
-        return Training(model, optimizers, schedules, others)
+        others = [_make(s, **_attachments(s, model, optimizers)) for some in by_station.values() for s in some]
+        return Training(model, optimizers, schedules, others, communication)
 
 
 def explain(recipe: Recipe | str) -> str:
@@ -362,38 +368,3 @@ def _optimizer(s: Slot, model: nn.Module, share: set[str]) -> Any:
         return _make(s, [p for _, p in named])
     whole = len(named) == sum(1 for _ in model.named_parameters())
     return _make(s, model if whole else named)
-
-
-def _partition(updates: list[Slot], model: nn.Module) -> list[set[str]]:
-    """Return, per optimizer, the names of the parameters it takes; every parameter must have exactly one."""
-    names = [n for n, _ in model.named_parameters()]
-    if not names:
-        raise SoonerError("the model has no parameters to train; return a model with parameters that require gradients")
-    taken: dict[str, list[str]] = {n: [] for n in names}
-    chosen: list[set[str]] = []
-    for s in updates:
-        pattern = s.on or "*"
-        negated, glob = pattern.startswith("!"), pattern.removeprefix("!")
-        mine = set() if s.on == "rest" else {n for n in names if fnmatch.fnmatchcase(n, glob) is not negated}
-        chosen.append(mine)
-        for n in mine:
-            taken[n].append(s.name)
-    rest = {n for n, owners in taken.items() if not owners}
-    for i, s in enumerate(updates):
-        if s.on == "rest":
-            chosen[i] = set(rest)
-            for n in rest:
-                taken[n].append(s.name)
-        if not chosen[i]:
-            shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-            left = "nothing is left for on='rest'" if s.on == "rest" else f"on={s.on!r} matches none of {shown}"
-            raise SoonerError(f"{s.name} takes no parameter of this model: {left}; change or drop it")
-    for n, owners in taken.items():
-        if len(owners) > 1:
-            raise SoonerError(
-                f"parameter {n!r} has two optimizers, {owners[0]} and {owners[1]}; "
-                "divide the model with on='pattern' and on='rest'"
-            )
-        if not owners:
-            raise SoonerError(f"parameter {n!r} has no optimizer; add a part with on='rest'")
-    return chosen

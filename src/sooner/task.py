@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,24 @@ from sooner.error import SoonerError, nearest
 EVALUATION_SEED = 0
 """The evaluation split is always asked for with this seed, so that every run is measured on the same data."""
 
-OPTIONS = ("steps", "metric", "higher_is_better", "evaluations", "metrics", "losses", "fingerprint")
+OPTIONS = ("steps", "metric", "higher_is_better", "evaluations", "metrics", "losses", "fingerprint", "shards")
+
+
+class Shard(Protocol):
+    """Training data of one worker, all of it at hand.
+
+    Attributes:
+        examples: a batch of all its examples; dimension 0 of its tensors counts them.
+        batch_size: examples in a batch.
+        labels: (N,) the class of each example, None where there are none.
+    """
+
+    examples: Any
+    batch_size: int
+    labels: Tensor | None
+
+    def __getitem__(self, step: int) -> Any:
+        """Return the batch of a step."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,9 @@ class Task:
         higher_is_better: whether larger values of the metric are better.
         evaluations: number of evaluations over a run, evenly spaced.
         fingerprint: optional ``fingerprint() -> str``, says in words which data this is.
+        shards: optional ``shards(worker, workers, seed)``, training batches of one of several workers that have data of
+            their own, indexed by step; the seed is the same for all of them. Without it they draw from common data.
+            Parts that ask how much a worker has, or which of it is hard, need `Shard` of it.
         name: short name for tables.
         spec: how another process finds the task again: a bundled name or a path; empty for a task made in Python.
         description: one sentence.
@@ -63,6 +83,7 @@ class Task:
     higher_is_better: bool = False
     evaluations: int = 25
     fingerprint: Callable[[], str] | None = None
+    shards: Callable[[int, int, int], Any] | None = None
     name: str = "task"
     spec: str = ""
     description: str = ""
@@ -74,7 +95,7 @@ class Task:
             value = getattr(self, option)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SoonerError(f"{where}: {option} = {value!r} must be a whole number of at least 1")
-        for option in ("metrics", "losses", "fingerprint"):
+        for option in ("metrics", "losses", "fingerprint", "shards"):
             value = getattr(self, option)
             if value is not None and not callable(value):
                 raise SoonerError(f"{where}: {option} = {value!r} must be a function; define it or leave it out")
@@ -163,6 +184,18 @@ def derived_seed(seed: int, purpose: str) -> int:
     """Return the seed of one of a run's separate streams: "init", "order", or "private" for a method's own noise."""
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1  # 31 bits: every library takes it
+
+
+def worker_seed(seed: int, purpose: str, worker: int) -> int:
+    """Return the seed of a stream of one of several workers on one run; worker 0 has the stream of a single one."""
+    return derived_seed(seed, purpose if worker == 0 else f"{purpose} of worker {worker}")
+
+
+def worker_batches(task: Task, seed: int, worker: int, workers: int) -> Any:
+    """Return the training batches of one of several workers on the run with this seed."""
+    if task.shards is not None and workers > 1:
+        return task.shards(worker, workers, derived_seed(seed, "order"))
+    return task.batches(worker_seed(seed, "order", worker), "train")
 
 
 def check(task: Task) -> dict[str, Any]:
@@ -327,7 +360,7 @@ def _check_sendable(task: Task) -> None:
         pickle.dumps(task)
     except Exception as error:
         raise SoonerError(f"task {task.name} can't be sent to worker processes ({error}); {remedy}") from error
-    for function in (task.model, task.batches, task.loss, task.metrics, task.fingerprint):
+    for function in (task.model, task.batches, task.loss, task.metrics, task.fingerprint, task.shards):
         if getattr(function, "__module__", "") == "__main__":
             raise SoonerError(
                 f"task {task.name} can't be sent to worker processes, which do not import the main program that "

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from sooner.communication._attached import Communication
 from sooner.error import SoonerError
 from sooner.objective import Objective
 from sooner.part import Part
@@ -34,6 +35,7 @@ class Training:
             gradients in place of backpropagation, `around_loss()` is a context for the training loss,
             `around_step(objective)` is a context for the optimizers' step, `after_step()` is called after every step
             and `view()` chooses the evaluation weights.
+        communication: what lets several workers train the model together; None where nothing does.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Training:
         optimizers: Sequence[Optimizer],
         schedules: Sequence[LRScheduler],
         others: Sequence[Any] = (),
+        communication: Communication | None = None,
     ) -> None:
         self.model = model
         self.optimizers = list(optimizers)
         self.schedules = list(schedules)
         self.others = list(others)
+        self.communication = communication
         self.around_loss = self._offered("around_loss")
         self._sources = self._offered("backward")
         self._around_step = self._offered("around_step")
@@ -69,12 +73,18 @@ class Training:
             total = total + loss.detach()
         return total  # type: ignore[no-any-return]
 
+    def average_gradients(self) -> None:
+        """Replace the gradients by the workers' average, where they are averaged; for whoever looks before `step`."""
+        if self.communication is not None:
+            self.communication.average_gradients()
+
     def step(self, objective: Objective | None = None) -> None:
         """Move the weights by the gradients now in ``.grad`` and advance the schedules.
 
         Args:
             objective: the step's loss; needed only where a part needs it.
         """
+        self.average_gradients()
         with contextlib.ExitStack() as stack:
             for around_step in self._around_step:
                 stack.enter_context(around_step(objective))
@@ -101,7 +111,14 @@ class Training:
         with contextlib.ExitStack() as stack:
             for view in self._views:
                 stack.enter_context(view())
+            if self.communication is not None:  # last, so that it averages what the others show
+                stack.enter_context(self.communication.view())
             yield self.model
+
+    def finish(self) -> None:
+        """Bring to an end what is still under way between the workers, after the last step."""
+        if self.communication is not None:
+            self.communication.finish()
 
     def learning_rates(self) -> list[float]:
         """Return the learning rate of every parameter group of every optimizer."""
@@ -118,7 +135,9 @@ class Training:
         return sum(memory.values())
 
     def _parts(self) -> list[Any]:
-        return [p for p in (*self.optimizers, *self.schedules, *self.others) if hasattr(p, "state_dict")]
+        """Return what has a state, of the workers' own (the last) or the same for all of them."""
+        sent = [] if self.communication is None else [self.communication]
+        return [p for p in (*self.optimizers, *self.schedules, *self.others, *sent) if hasattr(p, "state_dict")]
 
     def _names(self) -> list[str]:
         return [type(part).__name__ for part in self._parts()]

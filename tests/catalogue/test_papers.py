@@ -18,6 +18,10 @@ TEXTBOOK = {
     *("clip_norm", "clip_adaptive"),
     *("constant", "cosine", "linear", "warmup_stable_decay"),
     "ema",
+    *("dense", "fp16", "bf16", "int8", "top_k", "random_k", "sign", "powersgd"),
+    *("ef", "ef21", "ef21_momentum"),
+    *("local_sgd", "diloco", "streaming_diloco", "snoo", "silent"),
+    *("proximal", "full", "sampled"),
 }
 """Parts without a paper of ours: textbook methods, and peers' that papers are compared with."""
 
@@ -37,7 +41,7 @@ def test_every_part_has_a_row_and_every_row_s_parts_load():
         for name in paper.parts:
             assert part.load(name).station == part.names()[name]
         if paper.parts:
-            assert part.names()[paper.parts[0]] == paper.station
+            assert part.names()[paper.parts[0]] == paper.folder
 
 
 def test_every_forecast_is_a_law_or_a_module():
@@ -79,6 +83,9 @@ def test_status_follows_from_the_evidence():
         ("out of memory", "zero"),
         ("slow network", "dgc"),
         ("bandwidth", "noloco"),
+        ("federated", "fedspeed"),
+        ("stragglers", "afl"),
+        ("gossip", "dfedsam"),
         ("diverges", "softmax-ghosts"),
         ("NaN", "coord-clip"),
         ("no GPU", "true-4bit-tanh"),

@@ -124,3 +124,28 @@ def test_only_the_mean_of_the_curves_is_kept():
         "low": [2.0, 1.0],
         "high": [4.0, 2.0],
     }
+
+
+def sender(recipe, steps, wire, gradients=1.0):
+    sent = {"wire_bytes_per_step": wire, "gradients_per_step": gradients, "drift": None}
+    return {**contender(recipe, steps), "communication": sent}
+
+
+def test_bytes_and_gradients_to_the_target_are_steps_times_what_each_takes():
+    f = findings(sender("adamw", [10, 10], 100.0), sender("adamw + sam", [5, 5], 20.0, gradients=2.0))
+    found = f.bytes_ratio("race", "adamw + sam")
+    assert (found.value, found.low) == pytest.approx((0.5 * 0.2, 0.4 * 0.2))
+    assert f.gradients_ratio("race", "adamw + sam").value == 1.0
+    assert f.communicated("race", "adamw + sam", "wire_bytes_per_step").value == 0.2
+
+
+def test_what_was_not_sent_or_not_measured_has_no_ratio():
+    f = findings(sender("adamw", [1], 0.0), sender("adamw + sam", [1], 1.0), contender("muon", [1]))
+    assert "wire_bytes_per_step" in f.bytes_ratio("race", "adamw + sam").undecided
+    assert "drift" in f.communicated("race", "adamw + sam", "drift").undecided
+    assert "gradients_per_step" in f.gradients_ratio("race", "muon").undecided
+
+
+def test_parts_may_be_written_in_another_order_than_the_race_writes_them():
+    f = findings(contender("adamw", [1]), contender("fp16 + adamw", [2]))
+    assert f.row("race", "adamw + fp16")["targets"]["middle"]["steps"] == [2]

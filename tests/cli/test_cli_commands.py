@@ -53,6 +53,7 @@ def test_workloads_are_listed_and_described(cli):
     assert [line.split()[0] for line in listed.splitlines()[1:]] == [
         "charlm",
         "digits",
+        "digits_federated",
         "modular",
         "quadratic",
         "separable",

@@ -9,7 +9,7 @@ PROGRAM = """
 import sooner
 for name in sooner.__all__:
     getattr(sooner, name)
-for station in (sooner.update, sooner.gradient, sooner.loss, sooner.schedule):
+for station in (sooner.update, sooner.gradient, sooner.loss, sooner.schedule, sooner.communication):
     for name in station.__all__:
         getattr(station, name)
 """
@@ -17,4 +17,4 @@ for station in (sooner.update, sooner.gradient, sooner.loss, sooner.schedule):
 
 def test_every_public_name_loads():
     assert subprocess.run([sys.executable, "-c", PROGRAM], check=False).returncode == 0
-    assert {"update", "gradient", "loss", "schedule"} <= set(sooner.__all__)
+    assert {"update", "gradient", "loss", "schedule", "communication"} <= set(sooner.__all__)

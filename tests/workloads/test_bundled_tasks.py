@@ -16,12 +16,13 @@ from sooner.error import SoonerError
 from sooner.task import check
 
 NAMES = workloads.names()
-RANDOM_BATCHES = ["charlm", "digits", "quadratic", "zipf"]
+RANDOM_BATCHES = ["charlm", "digits", "digits_federated", "quadratic", "zipf"]
 
 # the loss of a model that knows nothing, and how far the untrained one may lie from it
 UNINFORMED = {
     "charlm": (math.log(97), 0.4),
     "digits": (math.log(10), 0.4),
+    "digits_federated": (math.log(10), 0.4),
     "modular": (math.log(59), 0.2),
     "quadratic": (sum(1 / i for i in range(1, 101)) / 2, 2.5),
     "separable": (math.log(2), 8.0),
@@ -37,8 +38,8 @@ def same(one, other):
     return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_the_six_tasks_are_listed_in_order():
-    assert NAMES == ["charlm", "digits", "modular", "quadratic", "separable", "zipf"]
+def test_the_seven_tasks_are_listed_in_order():
+    assert NAMES == ["charlm", "digits", "digits_federated", "modular", "quadratic", "separable", "zipf"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,7 +63,9 @@ def test_listing_and_describing_do_not_import_torch():
 
 @pytest.mark.parametrize("ask", [workloads.load, workloads.summary, workloads.find])
 def test_an_unknown_name_is_answered_with_the_nearest_and_the_list(ask):
-    with pytest.raises(SoonerError, match=r"'zip' \(did you mean 'zipf'\?\).*charlm, digits, modular, quadratic"):
+    with pytest.raises(
+        SoonerError, match=r"'zip' \(did you mean 'zipf'\?\).*charlm, digits, digits_federated, modular"
+    ):
         ask("zip")
 
 

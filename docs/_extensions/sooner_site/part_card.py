@@ -32,6 +32,10 @@ STATIONS = {
 }
 
 
+COMPANIONS = {"memory": "top_k", "local step": "local_sgd", "cohort": "local_sgd"}
+"""What a communication part that owns this needs beside it to be of any effect."""
+
+
 class PartCard(SphinxDirective):
     """One part: what it does, whether it holds what its paper says, and how to use it."""
 
@@ -73,7 +77,8 @@ def use(name: str, found: type[Any]) -> list[nodes.Node]:
     station = found.station
     recipe = recipe_of(name, found)
     call = f"sooner.{station}.{found.__name__}"
-    lines = f'sooner race --recipes "adamw; {recipe}"\nsooner explain "{recipe}"\nsooner claim {name}\n'
+    against = f'--workers 8 --recipes "sgd; {recipe}"' if station == "communication" else f'--recipes "adamw; {recipe}"'
+    lines = f'sooner race {against}\nsooner explain "{recipe}"\nsooner claim {name}\n'
     paper = catalogue.of_part(name)
     pairs: list[tuple[str, Any]] = [("In Python", python(call)), ("Station", page("parts/index", station))]
     if paper:
@@ -83,9 +88,12 @@ def use(name: str, found: type[Any]) -> list[nodes.Node]:
 
 
 def recipe_of(name: str, found: type[Any]) -> str:
-    """Return the shortest recipe with the part: those that don't move weights themselves go with AdamW."""
+    """Return the shortest recipe in which the part does something; most don't move weights themselves."""
     if "step" in found.owns:
         return name
+    if found.station == "communication":
+        companions = [other for thing, other in COMPANIONS.items() if found.owns == {thing}]
+        return " + ".join(["sgd", *companions, name])
     before = part.STATIONS.index(found.station) < part.STATIONS.index("update")
     return f"{name} + adamw" if before else f"adamw + {name}"
 

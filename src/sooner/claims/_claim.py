@@ -34,6 +34,7 @@ class Race:
         seeds: racing seeds, 6 or more.
         tune: tuning trials per contender besides its default.
         series: another number is the same race on other seeds.
+        workers: of a simulated cluster in which every run trains; 1 for none.
     """
 
     recipes: str
@@ -42,11 +43,17 @@ class Race:
     seeds: int = 8
     tune: int = 5
     series: int = 0
+    workers: int = 1
 
     def miniature(self) -> Race:
         """Return the same race, too short to mean anything."""
         return replace(
-            self, task=MINIATURE_TASKS.get(self.task, self.task), steps=MINIATURE_STEPS, seeds=6, tune=min(self.tune, 1)
+            self,
+            task=MINIATURE_TASKS.get(self.task, self.task),
+            steps=MINIATURE_STEPS,
+            seeds=6,
+            tune=min(self.tune, 1),
+            workers=min(self.workers, 2),
         )
 
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from sooner.claims._claim import Measured
+from sooner.error import SoonerError
 from sooner.race import statistics
 from sooner.race.statistics import RatioSummary
+from sooner.recipe import Recipe
 
 
 class Findings:
@@ -29,7 +31,8 @@ class Findings:
             KeyError: there is no such contender, or several.
         """
         rows = self.found[race]["contenders"]
-        same = [r for r in rows if _bare(r["recipe"]) == _bare(contender)]
+        written = {_bare(contender), _bare(_sorted(contender))}
+        same = [r for r in rows if _bare(r["recipe"]) in written]
         found = same or [r for r in rows if _bare(r["recipe"]).startswith(_bare(contender))]
         if len(found) != 1:
             raise KeyError(f"{len(found)} contenders of {race} are {contender!r}: {[r['recipe'] for r in rows]}")
@@ -83,6 +86,29 @@ class Findings:
         if not ours[name] or not theirs[name]:
             return Measured(math.nan, unit="x", undecided="one of the two has no state, or is out")
         return Measured(ours[name] / theirs[name], unit="x")
+
+    def bytes_ratio(self, race: str, contender: str, against: str | None = None, target: str = "middle") -> Measured:
+        """Return the ratio of bytes that leave a worker until a target is reached."""
+        return self._amount_ratio("wire_bytes_per_step", race, contender, against, target)
+
+    def gradients_ratio(
+        self, race: str, contender: str, against: str | None = None, target: str = "middle"
+    ) -> Measured:
+        """Return the ratio of gradients computed until a target is reached: steps flatter methods of several passes."""
+        return self._amount_ratio("gradients_per_step", race, contender, against, target)
+
+    def communicated(self, race: str, contender: str, name: str, against: str | None = None) -> Measured:
+        """Return the ratio of one figure of two contenders' "communication", such as "payload_bytes_per_step"."""
+        ours, theirs = (row.get("communication") for row in (self.row(race, contender), self._against(race, against)))
+        if not ours or not theirs or not theirs[name] or ours[name] is None:
+            return Measured(math.nan, unit="x", undecided=f"{name} is missing, or 0, on one side")
+        return Measured(ours[name] / theirs[name], unit="x")
+
+    def _amount_ratio(self, name: str, race: str, contender: str, against: str | None, target: str) -> Measured:
+        per_step = self.communicated(race, contender, name, against)
+        if per_step.undecided:
+            return per_step
+        return times(self.steps_ratio(race, contender, against, target), per_step.value)
 
     def hits(self, race: str, contender: str, target: str = "middle") -> Measured:
         """Return the share of racing seeds that reach a target, between 0 and 1."""
@@ -188,6 +214,7 @@ def _contender(row: Mapping[str, Any]) -> dict[str, Any]:
         "state_bytes_per_parameter": row["state_bytes_per_parameter"],
         "tuning": {name: row["tuning"][name] for name in ("best", "knobs", "edge", "widened", "steps")},
         "curve": _mean_curve(row["curves"]),
+        **({"communication": row["communication"]} if row.get("communication") else {}),
     }
 
 
@@ -231,6 +258,14 @@ def _bound(value: float | None, missing: float) -> float:
 
 def _floor(floor: Mapping[str, Any]) -> tuple[float, float]:
     return _bound(floor["low"], 0.0), _bound(floor["high"], math.inf)
+
+
+def _sorted(recipe: str) -> str:
+    """Return the recipe as a race writes it, its parts in the order of their stations; a mere beginning stays."""
+    try:
+        return str(Recipe(recipe))
+    except SoonerError:
+        return recipe
 
 
 def _bare(recipe: str) -> str:

@@ -111,6 +111,7 @@ def _race(race: Race, out: Path, jobs: int, watch: Watch, pool: Pool) -> dict[st
         tune=race.tune,
         steps=race.steps,
         series=race.series,
+        workers=race.workers,
         jobs=jobs,
         measure_cost=False,
     )

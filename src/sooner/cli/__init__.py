@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from sooner.cli.forecast import forecast
+from sooner.cli.link import link
 from sooner.cli.numbers import Whole
 from sooner.error import SoonerError
 from sooner.version import __version__
@@ -27,6 +28,7 @@ app = App(
 
 
 app.command(forecast)
+app.command(link)
 
 
 @app.command
@@ -42,6 +44,9 @@ def race(
     regime: str = "auto",
     jobs: Whole | None = None,
     series: Whole = 0,
+    workers: Whole = 1,
+    world: Whole = 1,
+    arms: bool = True,
     ablate: Annotated[bool, Parameter(negative=())] = False,
     cost: bool = True,
     out: Path | None = None,
@@ -74,6 +79,13 @@ def race(
         Worker processes of one thread each. Default: one for every core.
     series
         Another number repeats the race on other seeds.
+    workers
+        Train every run in a simulated cluster of so many workers, each with its own batches; counts bytes, exactly.
+    world
+        Train every run with so many real processes over the loopback interface. Default jobs: cores / world.
+    arms
+        Where recipes of several workers are compared, also race what any comparison needs: dense averaging (as the
+        baseline), half precision, local SGD with the same windows, outer momentum on equal workers, no communication.
     ablate
         Also race every stack of parts with one part left out at a time.
     cost
@@ -96,6 +108,9 @@ def race(
         regime=regime,
         jobs=jobs,
         series=series,
+        workers=workers,
+        world=world,
+        arms=arms,
         ablate=ablate,
         measure_cost=cost,
         out=out,

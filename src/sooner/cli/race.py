@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -41,8 +42,9 @@ def run_race(
         SoonerError: anything the user can mend.
     """
     console = Console(stderr=True, highlight=False)
-    if jobs is not None:
-        options["jobs"] = jobs
+    if jobs is None:
+        jobs = max(1, (os.cpu_count() or 1) // max(1, options.get("world", 1)))
+    options["jobs"] = jobs
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
         plan = Plan(
             find(workload),

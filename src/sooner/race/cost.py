@@ -13,14 +13,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sooner.communication._group import Group
+from sooner.communication._wire import Traffic
 from sooner.loop import objective_of, provided_by
 from sooner.recipe import Recipe
-from sooner.task import EVALUATION_SEED, Task, derived_seed
+from sooner.task import EVALUATION_SEED, Task, derived_seed, worker_batches
 
 ROUNDS = 7
 _BLOCK_SECONDS = 0.25
@@ -28,29 +31,40 @@ _SEED = 50_000  # neither for tuning nor for racing
 
 
 def measure_blocks(task: Task, recipes: list[str], steps: int) -> dict[str, Any]:
-    """Time every recipe in turn, `ROUNDS` times over.
+    """Time every recipe in turn, `ROUNDS` times over. Among several workers all of them call this together.
 
     Returns:
         ``blocks``: per recipe the wall milliseconds per step of each round; ``calibration``: milliseconds of the
         calibration kernel before each block; ``share``: wall over processor time of each block (1 when the core was
-        ours).
+        ours), less the time spent waiting for other workers. With several workers also ``encode`` and ``wait``, laid
+        out like ``blocks``.
     """
+    group = Group()
     steppers = [_stepper(task, text, steps) for text in recipes]
-    lengths = [_block_length(step) for step in steppers]
+    lengths = [group.tell(_block_length(step))[0] for step, _ in steppers]
     blocks: list[list[float]] = [[] for _ in recipes]
+    parts: dict[str, list[list[float]]] = {"encode": [[] for _ in recipes], "wait": [[] for _ in recipes]}
     calibration: list[float] = []
     share: list[float] = []
     calibrate()
     for _ in range(ROUNDS):
-        for i, (step, length) in enumerate(zip(steppers, lengths, strict=True)):
+        for i, ((step, traffic), length) in enumerate(zip(steppers, lengths, strict=True)):
             calibration.append(calibrate())
-            wall, cpu = time.perf_counter(), time.process_time()
+            group.tell(None)  # all begin together
+            before = replace(traffic)
+            clock = time.process_time if group.size == 1 else time.thread_time  # without the threads that send
+            wall, cpu = time.perf_counter(), clock()
             for _ in range(length):
                 step()
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            wall, cpu = time.perf_counter() - wall, clock() - cpu
+            encode = traffic.encode_seconds - before.encode_seconds
+            wait = traffic.wait_seconds - before.wait_seconds
             blocks[i].append(1000 * wall / length)
-            share.append(wall / cpu)
-    return {"blocks": blocks, "calibration": calibration, "share": share}
+            parts["encode"][i].append(1000 * encode / length)
+            parts["wait"][i].append(1000 * wait / length)
+            share.append((wall - wait) / cpu)
+    found = {"blocks": blocks, "calibration": calibration, "share": share}
+    return found if group.size == 1 else found | parts
 
 
 def contention(measured: dict[str, Any]) -> str | None:
@@ -69,15 +83,17 @@ def measure_memory(task: Task, recipe: str, steps: int) -> dict[str, Any]:
     # what PyTorch itself sets up at the first backward is not the recipe's
     torch.autograd.backward(torch.nn.Linear(8, 8)(torch.zeros(1, 8)).sum())
     before = _start_peak()
-    step = _stepper(task, recipe, steps)
+    step, _ = _stepper(task, recipe, steps)
     for _ in range(3):
         step()
     return {"peak_memory_mib": max(0.0, _peak() - before)}
 
 
-def _stepper(task: Task, recipe: str, steps: int) -> Callable[[], None]:
+def _stepper(task: Task, recipe: str, steps: int) -> tuple[Callable[[], None], Traffic]:
+    """Return what takes a step, and the counts of what that sends."""
     model = task.model(derived_seed(_SEED, "init"))
-    batches = task.batches(derived_seed(_SEED, "order"), "train")
+    group = Group()
+    batches = worker_batches(task, _SEED, group.rank, group.size)
     evaluation = task.batches(EVALUATION_SEED, "eval")
     training = Recipe(recipe).build(model, steps, provided_by(task))
     with torch.no_grad():
@@ -92,7 +108,7 @@ def _stepper(task: Task, recipe: str, steps: int) -> Callable[[], None]:
         training.zero_grad()
         taken += 1
 
-    return step
+    return step, Traffic() if training.communication is None else training.communication.wire.traffic
 
 
 def _block_length(step: Callable[[], None]) -> int:

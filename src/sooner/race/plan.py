@@ -16,9 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sooner.cluster_workers import Cluster
+from sooner.communication._doubts import doubts
+from sooner.communication._wire import Sim
 from sooner.error import SoonerError
 from sooner.loop import evaluation_steps, provided_by
 from sooner.race import tuning
+from sooner.race.arms import with_arms
 from sooner.race.machine import processor, versions
 from sooner.race.pool import Cell
 from sooner.race.source import digest
@@ -57,9 +61,13 @@ class Plan:
         jobs: worker processes; does not change any number but the time it takes.
         series: another number is the same race on other seeds.
         ablate: also race every stack with one of its parts left out at a time.
-        measure_cost: measure per-step time and memory after the race.
+        measure_cost: measure per-step time and memory after the race; not done in a simulated cluster, where it would
+            say nothing of a real one.
         out: the race's folder; None for ``races/TASK-HASH`` below the working directory.
         command: what to type to repeat the race, for the report.
+        workers: of a simulated cluster, in which every run trains; 1 for none.
+        world: processes that train every run together, on the loopback interface; 1 for none.
+        arms: where communication is compared, also race what nobody should do without (see `arms`).
 
     Raises:
         SoonerError: a value that makes no race, or a recipe or task that cannot run.
@@ -77,6 +85,9 @@ class Plan:
     measure_cost: bool = True
     out: Path | None = None
     command: str = ""
+    workers: int = 1
+    world: int = 1
+    arms: bool = False
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -87,10 +98,21 @@ class Plan:
         self.sources = _sources(self.recipes)
 
     def _check_numbers(self) -> None:
-        limits = {"jobs": (1, 1_000), "tune": (0, 10_000), "series": (0, 1_000_000)}
+        limits = {
+            "jobs": (1, 1_000),
+            "tune": (0, 10_000),
+            "series": (0, 1_000_000),
+            "workers": (1, 10_000),
+            "world": (1, 64),
+        }
         for name, (least, most) in limits.items():
             if not least <= getattr(self, name) <= most:
                 raise SoonerError(f"{name} is {getattr(self, name)}; choose a number from {least} to {most:,}")
+        if self.world > 1 and self.workers > 1:
+            raise SoonerError(
+                f"world {self.world} are processes, and workers {self.workers} are simulated in one; give one of them"
+            )
+        self.measure_cost = self.measure_cost and self.workers == 1
         self.budget: int = self.task.steps if self.steps is None else self.steps
         if self.budget < LEAST_STEPS:
             raise SoonerError(
@@ -123,6 +145,12 @@ class Plan:
                 raise SoonerError(
                     f"recipe {text!r} is listed twice; the A/A arm already races the baseline against itself"
                 )
+        self.missing_arms: list[str] = []
+        if self.world > 1 or self.workers > 1:
+            whole = with_arms(self.recipes)
+            self.missing_arms = [] if self.arms else [str(r) for r in whole if str(r) not in texts]
+            self.recipes = whole if self.arms else self.recipes
+            texts = [str(r) for r in self.recipes]
         if self.ablate:
             less = {str(left): left for r in self.recipes[1:] for left in r.left_out(self.recipes[0])}
             self.recipes = [*self.recipes, *(left for text, left in less.items() if text not in texts)]
@@ -148,7 +176,12 @@ class Plan:
         """Make every recipe for the model with the first settings it will be tried with, so that no worker has to."""
         for recipe in self.recipes:
             for settings in tuning.trials(recipe.space, recipe.default, min(self.tune, 2) + 1):
-                recipe.with_settings(settings).build(self.task.model(0), self.budget, provided_by(self.task))
+                tried = recipe.with_settings(settings)
+                if self.workers > 1:
+                    Cluster(self.task, tried, 0, self.budget, self.workers)
+                else:
+                    wire = Sim(self.world) if self.world > 1 else None
+                    tried.build(self.task.model(0), self.budget, provided_by(self.task), wire)
 
     def _choose_regime(self) -> None:
         if self.regime not in ("auto", "anytime", "budgeted"):
@@ -190,9 +223,24 @@ class Plan:
             )
         pinned = [r for r in self.recipes if not r.space]
         notes += [f"{r} has no hyper-parameter left to tune: it races as written, untuned" for r in pinned]
+        if self.missing_arms:
+            notes.append(
+                f"nobody had to beat {', '.join(self.missing_arms)} (--no-arms): what wins here may owe that to "
+                "something simpler"
+            )
+        if self.crew():
+            notes += [f"{r}: {doubt}" for r in self.recipes for doubt in self._doubts(r)]
         if self.tune == 0:
             notes.append("nobody was tuned (--tune 0): the race compares defaults, not methods")
         return notes
+
+    def _doubts(self, recipe: Recipe) -> list[str]:
+        """Return what speaks against the communication parts of a recipe in front of its optimizers."""
+        slots = recipe.with_settings(recipe.default).slots
+        parts = [s.factory(**s.settings) for s in slots if s.station == "communication"]
+        alone = Recipe(*(s for s in slots if s.station == "update"))
+        built = alone.build(self.task.model(0), self.budget, provided_by(self.task))
+        return doubts(parts, built.optimizers, max(self.workers, self.world))
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides the result, and nothing else."""
@@ -216,6 +264,7 @@ class Plan:
             "cost measured": self.measure_cost,
             "versions": versions(),
             "processor": processor(),
+            **self.crew(),  # nothing for one worker, so that older races stay what they are
         }
 
     def folder(self) -> Path:
@@ -251,8 +300,13 @@ class Plan:
             "seed": seed,
             "steps": steps,
             "evaluate_at": sorted(grid),
+            **self.crew(),
         }
         return Cell(f"{text} | seed {seed} | {steps} steps", payload, float(steps))
+
+    def crew(self) -> dict[str, int]:
+        """Return how many train every run together, as identity and cells say it."""
+        return {name: count for name, count in (("workers", self.workers), ("world", self.world)) if count > 1}
 
     def sendable_task(self) -> dict[str, Any]:
         """Return what a worker needs to find the task: its name or path with the text it had, or the task itself."""

@@ -77,6 +77,11 @@ class Worker:
         }
         self._send(pickle.dumps(start))
 
+    @property
+    def ready(self) -> bool:
+        """Whether it has started up, and has the cell that it was given."""
+        return self._ready
+
     def give(self, attempt: Attempt) -> None:
         """Have the worker run this cell, at once or as soon as it has started up."""
         self.attempt = attempt

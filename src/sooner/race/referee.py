@@ -175,7 +175,7 @@ class _Race:
 
     def _measure_cost(self) -> tuple[dict[str, Any] | None, dict[str, float]]:
         texts = [str(c.tuned) for c in self.contenders if not c.why_out]
-        common = {"task": self.plan.sendable_task(), "steps": self.plan.budget}
+        common = {"task": self.plan.sendable_task(), "steps": self.plan.budget, **self.plan.crew()}
         costs = None
         for attempt in range(COST_ATTEMPTS):
             cell = Cell(f"blocks, attempt {attempt + 1}", {"do": "blocks", "recipes": texts, **common})

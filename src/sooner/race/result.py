@@ -10,6 +10,7 @@ from sooner.race import statistics, tuning
 from sooner.race.cost import contention
 from sooner.race.evidence import PRIMARY, TARGETS, Contender, Curve, Evidence
 from sooner.race.plan import RULES
+from sooner.race.traffic import communication_of
 
 
 def make_result(
@@ -26,6 +27,8 @@ def make_result(
     plan, session = evidence.plan, evidence.journal.sessions
     task = plan.task
     withheld = contention(costs) if costs else "it was not measured"
+    if plan.workers > 1:
+        withheld = "the workers are simulated in one process, which says nothing of the time that real ones take"
     contenders = [_contender(evidence, c, None if withheld else costs, memory) for c in evidence.contenders]
     _add_holm(evidence, contenders)
     return {
@@ -43,6 +46,8 @@ def make_result(
         },
         "regime": plan.regime,
         "horizons": plan.horizons,
+        "workers": plan.workers,
+        "world": plan.world,
         "command": plan.command,
         "started": session[0].data.get("started", ""),
         "finished": finished,
@@ -89,6 +94,7 @@ def _contender(
         "ratio_with_tuning": _with_tuning(evidence, c),
         "peak_memory_mib": memory.get(str(c.tuned)),
         "state_bytes_per_parameter": _state_bytes(evidence, c),
+        "communication": communication_of(evidence, c, costs) if evidence.plan.crew() else None,
         "hit_rate": ratios[PRIMARY]["hits"] / ratios[PRIMARY]["of"] if ratios else 0.0,
         "tuning": _tuning(evidence, c),
         "curves": [_curve(evidence, evidence.curve(c, "racing", i)) for i in range(c.seeds)],

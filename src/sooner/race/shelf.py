@@ -15,7 +15,7 @@ from sooner.race.plan import Plan
 from sooner.race.pool import Cell
 from sooner.recipe import Recipe
 
-_SAME = ("rules", "task", "versions", "processor")
+_SAME = ("rules", "task", "versions", "processor", "world", "workers")
 
 
 class Shelf:
@@ -46,7 +46,7 @@ class Shelf:
 
     def _comparable(self, view: View) -> bool:
         theirs = view.identity
-        return all(theirs.get(name) == self.identity[name] for name in _SAME)
+        return all(theirs.get(name) == self.identity.get(name) for name in _SAME)
 
 
 def _views(folder: Path) -> list[View]:

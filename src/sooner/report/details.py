@@ -5,7 +5,7 @@ from typing import Any
 
 from sooner.report import words
 from sooner.report.figures.base import labels
-from sooner.report.numbers import EMPTY, chance, count, date, number, plain, settings, size, times
+from sooner.report.numbers import EMPTY, byte_size, chance, count, date, number, plain, settings, size, times
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,38 @@ def tuning(result: words.Result) -> Sheet:
         rows.append((position, cells))
     ratios = ["steps ratio without tuning", "steps ratio with tuning"]
     return Sheet(["recipe", "best settings", "default settings", "space widened", "tuning steps", *ratios], rows)
+
+
+def together(result: words.Result) -> Sheet:
+    """Return what crossed the wire, what a step waits for, and how far the workers were apart; empty for one worker."""
+    names, rows = labels(result), []
+    timed = any((c.get("communication") or {}).get("milliseconds") for c in result["contenders"])
+    for position, contender in words.ordered(result):
+        sent = contender.get("communication")
+        if sent is None:
+            continue
+        spent = sent.get("milliseconds") or {}
+        cells = [
+            names[position],
+            byte_size(sent.get("payload_bytes_per_step")),
+            byte_size(sent.get("wire_bytes_per_step")),
+            byte_size(sent.get("bytes_to_target")),
+            EMPTY if sent.get("bytes_ratio") is None else times(sent["bytes_ratio"]),
+            *([" + ".join(number(spent.get(name), 2) for name in ("compute", "encode", "wait"))] if timed else []),
+            number(sent.get("error"), 2),
+            number(sent.get("consensus"), 2),
+            number(contender["final"].get("mean"), 4),
+            number(sent.get("replicas"), 4),
+            number(sent.get("gradients_per_step"), 2),
+            EMPTY if sent.get("gradients_ratio") is None else times(sent["gradients_ratio"]),
+        ]
+        rows.append((position, cells))
+    headings = [
+        *("recipe", "payload per step", "sent per step", "sent to target", "sent, ratio"),
+        *(["compute + encode + wait, ms"] if timed else []),
+        *("not sent", "apart", "average", "replicas", "gradients per step", "steps ratio per gradient"),
+    ]
+    return Sheet(headings, rows)
 
 
 def provenance(result: words.Result) -> dict[str, str]:

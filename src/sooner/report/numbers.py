@@ -57,6 +57,16 @@ def ratio(value: float | None) -> str:
     return f"{value:.2f}" if value < 10 else number(float(value), 3)
 
 
+def byte_size(value: float | None) -> str:
+    """Return "1.2 MB", in powers of 1000 as networks count."""
+    if value is None:
+        return EMPTY
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{number(value / factor)} {unit}"
+    return f"{number(float(value))} B"
+
+
 def times(value: float | None) -> str:
     """Return "0.56x", or "never" for None (an infinite ratio)."""
     return ratio(value) if value is None else ratio(value) + "x"

@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sooner.report import words
+from sooner.report import details, words
 from sooner.report.numbers import EMPTY, count, plain
 
 # From this width on, the columns of one contender fit on one line.
@@ -40,6 +40,11 @@ class ResultTable:
         yield Text()
         for name, contender in self.outside():
             yield Text(f"{name} is out: {plain(contender.get('why_out') or 'no reason was recorded').rstrip('.')}.")
+        if (sheet := details.together(self.result)).rows:
+            yield Text(words.together(self.result))
+            yield Text()
+            yield wide_sheet(sheet) if options.max_width >= WIDE else narrow_sheet(sheet)
+            yield Text()
         yield Text(words.noise_floor(self.result))
         yield Text(words.timing(self.result))
         yield Text(words.tuning_cost(self.result))
@@ -90,6 +95,28 @@ class ResultTable:
                 stack(row["final"], labelled(row["cost"], "cost per step"), labelled(row["memory"], "peak memory")),
             )
         return table
+
+
+def wide_sheet(sheet: details.Sheet) -> Table:
+    """Return one of the smaller tables with one column per measurement."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in sheet.headings:
+        table.add_column(heading, vertical="bottom", overflow="fold")
+    for _, cells in sheet.rows:
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def narrow_sheet(sheet: details.Sheet) -> Table:
+    """Return the same with three columns: the first of the table, and the others as lines in two halves."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, leading=1, expand=True)
+    for heading, share in ((sheet.headings[0], 8), ("", 8), ("", 10)):
+        table.add_column(heading, ratio=share, overflow="fold")
+    half = (len(sheet.headings) + 1) // 2
+    for _, (name, *cells) in sheet.rows:
+        lines = [labelled(cell, heading) for cell, heading in zip(cells, sheet.headings[1:], strict=True)]
+        table.add_row(Text(name, style="bold"), stack(*lines[: half - 1]), stack(*lines[half - 1 :]))
+    return table
 
 
 def chances(row: dict[str, str]) -> str:

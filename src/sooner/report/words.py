@@ -205,6 +205,30 @@ def tuning_cost(result: Result) -> str:
     )
 
 
+def together(result: Result) -> str:
+    """Return the sentence on how many workers trained every run; empty for one."""
+    if result.get("workers", 1) > 1:
+        return (
+            f"Every run trained on {count(result['workers'])} simulated workers; bytes are exact, time is not claimed."
+        )
+    if result.get("world", 1) > 1:
+        return (
+            f"Every run trained on {result['world']} processes over the loopback interface, which is no slow link: "
+            "bytes and steps carry over, waiting does not."
+        )
+    return ""
+
+
+def together_guide() -> str:
+    """Return what the columns on communication mean."""
+    return (
+        "Payload and sent are bytes of one worker; sent counts 2 (n - 1) / n copies in an all-reduce and n - 1 in an "
+        "all-gather. Not sent is the share of the last vector that its payload left out. Apart is the mean squared "
+        "distance of the workers' weights from their average at the end; average is the final value of the average "
+        "model, replicas the mean over the workers' own."
+    )
+
+
 def targets(result: Result) -> str:
     """Return the sentence on the targets, which the tuned baseline sets."""
     known = {name: (result["targets"] or {}).get(name) for name in TARGETS}

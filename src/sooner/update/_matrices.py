@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Unpack
 
 from torch import Tensor, nn
 
-from sooner.error import SoonerError, nearest
+from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.transform import Chain, Descend, chain, decay
 from sooner.update._optimizer import ChainOptimizer, Options, check_parameters
@@ -126,19 +126,6 @@ class MatrixOptimizer(ChainOptimizer):
         matrices = [p for n, p in named if n in chosen]
         others = [p for n, p in named if n not in chosen]
         return [{"params": matrices}, {"params": others, name: False}] if others else [{"params": matrices}]
-
-
-def check_choice(part: str, name: str, value: Any, choices: Sequence[str]) -> None:
-    """Refuse a hyper-parameter that is none of the choices.
-
-    Raises:
-        SoonerError: `value` is not among them; the nearest one is suggested.
-    """
-    if value not in choices:
-        raise SoonerError(
-            f"{part}: {name}={value!r}{nearest(str(value), choices)} is not one of {', '.join(choices)}; "
-            "choose one of them"
-        )
 
 
 def _is_matrix(p: Tensor) -> bool:

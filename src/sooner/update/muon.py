@@ -27,10 +27,10 @@ from typing import Any, ClassVar, Literal, Unpack
 from torch import Tensor
 
 from sooner.error import SoonerError
-from sooner.part import check_range
+from sooner.part import check_choice, check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
-from sooner.update._matrices import MatrixOptimizer, Select, check_choice, hidden_matrices
+from sooner.update._matrices import MatrixOptimizer, Select, hidden_matrices
 from sooner.update._optimizer import Options
 from sooner.update._orthogonal import COEFFICIENTS, PRECISIONS, iteration_dtype, newton_schulz, polar_factor
 

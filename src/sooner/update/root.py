@@ -29,10 +29,10 @@ from typing import Any, ClassVar, Literal, Unpack
 import torch
 from torch import Tensor
 
-from sooner.part import check_range
+from sooner.part import check_choice, check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
-from sooner.update._matrices import MatrixOptimizer, Select, check_choice
+from sooner.update._matrices import MatrixOptimizer, Select
 from sooner.update._newton_fit import coefficients
 from sooner.update._optimizer import Options
 from sooner.update._orthogonal import PRECISIONS, iteration_dtype, newton_schulz

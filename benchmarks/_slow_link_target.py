@@ -1,0 +1,197 @@
+"""Steps to a target: tuned on seeds of their own, raced on paired ones, simulated exactly, kept in a journal.
+
+How many steps an arm needs does not depend on the link, so they are taken in a simulated cluster of two workers (the
+`Sim` wire) in one process. Seconds are those steps times the seconds of a step, which were measured behind the link.
+"""
+
+import contextlib
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from _language_model import task
+
+from sooner.cluster import train_cluster
+
+WORKERS = 2
+BATCHES = (2, 8, 32)
+RATES = (5e-4, 2.5e-4, 1e-3)
+"""Every arm tries every learning rate with the default batch, then every batch with the best of them."""
+
+TUNING, TARGET, RACE = 100, 200, 300
+"""Where the seeds of tuning, target-setting and racing begin."""
+
+DEFAULT = (8, 5e-4)
+FIRST = 100
+"""The dense arm at its defaults after so many steps sets the level that tuning aims at."""
+
+EVERY, EARLIEST, MOST = 10, 30, 800
+PATIENCE = 1.5
+"""A trial ends when it has taken this many times the seconds of the arm's best: it can't win any more."""
+
+
+class _EnoughError(Exception):
+    """The run has shown what was asked for."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to run an arm."""
+
+    arm: str
+    recipe: str
+    batch: int
+    lr: float
+
+    @property
+    def text(self) -> str:
+        return self.recipe.replace("adamw", f"adamw(lr={self.lr!r})", 1)
+
+
+class Journal:
+    """Cells by key, appended to a file as they are finished."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.cells: dict[str, Any] = {}
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                if line.endswith("}"):  # the last line of a killed run may be cut off
+                    cell = json.loads(line)
+                    self.cells[cell["key"]] = cell["value"]
+
+    def keep(self, key: str, value: Any) -> Any:
+        self.cells[key] = value
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps({"key": key, "value": value}))  # begins anew after a line that was cut off
+        return value
+
+
+def curve(setting: Setting, seed: int, stop: float, most: int) -> dict[str, Any]:
+    """Return the evaluations of a run that ends when it has fallen to `stop`, or after `most` steps."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    steps: list[int] = [0]
+    values: list[float] = [math.inf]
+
+    def note(step: int, value: float) -> None:
+        steps.append(step)
+        values.append(value)
+        if value <= stop or not math.isfinite(value):
+            raise _EnoughError
+
+    due = range(EARLIEST, most + EVERY, EVERY)
+    whole = task(setting.batch, due[-1])
+    with contextlib.suppress(_EnoughError):
+        train_cluster(whole, setting.text, seed, due[-1], WORKERS, evaluate_at=due, progress=note)
+    return {"steps": steps[1:], "values": values[1:]}
+
+
+def crossing(found: Mapping[str, Sequence[float]], level: float) -> float:
+    """Return the step at which a curve falls to a level, on straight lines between evaluations; inf for never."""
+    before = None
+    for step, value in zip(found["steps"], found["values"], strict=True):
+        if value <= level:
+            if before is None or not before[1] > value:
+                return float(step)
+            return before[0] + (step - before[0]) * (before[1] - level) / (before[1] - value)
+        before = (step, value)
+    return math.inf
+
+
+def _key(kind: str, setting: Setting, seed: int, stop: float) -> str:
+    return f"{kind} {setting.text} batch {setting.batch} seed {seed} to {stop:.4f}"
+
+
+def _cell(arguments: tuple[Path, str, Setting, int, float, int]) -> dict[str, Any]:
+    """Run one cell, unless its file is there: processes share a folder, not a journal in memory."""
+    path, kind, setting, seed, stop, most = arguments
+    journal = Journal(path)
+    key = _key(kind, setting, seed, stop)
+    if key in journal.cells:
+        found: dict[str, Any] = journal.cells[key]
+        if found["values"][-1] <= stop or found["steps"][-1] >= most:
+            return found
+    return journal.keep(key, curve(setting, seed, stop, most))
+
+
+def tune(arguments: tuple[Path, str, str, float, dict[int, float], int]) -> dict[str, Any]:
+    """Return an arm's setting with the fewest seconds to `level`: the better of its two best on two seeds."""
+    path, arm, recipe, level, seconds, most = arguments
+    tried: list[tuple[float, Setting]] = []
+
+    def attempt(batch: int, lr: float) -> None:
+        best = min((taken for taken, _ in tried), default=math.inf)
+        limit = most if math.isinf(best) else max(EARLIEST, min(most, int(PATIENCE * best / seconds[batch])))
+        setting = Setting(arm, recipe, batch, lr)
+        tried.append((crossing(_cell((path, "tune", setting, TUNING, level, limit)), level) * seconds[batch], setting))
+        tried.sort(key=lambda one: one[0])
+
+    for lr in RATES:
+        attempt(DEFAULT[0], lr)
+    lr = tried[0][1].lr
+    for batch in BATCHES:
+        if batch != DEFAULT[0]:
+            attempt(batch, lr)
+    best, both = tried[0][0], []
+    for taken, setting in tried[:2]:
+        limit = min(most, int(2 * PATIENCE * best / seconds[setting.batch]))
+        again = crossing(_cell((path, "tune", setting, TUNING + 1, level, limit)), level) * seconds[setting.batch]
+        both.append((math.sqrt(taken * again), setting))
+    chosen = min(both, key=lambda one: one[0])[1]
+    edge = chosen.lr in (min(RATES), max(RATES)) or chosen.batch in (min(BATCHES), max(BATCHES))
+    return {"arm": arm, "batch": chosen.batch, "lr": chosen.lr, "seconds": best, "edge": edge}
+
+
+def in_processes(call: Callable[[Any], Any], arguments: Sequence[Any], jobs: int) -> Iterator[Any]:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(call, arguments)
+
+
+def to_target(
+    path: Path,
+    arms: Mapping[str, str],
+    seconds: Mapping[str, dict[int, float]],
+    seeds: int,
+    jobs: int,
+    most: int = MOST,
+) -> dict[str, Any]:
+    """Tune every arm, let the tuned dense one set the target, and race all of them on paired seeds.
+
+    Args:
+        path: of the journal.
+        arms: name -> recipe; "dense" is the baseline.
+        seconds: of a step, by arm and batch, for the tuning.
+        seeds: how many for the target, and how many for the race.
+        jobs: processes.
+        most: steps that a run may take.
+    """
+    default = Setting("dense", arms["dense"], *DEFAULT)
+    first = _cell((path, "first", default, TUNING, -math.inf, FIRST))
+    level = first["values"][-1]
+    print(f"tuning aims at loss {level:.4f}: dense at its defaults after {first['steps'][-1]} steps", flush=True)
+    tuned: dict[str, Setting] = {}
+    jobs_of_tuning = [(path, arm, recipe, level, seconds[arm], most) for arm, recipe in arms.items()]
+    for found in in_processes(tune, jobs_of_tuning, jobs):
+        tuned[found["arm"]] = Setting(found["arm"], arms[found["arm"]], found["batch"], found["lr"])
+        edge = "; at the edge of what was tried" if found["edge"] else ""
+        print(f"tuned {found['arm']}: batch {found['batch']}, lr {found['lr']:g}{edge}", flush=True)
+    dense = tuned["dense"]
+    budget = math.ceil(crossing(_cell((path, "tune", dense, TUNING, level, most)), level) / EVERY) * EVERY
+    runs = [(path, "target", dense, TARGET + seed, -math.inf, budget) for seed in range(seeds)]
+    reached = sorted(min(found["values"]) for found in in_processes(_cell, runs, jobs))
+    target = reached[math.ceil(0.9 * seeds) - 1]
+    print(f"target {target:.4f}: what 90 % of {seeds} runs of tuned dense reach within {budget} steps", flush=True)
+    runs = [(path, "race", setting, RACE + seed, target, most) for seed in range(seeds) for setting in tuned.values()]
+    steps: dict[str, list[float]] = {arm: [] for arm in arms}
+    for run, found in zip(runs, in_processes(_cell, runs, jobs), strict=True):
+        steps[run[2].arm].append(crossing(found, target))
+    return {"target": target, "budget": budget, "tuned": tuned, "steps": steps}

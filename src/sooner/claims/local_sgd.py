@@ -1,0 +1,44 @@
+"""Averaging weights every so many steps is as good as averaging gradients at every one."""
+
+from sooner.claims._claim import Claim, Criterion
+from sooner.claims._clusters import FP16, LOCAL, OUTER, SILENT, SNOO
+
+CLAIM = Claim(
+    part="local_sgd",
+    paper="",
+    headline="Workers that average their weights only now and then converge as fast, with far fewer exchanges.",
+    source="Stich, 2018, arXiv 1805.09767, abstract",
+    experiment=(
+        "A perceptron is trained on digits by four workers with the same data that average gradients at every step, "
+        "weights every 12 steps, or never: steps to the loss that the tuned baseline reaches, and bytes."
+    ),
+    baseline="AdamW with averaged float32 gradients, its learning rate tuned with as many trials as anybody's.",
+    experiments={"race": OUTER},
+    criteria=[
+        Criterion(
+            "at most 1.1x of the steps to the middle target",
+            lambda f: f.steps_ratio("race", LOCAL),
+            at_most=1.1,
+            paper="1x",
+        ),
+        Criterion(
+            "at most 0.15x of the bytes to it",
+            lambda f: f.bytes_ratio("race", LOCAL),
+            at_most=0.15,
+            gain=True,
+        ),
+        Criterion(
+            "it is the averaging: it ends at most 0.8x as high as workers that never communicate",
+            lambda f: f.final_ratio("race", LOCAL, against=SILENT),
+            at_most=0.8,
+            gain=True,
+            control=True,
+        ),
+    ],
+    trend={
+        "float16, bytes to the target": lambda f: f.bytes_ratio("race", FP16),
+        "outer momentum without local steps": lambda f: f.steps_ratio("race", SNOO),
+    },
+    minutes=3,
+    limits="Eight averages in all, and workers that draw from the same data.",
+)

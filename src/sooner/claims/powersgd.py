@@ -1,0 +1,46 @@
+"""Factors of rank 2 train like whole gradients."""
+
+from sooner.claims._claim import Claim, Criterion
+from sooner.claims._clusters import LOCAL_SGD, MOMENTUM
+
+KEPT, FORGOTTEN = "sgd + powersgd(rank=2) + ef", "sgd + powersgd(rank=2)"
+
+CLAIM = Claim(
+    part="powersgd",
+    paper="",
+    headline="Rank-2 factors with error feedback reach the accuracy of SGD with a small share of its bytes.",
+    source="Vogels et al., 2019, arXiv 1905.13727, tables 3 and 4",
+    experiment=(
+        "A perceptron whose parameters are all matrices is trained on digits by four workers: steps to the loss that "
+        "the tuned baseline reaches with rank-2 factors, with and without error feedback, and bytes."
+    ),
+    baseline="SGD with momentum 0.9 and averaged float32 gradients, tuned with as many trials as anybody's.",
+    experiments={"race": MOMENTUM},
+    criteria=[
+        Criterion(
+            "at most 1.1x of the steps to the middle target",
+            lambda f: f.steps_ratio("race", KEPT),
+            at_most=1.1,
+            paper="1x",
+        ),
+        Criterion(
+            "at most 0.1x of the bytes per step",
+            lambda f: f.communicated("race", KEPT, "wire_bytes_per_step"),
+            at_most=0.1,
+        ),
+        Criterion(
+            "it needs the memory: fewer steps than without it",
+            lambda f: f.steps_ratio("race", KEPT, against=FORGOTTEN),
+            at_most=1.0,
+            gain=True,
+            control=True,
+        ),
+    ],
+    trend={
+        "bytes to the target": lambda f: f.bytes_ratio("race", KEPT),
+        "float16, bytes to the target": lambda f: f.bytes_ratio("race", "sgd + fp16"),
+        "local SGD, bytes to the target": lambda f: f.bytes_ratio("race", LOCAL_SGD),
+    },
+    minutes=2,
+    limits="Matrices of 64 by 64 are of a low rank already; large ones save far more bytes.",
+)

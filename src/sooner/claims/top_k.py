@@ -1,0 +1,56 @@
+"""Dropping 99 of 100 gradients costs little, if what is dropped is not forgotten."""
+
+from sooner.claims._claim import Claim, Criterion, Measurement
+from sooner.claims._quadratics import cases, measure
+
+KEPT, FORGOTTEN = "top_k(ratio=0.01) + ef", "top_k(ratio=0.01)"
+ARMS = ["dense", FORGOTTEN, KEPT, "random_k(ratio=0.01) + ef"]
+
+CLAIM = Claim(
+    part="top_k",
+    paper="",
+    headline="Exchanging only the largest 1 % of the gradients, the rest kept for later, costs no accuracy.",
+    source="Aji and Heafield, 2017, arXiv 1704.05021, abstract",
+    experiment=(
+        "Noisy quadratic losses in 200 dimensions, float64, of four workers with the same data: excess loss after "
+        "3,000 rounds when the largest 1 % is sent, with and without a memory, and when as many random numbers are."
+    ),
+    baseline="Dense averaging; all learning rates tuned alike on a seed of its own.",
+    experiments={
+        "noisy": Measurement(
+            measure,
+            cases(ARMS, rounds=3000, workers=4, noise=0.3, different=False),
+            cases(ARMS, seeds=1, rounds=40, workers=4, noise=0.3, different=False),
+        )
+    },
+    criteria=[
+        Criterion(
+            "with error feedback it ends at most 1.2x above dense averaging",
+            lambda f: f.paired_ratio("noisy", "excess", {"arm": KEPT}, {"arm": "dense"}),
+            at_most=1.2,
+            paper="1x",
+        ),
+        Criterion(
+            "payload at most 0.021x of the dense bytes, places included",
+            lambda f: f.paired_ratio("noisy", "bytes", {"arm": KEPT}, {"arm": "dense"}),
+            at_most=0.021,
+            paper="0.01x",
+        ),
+        Criterion(
+            "it is the memory: at most 0.5x of what top-k without it ends at",
+            lambda f: f.paired_ratio("noisy", "excess", {"arm": KEPT}, {"arm": FORGOTTEN}),
+            at_most=0.5,
+            gain=True,
+            control=True,
+        ),
+        Criterion(
+            "it is the choice: at most 0.95x of what as many random numbers end at",
+            lambda f: f.paired_ratio("noisy", "excess", {"arm": KEPT}, {"arm": "random_k(ratio=0.01) + ef"}),
+            at_most=0.95,
+            gain=True,
+            control=True,
+        ),
+    ],
+    minutes=2,
+    limits="Convex, and small. What every worker receives grows with the number of workers.",
+)

@@ -1,0 +1,117 @@
+"""The communication station attached to optimizers: on two gloo processes, and alone."""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sooner.communication import CO2, FP16, DiLoCo, LocalSGD, NoLoCo, StreamingDiLoCo
+from sooner.communication import _attached as attached
+from sooner.communication._agree import agree
+from sooner.communication._attached import Communication
+from sooner.communication._wire import Sim
+from sooner.error import SoonerError
+
+SCRIPT = Path(__file__).with_name("attached_workers.py")
+CHECKS = re.findall(r"^def check_(\w+)", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    """Run all checks in one pair of processes, and return what failed by check and rank."""
+    command = [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("attached") / "rendezvous")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {(one["check"], one["rank"]): one["failed"] for one in lines}, done.stderr
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_on_two_processes(outcome, check):
+    failures, errors = outcome
+    for rank in (0, 1):
+        assert (check, rank) in failures, f"not reached: {errors[-2000:]}"
+        assert not failures[check, rank], f"rank {rank}: {failures[check, rank]}"
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def train(model, optimizer, steps=6):
+    for step in range(steps):
+        x = torch.randn(5, 4, generator=torch.Generator().manual_seed(step))
+        model(x).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("parts", [(), (LocalSGD(2),)])
+def test_one_worker_trains_as_it_would_without(parts):
+    plain, ours = net(), net()
+    optimizer = torch.optim.AdamW(ours.parameters())
+    communication = Communication(ours, optimizer, parts)
+    expected, found = train(plain, torch.optim.AdamW(plain.parameters())), train(ours, optimizer)
+    torch.testing.assert_close(found, expected)
+    assert communication.wire.traffic.wire_bytes == 0
+
+
+@pytest.mark.parametrize("parts", [(DiLoCo(2), FP16()), (CO2(2),), (NoLoCo(2),), (StreamingDiLoCo(4, delay=1),)])
+def test_every_part_works_with_one_worker(parts):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    communication = Communication(model, optimizer, parts)
+    assert torch.isfinite(train(model, optimizer)).all()
+    with communication.view():
+        pass
+    communication.finish()
+    assert communication.wire.traffic.wire_bytes == 0
+
+
+def test_one_worker_is_told_once_that_nothing_is_sent(caplog, monkeypatch):
+    monkeypatch.setattr(attached, "_said", set())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            model = net()
+            Communication(model, torch.optim.SGD(model.parameters(), lr=0.1), [FP16(), LocalSGD(2)])
+    assert caplog.messages == ["there is one worker only: fp16 + local_sgd is at work, but nothing is sent"]
+
+
+def test_a_detached_communication_does_nothing():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    communication = Communication(model, optimizer, [LocalSGD(2)])
+    communication.detach()
+    train(model, optimizer)
+    assert communication.steps == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (nn.Tanh(), "there are no parameters to communicate"),
+        (nn.ParameterList([nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2, device="meta"))]), "2 devices"),
+    ],
+)
+def test_models_that_can_not_be_communicated_are_refused(model, words):
+    some = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(SoonerError, match=words):
+        Communication(model, some)
+
+
+def test_a_refusal_of_one_rank_is_that_of_all():
+    class Two(Sim):
+        def tell(self, what):
+            return [("same", ""), ("same", "fp16 is not for this backend; use bf16")]
+
+    with pytest.raises(SoonerError, match="rank 1: fp16 is not for this backend; use bf16"):
+        agree(Two(2), {})
