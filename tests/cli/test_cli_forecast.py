@@ -1,6 +1,9 @@
 """`sooner forecast` as it is typed: answers, JSON, reports, and refusals in one sentence."""
 
+import gzip
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -38,6 +41,12 @@ def files(tmp_path):
     score = 0.98 - 0.7 / (1 + np.exp(-4 * (task - 0.9)))
     lines = [f"{a:g},{b:g},{v:.6f},{s:.6f}" for a, b, v, s in zip(n, d, task, score, strict=True)]
     (tmp_path / "task.csv").write_text("params,tokens,loss,acc\n" + "\n".join(lines))
+    (tmp_path / "percent.csv").write_text("params,tokens,loss,acc\n1e8,1e9,2,55\n2e8,2e9,1.9,60\n")
+    (tmp_path / "gap.csv").write_text("parameters,tokens,loss\n1e8,,3\n2e8,2e9,2.8\n3e8,4e9,2.7\n4e8,5e9,2.6\n")
+    (tmp_path / "one.csv").write_text("parameters,tokens,loss\n1e8,1e9,3\n")
+    packed = gzip.compress(b"".join(b'{"step": %d, "loss": 2.5}\n' % step for step in range(1, 900)))
+    (tmp_path / "cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    (tmp_path / "folder").mkdir()
     return tmp_path
 
 
@@ -94,6 +103,45 @@ def test_a_run_goes_on_along_the_schedule_that_is_said(cli, files):
     assert float(told["answer"].split()[2]) == pytest.approx(float(rows[-1][1]), rel=0.01)
 
 
+def test_places_are_named_as_headings_are_and_a_law_in_one_column_takes_the_files(cli, files):
+    told = [
+        cli("forecast", "predict", "runs.csv", "--at", at, "--law", "chinchilla", "--draws", "20").out.splitlines()[0]
+        for at in ("parameters=7e9,tokens=1.4e11", "N=7_000_000_000,D=1.4e11", "parameters=7e9,compute=5.88e21")
+    ]
+    assert told[0] == told[1] == told[2]
+    assert "power_floor on" in cli("forecast", "fit", "cosine.csv", "--law", "power_floor", "--draws", "20").out
+    assert "they" in cli("forecast", "compare", "cosine.csv", "constant.csv", "--draws", "20").out
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_fit_the_terminal_and_numbers_do_not_break(cli, files, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = cli("forecast", "check", "runs.csv", "--draws", "30").out.splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith("Fitted without"))
+    table = lines[start + 1 : lines.index("", start)] if "" in lines[start:] else lines[start + 1 :]
+    assert max(map(len, table)) <= width
+    bands = [line for line in table if "[" in line]
+    assert bands
+    assert all("]" in line and line.count("%") >= 4 for line in bands)
+
+
+def test_help_and_answers_do_not_wait_for_torch(files):
+    code = (
+        "import sys; from sooner.cli import main; sys.argv = ['sooner', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'numpy', 'scipy', 'plotly') if name in sys.modules], file=sys.stderr)"
+    )
+
+    def loaded(*words):
+        words = [sys.executable, "-c", code, "forecast", *words]
+        return subprocess.run(words, capture_output=True, text=True, cwd=files, check=True).stderr.splitlines()[-1]
+
+    assert loaded("--help") == "[]"
+    assert loaded("fit", "--help") == "[]"
+    assert loaded("curve", "cosine.csv", "--law", "annealing", "--draws", "20") == "['numpy', 'scipy']"
+
+
 def test_laws_and_help_name_everything(cli):
     laws = cli("forecast", "laws").out
     assert all(name in laws for name in ("chinchilla", "annealing", "hestness", "mixture_of_experts"))
@@ -115,7 +163,23 @@ def test_laws_and_help_name_everything(cli):
         (["fit", "runs.csv", "--law", "annealing"], "the column 'step' is missing"),
         (["predict", "runs.csv", "--at", "parameters"], "is not NAME=NUMBER"),
         (["predict", "runs.csv", "--at", "parameters=big,tokens=1"], "is not NAME=NUMBER"),
-        (["predict", "runs.csv", "--at", "parameters=1e9"], "the column 'tokens' is missing"),
+        (["predict", "runs.csv", "--at", "parameters=1e9"], "--at 'parameters=1e9' does not say tokens"),
+        (["predict", "runs.csv", "--at", "N=1e9,parameters=2e9,D=1e9"], "says parameters twice"),
+        (["predict", "runs.csv", "--at", "parameters=nan,tokens=1"], "is not NAME=NUMBER"),
+        (["curve", "cosine.csv", "--total", "nan"], "--total is nan; give a positive number"),
+        (["curve", "cosine.csv", "--total", "1e30"], "step 1e+30 is beyond 20,000,000"),
+        (["curve", "cosine.csv", "--target", "-2"], "--target is -2; give a positive number"),
+        (["schedule", "cosine.csv", "--total", "nan"], "--total is nan; give a positive number"),
+        (["schedule", "cosine.csv", "--total", "3"], "the total of 3 steps is too short to plan; give 24 or more"),
+        (["compare", "old.csv", "cosine.csv"], "the files share none of compute, tokens, parameters, step"),
+        (["compare", "old.csv", "new.csv", "--to", "nan"], "--to is nan"),
+        (["plan", "runs.csv", "--at", "parameters=1e9,tokens=1e9", "--budget", "-3"], "--budget is -3"),
+        (["task", "percent.csv", "--at", "parameters=1e9,tokens=1e9"], "divide percents by 100"),
+        (["fit", "gap.csv"], "tokens is nan in row 1"),
+        (["fit", "one.csv"], "nothing in parameters, tokens, loss changes"),
+        (["fit", "cut.jsonl.gz"], "the compressed file is cut off; copy it again"),
+        (["fit", "runs.csv", "--column", "los=val_loss"], "did you mean 'loss'"),
+        (["fit", "runs.csv", "--draws", "30", "--out", "folder"], "cannot write the report to folder (Is a directory)"),
         (["curve", "cosine.csv", "--schedule", "cosin:total=9"], "did you mean 'cosine'"),
         (["curve", "cosine.csv", "--total", "5"], "has reached step 3000 already"),
         (["curve", "runs.csv"], "the column 'step' is missing"),

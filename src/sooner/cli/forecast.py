@@ -231,7 +231,7 @@ def compare(
     first: Path,
     second: Path,
     *,
-    over: str = "compute",
+    over: str | None = None,
     to: float | None = None,
     given: Reading = Reading(),
 ) -> None:
@@ -244,7 +244,7 @@ def compare(
     second
         Runs of the second.
     over
-        The column of the scale.
+        The column of the scale. Default: compute, tokens, parameters or step, the first that both have.
     to
         Largest scale to look at. Default: ten times the largest measured.
     """

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from sooner.cli.forecast import Choice, Reading
-from sooner.cli.forecast_run import checked_numbers, finish, measured, places, ready, working
+from sooner.cli.forecast_asked import checked_numbers, places, positive, shared_scale
+from sooner.cli.forecast_run import finish, measured, ready, working
 from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import allocate
 from sooner.forecast.decide.best_schedule import best_schedule
@@ -23,6 +24,7 @@ from sooner.report.forecast import decisions
 
 def run_schedule(files: list[Path], given: Choice, *, total: float | None, peak: float | None, warmup: float) -> None:
     """Find the best schedule and show it."""
+    positive(total=total, peak=peak)
     with working() as told:
         rows, law, errors = ready(files, given, told)
         fitted = fit(law, rows, draws=given.draws)
@@ -50,19 +52,23 @@ def run_task(files: list[Path], at: list[str], given: Reading) -> None:
     with working() as told:
         rows = measured(files, given)
         ladder = TaskLadder() if "accuracy" in rows or "error" not in rows else TaskLadder(second=LossToError())
+        where = places(at, ladder.first.needs)
+        _shares(rows, ladder.second.target)
         told("fitting")
         fitted = ladder.fit(rows, draws=given.draws)
-        where = places(at).require(*ladder.first.needs)
         made = fitted.predict(where, given.level)
         answer = decisions.of_task(fitted, where, made, fitted.first.predict(where, given.level))
     finish(answer, given)
 
 
-def run_compare(first: Path, second: Path, given: Reading, *, over: str, to: float | None) -> None:
+def run_compare(first: Path, second: Path, given: Reading, *, over: str | None, to: float | None) -> None:
     """Compare two procedures and show which wins where."""
     checked_numbers(given)
+    positive(to=to)
     with working() as told:
-        one, two = (measured([file], given).require(over, "loss") for file in (first, second))
+        one, two = (measured([file], given).require("loss") for file in (first, second))
+        over = over or shared_scale((one, two))
+        one, two = one.require(over), two.require(over)
         told("fitting")
         made = compare(one, two, over=over, to=to, level=given.level, draws=given.draws)
         names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
@@ -72,13 +78,27 @@ def run_compare(first: Path, second: Path, given: Reading, *, over: str, to: flo
 
 def run_plan(files: list[Path], at: str, given: Choice, *, goal: float, budget: float | None) -> None:
     """Choose the next runs and show them."""
+    positive(budget=budget)
     with working() as told:
         rows, law, errors = ready(files, given, told)
         fitted = fit(law, rows, draws=given.draws)
         most = np.inf if budget is None else budget
-        made = plan(fitted, places([at]), goal=goal, budget=most, level=given.level)
+        made = plan(fitted, places([at], law.needs), goal=goal, budget=most, level=given.level)
         answer = decisions.of_plan(made, fitted, at, errors)
     finish(answer, given)
+
+
+def _shares(rows: Table, target: str) -> None:
+    """Refuse accuracies and errors that are no shares.
+
+    Raises:
+        SoonerError: names the first.
+    """
+    bad = [one for one in rows[target].tolist() if not 0 <= one <= 1] if target in rows else []
+    if bad:
+        raise SoonerError(
+            f"the {target} is {bad[0]:g} in a row; a task's {target} is from 0 to 1: divide percents by 100"
+        )
 
 
 def _rules(rows: Table) -> tuple[StepLaw, list[str]]:

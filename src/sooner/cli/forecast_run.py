@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from sooner.cli.forecast import Choice, Reading
+from sooner.cli.forecast_asked import checked_numbers, law_named, pairs, places, positive
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.automatic import candidates
@@ -23,14 +23,12 @@ from sooner.forecast.law import Law
 from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.read import read
 from sooner.forecast.schedules import parse
-from sooner.forecast.table import Table, join, table
+from sooner.forecast.table import Table
 from sooner.report import html
 from sooner.report.forecast import build, page, terminal
 from sooner.report.forecast.answer import Answer
 
 AUTO = "auto"
-LEAST_DRAWS = 20
-"""Fewer draws have no quantiles to speak of."""
 LEAVES = ("largest", "curve", "end")
 
 
@@ -59,12 +57,12 @@ def run_predict(files: list[Path], at: list[str], given: Choice) -> None:
     """Fit a law and show what it predicts elsewhere."""
     with working() as told:
         rows, law, errors = ready(files, given, told)
-        where = places(at)
+        where = places(at, law.needs)
         fitted = doubted(fit(law, rows, draws=given.draws))
         made = fitted.predict(where, given.level)
         told("leaving out")
         shown = _checked(law, rows, given)
-        answer = build.of_prediction(fitted, where.require(*law.needs), made, shown, errors, _plain(fitted, where))
+        answer = build.of_prediction(fitted, where, made, shown, errors, _plain(fitted, where))
     finish(answer, given)
 
 
@@ -73,6 +71,7 @@ def run_curve(
 ) -> None:
     """Forecast the rest of a run, or a run under another schedule, and show it."""
     checked_numbers(given)
+    positive(total=total, target=target)
     with working() as told:
         rows = measured(files, given, given.lr)
         reached = float(rows.require("step")["step"].max())
@@ -81,7 +80,7 @@ def run_curve(
         if schedule is None and given.lr is not None:
             own = parse(given.lr, total=reached, peak=peak)
             meant = own if own.total > reached else None  # the run goes on along its own schedule
-        law = None if given.law == AUTO else laws.find(given.law, given.over)
+        law = None if given.law == AUTO else law_named(given.law, given.over, rows)
         told("fitting")
         made = forecast_curve(rows, schedule=meant, total=total, law=law, level=given.level, draws=given.draws)
         answer = build.of_curve(made, rows, target)
@@ -140,60 +139,6 @@ def measured(files: list[Path], given: Reading, lr: str | None = None) -> Table:
     return read(files, columns=pairs(given.column), where=where, lr=lr)
 
 
-def pairs(
-    texts: Sequence[str], option: str = "--column", form: str = "NAME=HEADING", example: str = "loss=val_loss"
-) -> dict[str, str]:
-    """Return a dictionary from NAME=VALUE texts.
-
-    Raises:
-        SoonerError: a text is not of that form, or names a column twice.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, heading = (part.strip() for part in text.partition("="))
-        if not equals or not name or not heading:
-            raise SoonerError(f"{option} {text!r} is not {form}; write, for example, {option} {example}")
-        if name in found:
-            raise SoonerError(f"{option} names {name} twice, as {found[name]!r} and {heading!r}; give one of them")
-        found[name] = heading
-    return found
-
-
-def places(texts: Sequence[str]) -> Table:
-    """Return a row for each text NAME=NUMBER,NAME=NUMBER.
-
-    Raises:
-        SoonerError: a text is not of that form, or a number is not one.
-    """
-    rows = []
-    for text in texts:
-        values: dict[str, float] = {}
-        for piece in text.split(","):
-            name, equals, value = (part.strip() for part in piece.partition("="))
-            try:
-                values[name] = float(value.replace("_", ""))
-            except ValueError:
-                equals = ""
-            if not equals or not name or not values[name] > 0 or values[name] == float("inf"):
-                raise SoonerError(
-                    f"--at {text!r} is not NAME=NUMBER,...; write, for example, --at parameters=7e9,tokens=1.4e11"
-                )
-        rows.append(table(text, **values))
-    return join(rows)
-
-
-def checked_numbers(given: Reading) -> None:
-    """Refuse a level or a number of draws that can't be.
-
-    Raises:
-        SoonerError: names the value.
-    """
-    if not 0 < given.level < 1:
-        raise SoonerError(f"--level is {given.level:g}; give a share between 0 and 1, such as 0.9")
-    if given.draws < LEAST_DRAWS:
-        raise SoonerError(f"--draws is {given.draws}; give {LEAST_DRAWS} or more")
-
-
 def ready(
     files: list[Path], given: Choice, told: working, leave: Leave | None = None
 ) -> tuple[Table, Law, dict[str, float]]:
@@ -206,7 +151,7 @@ def ready(
     rows = measured(files, given, given.lr)
     if given.law != AUTO:
         told("fitting")
-        return rows, laws.find(given.law, given.over), {}
+        return rows, law_named(given.law, given.over, rows), {}
     told("choosing a law")
     made = _choice(rows, candidates(rows, given.over), leave)
     told("fitting")

@@ -56,7 +56,7 @@ def candidates(table: Table, over: str | None = None) -> list[Law]:
         )
     if "step" in table and len(table) >= _DENSE * len(table.runs):
         return of_curves(table)
-    varied = [n for n in ("parameters", "tokens", "compute") if n in table and np.ptp(np.log(table[n])) > 0]
+    varied = [n for n in ("parameters", "tokens", "compute") if n in table and len(np.unique(table[n])) > 1]
     if len(varied) >= 2:
         return [Chinchilla(), Overtraining()]
     if varied:

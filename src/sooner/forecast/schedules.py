@@ -13,6 +13,8 @@ from sooner.forecast.table import FloatArray, Table
 
 FULL = 0.999
 """From this share of its largest value on, a learning rate has risen."""
+MOST_STEPS = 20_000_000
+"""Laws of curves count every step of a run; longer ones than this are nobody's, and would not fit in memory."""
 LEAST = 8
 """A run keeps its warm-up where fewer rows than these would remain."""
 
@@ -189,8 +191,16 @@ def dense(table: Table) -> tuple[FloatArray, FloatArray]:
 
     Between the rows it is interpolated; before the first row it rises linearly, as in a warm-up that was not logged,
     unless the first row is among the first steps.
+
+    Raises:
+        SoonerError: a step is too large to count to.
     """
     steps, rates = table["step"], table["lr"]
+    if steps.max() > MOST_STEPS:
+        raise SoonerError(
+            f"step {steps.max():g} is beyond {MOST_STEPS:,}, the last that laws of curves count to; count in thousands "
+            "of steps, in the files too"
+        )
     order = np.argsort(steps, kind="stable")
     steps, rates = steps[order], rates[order]
     gap = steps[1] - steps[0] if len(steps) > 1 else 1.0

@@ -78,6 +78,8 @@ def best_schedule(
     """
     if "lr" not in fit.law.needs:
         raise SoonerError(f"{fit.law.name} does not read learning rates; fit annealing or multi_power")
+    if total < KNOTS:
+        raise SoonerError(f"the total of {total} steps is too short to plan; give {KNOTS} or more")
     if not (total > warmup >= 0):
         raise SoonerError(
             f"the total of {total} steps must exceed the warm-up of {warmup:g}, which must not be negative"

@@ -93,7 +93,8 @@ def chosen(errors: dict[str, float], law: str | None = None) -> list[str]:
 
 def of_fit(fit: Fit, check: Check | None, errors: dict[str, float]) -> Answer:
     """Return the answer of `sooner forecast fit`."""
-    headline = f"{fit.law.name} on {len(fit.table)} rows of {len(fit.table.runs)} runs"
+    count = len(fit.table.runs)
+    headline = f"{fit.law.name} on {len(fit.table)} rows of {count} run{'s' * (count != 1)}"
     if check is not None:
         headline += f": {100 * check.error:.3g} % mean error without {check.left_out}, {check.coverage:.0%} covered"
     notes = (*fit.table.notes, f"objective: {objective(fit)} = {fit.objective:.6g}", *chosen(errors))
