@@ -205,6 +205,19 @@ def test_signs_per_parameter_have_each_the_parameters_own_size():
         assert torch.equal(decoded[name] > 0, place >= 0)
 
 
+@pytest.mark.parametrize("codec", [FP16(), BF16()], ids=lambda one: type(one).__name__)
+def test_gradients_too_small_for_the_first_scale_arrive_after_a_few_exchanges(codec):
+    v = torch.full((2, 5), 1e-11)
+    exchange = Exchange(Layout({"x": (5,)}), Sim(2), codec)
+    means = [exchange(v) for _ in range(6)]
+    torch.testing.assert_close(means[-1], v[0], rtol=1e-2, atol=0.0)
+    assert torch.equal(exchange(torch.zeros(2, 5)), torch.zeros(5))
+    for _ in range(20):
+        exchange(torch.zeros(2, 5))
+    grown = [exchange(torch.ones(2, 5)) for _ in range(4)]
+    torch.testing.assert_close(grown[-1], torch.ones(5), rtol=1e-2, atol=0.0)
+
+
 def test_half_precision_values_are_scaled_so_that_small_ones_survive():
     v = vectors(200) * 1e-9
     payload = TopK(0.1, half_values=True).encode(v, moment(200))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -114,6 +115,65 @@ def race(
         ablate=ablate,
         measure_cost=cost,
         out=out,
+    )
+
+
+@app.command
+def train(
+    workload: str = "charlm",
+    /,
+    *,
+    parts: str = "adamw",
+    seed: Whole = 0,
+    steps: Whole | None = None,
+    accumulate: Whole = 1,
+    clip_norm: float | None = None,
+    checkpoint: Path | None = None,
+    save_every: Whole | None = None,
+    timeout: float = 600.0,
+) -> None:
+    """Train once with the reference loop; under torchrun, together with the other processes.
+
+    torchrun --nproc-per-node 2 -m sooner train my_task.py --parts "sgd + dgc"
+
+    Every process draws batches of its own. When one is lost, the others say which, and exit with code 2; the same
+    command goes on from the last complete checkpoint.
+
+    Parameters
+    ----------
+    workload
+        A bundled workload (see `sooner workloads`) or a Python file that defines model, batches, loss and steps.
+    parts
+        A recipe, such as "muon + cosine". Without an optimizer in it, adamw is added.
+    seed
+        Decides initial weights, data order and the method's own noise.
+    steps
+        Optimizer steps. Default: the workload's own budget.
+    accumulate
+        Micro-batches per step.
+    clip_norm
+        Scale gradients down to this norm where they exceed it.
+    checkpoint
+        File to go on from and to write to; a folder for several processes.
+    save_every
+        Steps between checkpoints. Default: only at the end.
+    timeout
+        Seconds to wait for the other processes in one exchange.
+    """
+    # when the process that keeps the rendezvous is lost, torch prints stack traces that say less than we do
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from sooner.cli.train import run_training
+
+    run_training(
+        workload,
+        parts,
+        seed=seed,
+        steps=steps,
+        accumulate=accumulate,
+        clip_norm=clip_norm,
+        checkpoint=checkpoint,
+        save_every=save_every,
+        timeout=timeout,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sooner.communication._codec import Codec, Moment, nan_unless_finite
-from sooner.communication._half import Half
+from sooner.communication._half import Half, next_scale
 from sooner.communication._memory import Memory, NoMemory
 from sooner.communication._wire import Flight, Wire
 from sooner.communication.dense import Dense
@@ -73,8 +73,7 @@ class Flights:
         if away.scale is None:
             return mean
         mean = self.codec.decode((mean,), self._moment).to(away.scale.dtype) * away.scale
-        largest = mean.abs().amax().float()
-        self._scales[name] = torch.where(torch.isfinite(largest) & (largest > 0), largest, away.scale.float())
+        self._scales[name] = next_scale(mean, away.scale)
         return mean
 
     def state_dict(self) -> dict[str, Any]:

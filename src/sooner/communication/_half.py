@@ -15,7 +15,8 @@ from sooner.layout import Layout
 class Half(Codec):
     """Numbers divided by a scale and rounded; the scale of a step is the largest number of the mean before it.
 
-    All workers know that mean, so none has to send the scale. The first exchange has the scale 1.
+    All workers know that mean, so none has to send the scale. The first exchange has the scale 1, and while all of a
+    mean is too small for it, the next one has a thousandth of it.
     """
 
     reducible: ClassVar[bool] = True
@@ -48,6 +49,16 @@ class Half(Codec):
         scaled = torch.empty(v.shape, dtype=self.kind, device=v.device)
         payload = self.encode(torch.div(v, scale + nan_unless_finite(v), out=scaled), moment)
         mean = self.decode(wire.mean(payload), moment).to(v.dtype).mul_(scale)
-        largest = torch.maximum(mean.amax(), mean.amin().neg_()).float()
-        state["scale"] = torch.where(torch.isfinite(largest) & (largest > 0), largest, state["scale"])
+        state["scale"] = next_scale(mean, state["scale"])
         return Sent(self.decode(payload, moment).to(v.dtype).mul_(scale), mean)
+
+
+_LEAST = 1e-12
+"""No scale is smaller: gradients that were zero for a while may come back, and be cut off until the scale has grown."""
+
+
+def next_scale(mean: Tensor, scale: Tensor) -> Tensor:
+    """Return the scale (0-d float32) after an exchange with `scale` that gave this mean (d,)."""
+    largest = torch.maximum(mean.amax(), mean.amin().neg()).float()
+    smaller = (scale.float() / 1024).clamp(min=_LEAST)
+    return torch.where(torch.isfinite(largest), torch.where(largest > 0, largest, smaller), scale.float())

@@ -26,6 +26,8 @@ GRACE_SECONDS = 4.0
 
 KEEPER_GONE = "rank 0, which keeps the rendezvous, or the network to it, is gone"
 
+_FINISHED = "had finished"
+
 _found: list[tuple[Any, Lookout]] = []
 
 
@@ -64,6 +66,9 @@ class Lookout:
         self.entered = 0
         self.ends_process = False
         """Whether this process is ended when the others have given up on it, because nobody else would."""
+        self.speaks = True
+        """Whether this rank was the first to find out; the others need not say the same."""
+        self._heard = ""
         self._judging = threading.Event()
         self._over = threading.Event()
         self._store = dist.distributed_c10d.PrefixStore("sooner", store)
@@ -94,9 +99,17 @@ class Lookout:
         self._over.set()
         if cause is None:
             last = getattr(sys, "last_value", None)  # what ended the process, where something did
-            cause = "had finished" if last is None else f"stopped ({type(last).__name__}: {last})"
+            cause = _FINISHED if last is None else f"stopped ({type(last).__name__}: {last})"
         with contextlib.suppress(RuntimeError):  # the keeper of the store may be gone
             self._store.set(f"left/{self.rank}", cause[:500])
+            if cause != _FINISHED:
+                self._decide({self.rank: f"rank {self.rank} {cause[:500]}"})
+                self._linger()
+
+    def _linger(self) -> None:
+        """Keep the store, where this rank does, until the others have heard: it goes when this process ends."""
+        if self.rank == 0:
+            time.sleep(3 * BEAT_SECONDS)
 
     def stop(self) -> None:
         """Give no more signs of life, without a word to the others."""
@@ -119,7 +132,8 @@ class Lookout:
 
         def ask() -> None:
             with contextlib.suppress(RuntimeError):
-                verdict.append(self._verdict())
+                verdict.append(self._heard or self._verdict())
+                self.speaks = self._store.add("spoken", 1) == 1
 
         thread = threading.Thread(target=ask, daemon=True)  # a store that can't be reached may never answer
         thread.start()
@@ -132,7 +146,9 @@ class Lookout:
                 f"({first[:200]}); check the network between them"
             )
         self._over.set()  # the end of this process is no departure that the others should hear of
-        return RankLostError(verdict[0] if verdict else KEEPER_GONE)
+        if verdict:
+            self._linger()
+        return RankLostError(verdict[0] if verdict else self._heard or KEEPER_GONE)
 
     def _verdict(self) -> str:
         """Return who is lost, empty for nobody; the first rank to find out decides, so that all say the same."""
@@ -181,12 +197,12 @@ class Lookout:
             number += 1
             try:
                 self._beats.set(f"beat/{self.rank}", f"{number} {self.entered}")
-                decided = self._beats.check(["verdict"])
-                text = self._beats.get("verdict").decode() if decided else ""
+                self._heard = self._beats.get("verdict").decode() if self._beats.check(["verdict"]) else ""
+                lost = self._heard
             except RuntimeError:
-                decided, text = True, KEEPER_GONE
-            if decided:
-                self._end(text)
+                lost = KEEPER_GONE
+            if lost:
+                self._end(lost)
                 return
 
     def _end(self, text: str) -> None:

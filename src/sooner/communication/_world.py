@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from sooner.communication import _lookout
 from sooner.communication._lookout import Lookout, RankLostError, lookout
 from sooner.error import SoonerError
 
@@ -45,6 +46,15 @@ def join(timeout: float) -> None:
         raise SoonerError(
             f"rank {rank} could not meet the {world} processes of this run ({first}); start all of them with torchrun"
         ) from error
+
+
+def part() -> None:
+    """Take leave of the other processes, at the end of a program that has joined them."""
+    watch = lookout()
+    if watch is not None:
+        watch.leave()
+    _lookout.close()
+    dist.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,84 @@
+"""A rank that is lost: who says so, what the others do, and how the run goes on."""
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+TASK = HERE / "plane_task.py"
+
+
+def command(checkpoint, *more):
+    parts = ["--parts", "sgd(lr=0.05) + top_k(ratio=0.2) + ef"]
+    return ["-m", "sooner", "train", TASK, *parts, "--checkpoint", checkpoint, "--save-every", 6, *more]
+
+
+@pytest.fixture(scope="module")
+def lost(ranks, tmp_path_factory):
+    """All runs that lose a rank, at the same time: {name: (processes, checkpoint folder)}."""
+    faults = {
+        "killed": "kill 1 8",
+        "killed while it saves": "kill-in-save 1 11",
+        "the one that keeps the rendezvous": "kill 0 8",
+        "raised": "raise 1 8",
+        "hangs": "hang 1 8",
+    }
+    started = {}
+    for name, fault in faults.items():
+        folder = tmp_path_factory.mktemp("checkpoints") / "run"
+        more = ["--timeout", 20] if name == "hangs" else []
+        started[name] = ranks(command(folder, *more), FAULT=fault), folder
+    return started
+
+
+GOES_ON = r"start all workers again, and they go on from step 6, the last complete checkpoint in \S+"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("killed", rf"rank 1 is gone: no sign of life after exchange \d+; {GOES_ON}"),
+        ("killed while it saves", rf"rank 1 is gone: no sign of life after exchange \d+; {GOES_ON}"),
+        ("raised", rf"rank 1 stopped \(ZeroDivisionError: nothing to divide by\); {GOES_ON}"),
+        ("hangs", rf"rank 1 hangs: it lives but has not come to exchange \d+ in time; {GOES_ON}"),
+        ("the one that keeps the rendezvous", rf"rank 0, which keeps the rendezvous, .* is gone; {GOES_ON}"),
+    ],
+)
+def test_the_lost_rank_is_named_in_one_sentence_and_nobody_is_left(lost, name, sentence):
+    both, _ = lost[name]
+    codes = both.codes()
+    victim = 0 if name.startswith("the one") else 1
+    survivor = 1 - victim
+    assert codes[survivor] == 2, both.said(survivor)
+    assert re.fullmatch(rf"sooner: {sentence}", " ".join(both.said(survivor).split())), both.said(survivor)
+    if name == "hangs":  # nobody else would end it
+        assert codes[victim] == 2
+        assert "sooner: rank 1 ends: rank 1 hangs" in both.said(victim)
+    elif name != "raised":
+        assert codes[victim] == -signal.SIGKILL
+
+
+def test_the_same_command_goes_on_and_ends_as_if_nothing_had_happened(lost, ranks, tmp_path_factory):
+    straight = tmp_path_factory.mktemp("straight") / "run"
+    runs = {"straight": (ranks(command(straight)), straight)}
+    for name in ("killed", "killed while it saves"):
+        lost[name][0].codes()
+        runs[name] = ranks(command(lost[name][1])), lost[name][1]
+    ends = {}
+    for name, (both, folder) in runs.items():
+        assert both.codes() == [0, 0], both.said(0) + both.said(1)
+        assert [path.name for path in folder.iterdir()] == ["step-24"]
+        ends[name] = weights(folder / "step-24")
+    assert torch.equal(ends["killed"], ends["straight"])
+    assert torch.equal(ends["killed while it saves"], ends["straight"])
+
+
+def weights(folder):
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    dcp_to_torch_save(folder, folder.parent.parent / "whole.pt")
+    content = torch.load(folder.parent.parent / "whole.pt", weights_only=False)
+    return torch.cat([v.flatten() for k, v in sorted(content.items()) if re.fullmatch(r"(all|worker\d)/\d+", k)])
