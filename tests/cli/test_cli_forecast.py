@@ -1,5 +1,6 @@
 """`sooner forecast` as it is typed: answers, JSON, reports, and refusals in one sentence."""
 
+import dataclasses
 import gzip
 import json
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from sooner.forecast import find, parse, table
+from sooner.forecast import Check, find, fit, parse, table
+from sooner.forecast.check import Held
+from sooner.report.forecast import build
 
 COMMANDS = ["laws", "fit", "predict", "curve", "check", "schedule", "allocate", "task", "compare", "plan"]
 
@@ -142,6 +145,33 @@ def test_help_and_answers_do_not_wait_for_torch(files):
     assert loaded("curve", "cosine.csv", "--law", "annealing", "--draws", "20") == "['numpy', 'scipy']"
 
 
+def test_what_beats_the_law_is_told_and_long_lists_of_columns_are_short(cli, files):
+    made = "".join(f"{s},{3 + s**-0.5 + (s > 30) * (s - 30) * 2e-3:.5f},{1e-3 / s:.6f}\n" for s in range(1, 61))
+    (files / "turn.csv").write_text("step,loss,lr\n" + made)
+    assert "do not rely on it here" in cli("forecast", "fit", "turn.csv", "--draws", "20").out
+    names = ",".join(f"c{k}" for k in range(60))
+    (files / "wide.csv").write_text(f"{names}\n{','.join('1' * 60)}\n")
+    told = cli("forecast", "fit", "wide.csv").err
+    assert "c15 and 44 more" in told
+    assert "c16" not in told
+
+
+def test_a_plain_power_law_that_does_better_is_told():
+    x = np.geomspace(1e3, 1e6, 8)
+    fitted = fit(find("m1", "tokens"), table(tokens=x, loss=2 + x**-0.3), draws=20)
+    held = Held("a", 1e6, 2.0, 2.1, 1.9, 2.2, error=0.05, last_value=0.08, power_floor=0.01, covered=1.0)
+    told = build.of_fit(fitted, Check("m1", "the largest tokens", 0.9, [held], []), {}).warnings
+    assert any("off by 5 %, a plain power law with a floor by 1 %" in one for one in told)
+    worse = Check("m1", "the largest tokens", 0.9, [dataclasses.replace(held, last_value=0.02)], [])
+    assert any("do not rely on it here" in one for one in build.of_fit(fitted, worse, {}).warnings)
+
+
+def test_every_answer_has_its_plots(cli, files):
+    for words, _ in ANSWERS.values():
+        assert cli("forecast", *words, "--draws", "20", "--out", "page.html").code == 0
+        assert 'id="plot-forecast-0"' in (files / "page.html").read_text(), words
+
+
 def test_laws_and_help_name_everything(cli):
     laws = cli("forecast", "laws").out
     assert all(name in laws for name in ("chinchilla", "annealing", "hestness", "mixture_of_experts"))
@@ -175,7 +205,7 @@ def test_laws_and_help_name_everything(cli):
         (["compare", "old.csv", "new.csv", "--to", "nan"], "--to is nan"),
         (["plan", "runs.csv", "--at", "parameters=1e9,tokens=1e9", "--budget", "-3"], "--budget is -3"),
         (["task", "percent.csv", "--at", "parameters=1e9,tokens=1e9"], "divide percents by 100"),
-        (["fit", "gap.csv"], "tokens is nan in row 1"),
+        (["fit", "gap.csv"], "tokens is nan in row 1 of the table (run row 2)"),
         (["fit", "one.csv"], "nothing in parameters, tokens, loss changes"),
         (["fit", "cut.jsonl.gz"], "the compressed file is cut off; copy it again"),
         (["fit", "runs.csv", "--column", "los=val_loss"], "did you mean 'loss'"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from sooner.cli.forecast import Choice, Reading
 from sooner.cli.forecast_asked import checked_numbers, places, positive, shared_scale
-from sooner.cli.forecast_run import finish, measured, ready, working
+from sooner.cli.forecast_run import doubted, finish, measured, ready, working
 from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import allocate
 from sooner.forecast.decide.best_schedule import best_schedule
@@ -39,7 +39,7 @@ def run_allocate(files: list[Path], given: Choice, *, compute: list[float], infe
     """Split budgets and show how."""
     with working() as told:
         rows, law, errors = ready(files, given, told)
-        fitted = fit(law, rows, draws=given.draws)
+        fitted = doubted(fit(law, rows, draws=given.draws))
         made = [allocate(fitted, one, inference_tokens=inference_tokens, level=given.level) for one in compute]
         rules, notes = _rules(rows)
         answer = decisions.of_allocations(made, fitted, rules, notes, errors)
@@ -81,7 +81,7 @@ def run_plan(files: list[Path], at: str, given: Choice, *, goal: float, budget: 
     positive(budget=budget)
     with working() as told:
         rows, law, errors = ready(files, given, told)
-        fitted = fit(law, rows, draws=given.draws)
+        fitted = doubted(fit(law, rows, draws=given.draws))
         most = np.inf if budget is None else budget
         made = plan(fitted, places([at], law.needs), goal=goal, budget=most, level=given.level)
         answer = decisions.of_plan(made, fitted, at, errors)

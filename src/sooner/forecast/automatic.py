@@ -17,7 +17,7 @@ from sooner.forecast.laws.multi_power import MultiPower
 from sooner.forecast.laws.overtraining import Overtraining
 from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.laws.river_valley import RiverValley
-from sooner.forecast.table import Table
+from sooner.forecast.table import Table, listed
 
 _DENSE = 3
 """From this many rows per run on, a table with steps holds curves, not final losses."""
@@ -51,7 +51,7 @@ def candidates(table: Table, over: str | None = None) -> list[Law]:
         return [LossToAccuracy()] if "accuracy" in table else [LossToError()]
     if "loss" not in table:
         raise SoonerError(
-            f"there is no loss to predict{_like(table)}; the columns are {', '.join(table.columns)}: name it with "
+            f"there is no loss to predict{_like(table)}; the columns are {listed(table.columns)}: name it with "
             "--column loss=HEADING"
         )
     if "step" in table and len(table) >= _DENSE * len(table.runs):
@@ -64,7 +64,7 @@ def candidates(table: Table, over: str | None = None) -> list[Law]:
     if "step" in table:
         return of_curves(table)
     raise SoonerError(
-        f"nothing in {', '.join(table.columns)} changes along which a loss could be forecast; add parameters, tokens, "
+        f"nothing in {listed(table.columns)} changes along which a loss could be forecast; add parameters, tokens, "
         "compute or steps, or name one with --over"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,17 @@ COLUMNS: dict[str, str] = {
     "seconds": "wall time since the start of training",
 }
 """The columns that laws know, with their units. Others are kept under their own names."""
+
+
+_SAID = 16
+"""Names that a message lists at most."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message, of many only the first and how many more there are."""
+    known = list(names)
+    more = len(known) - _SAID
+    return ", ".join(known) if more < 2 else f"{', '.join(known[:_SAID])} and {more} more"
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ class Table:
         """
         if name not in self.columns:
             raise SoonerError(
-                f"there is no column {name!r}{nearest(name, self.columns)}; the table has {', '.join(self.columns)}"
+                f"there is no column {name!r}{nearest(name, self.columns)}; the table has {listed(self.columns)}"
             )
         return self.columns[name]
 
@@ -149,7 +160,7 @@ class Table:
         else:
             raise SoonerError(
                 f"the column {name!r} is missing ({COLUMNS.get(name, 'needed by this law')}); the table has "
-                f"{', '.join(self.columns)}; name it with --column {name}=HEADING"
+                f"{listed(self.columns)}; name it with --column {name}=HEADING"
             )
         return self.plus(**{name: made}).with_notes(f"{name} was derived by FLOP = 6 x parameters x tokens")
 

@@ -141,6 +141,13 @@ def test_runs_of_one_file_are_told_apart_and_picked(tmp_path):
         read([path], columns={"run": "study+trail"})
 
 
+def test_rows_of_final_losses_are_runs_of_their_own_and_kinds_of_models_name_none(tmp_path):
+    text = "name,model,seed,N,loss\n" + "".join(f"n{k},{'ab'[k % 2]},1,{k + 1}e8,3\n" for k in range(6))
+    assert read([put(tmp_path, "a.csv", text)]).runs == [f"n{k}" for k in range(6)]
+    assert read([put(tmp_path, "b.csv", text.replace("name,", "note,"))]).runs == [f"row {k}" for k in range(2, 8)]
+    assert read([tmp_path / "b.csv"], columns={"run": "model"}).runs == ["a", "b"]
+
+
 def test_rows_without_a_step_are_left_out_and_counted(tmp_path):
     found = read([put(tmp_path, "a.csv", "step,loss\n1,3\n,9\n2,2\n")])
     assert found["step"].tolist() == [1, 2]

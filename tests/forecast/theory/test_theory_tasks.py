@@ -137,6 +137,8 @@ def test_weight_decay_goes_with_the_root_of_the_width_so_that_singular_values_st
     assert made.matrix_weight_decay == pytest.approx(0.1 * times**0.5)
     assert made.vector_lr == 3e-3
     assert made.vector_weight_decay == 0
+    assert made.init_std == pytest.approx(times**-0.5)
+    assert made.output_multiplier == pytest.approx(1 / times)
     before = width_transfer.expected_top_singular_value(3e-3, 0.1, width)
     after = width_transfer.expected_top_singular_value(made.matrix_lr, made.matrix_weight_decay, width * times)
     assert after == pytest.approx(before)
@@ -183,6 +185,16 @@ def test_when_logits_blow_up():
         instability.when_it_diverges(np.ones(4), np.ones(4))
 
 
+def test_logits_that_bend_upwards_blow_up_where_the_parabola_says():
+    width, limit = np.geomspace(64, 1024, 8), 500.0
+    z = np.log(width / 64)
+    found = instability.when_it_diverges(width, 3 * np.exp(0.2 * z + 0.15 * z**2), limit=limit)
+    rise = (-0.2 + np.sqrt(0.2**2 + 4 * 0.15 * np.log(limit / 3))) / (2 * 0.15)  # the larger root
+    assert found.curved
+    assert found.at == pytest.approx(64 * np.exp(rise), rel=0.01)
+    assert found.largest == pytest.approx(1024)
+
+
 def test_transport_distances_are_exact_and_nearly_so():
     random = np.random.default_rng(6)
     x = random.standard_normal((60, 3))
@@ -210,7 +222,10 @@ def test_projektor_extrapolates_in_the_logarithm_of_the_size_and_finds_the_mixtu
     np.testing.assert_allclose(found.at(p, d, 10000.0), measured(p, d, 10000.0), atol=2e-3)
     target = random.standard_normal((40, 2))
     sources = [target + 0.1, target + 0.2, target + 5]
-    shares, _ = projektor.best_mixture(found, sources, target, 10000.0)
+    shares, best = projektor.best_mixture(found, sources, target, 10000.0)
+    apart = [projektor.transport_distance(one, target, regularisation=0.02) for one in sources]
+    others = np.concatenate([random.dirichlet(np.ones(3), 3000), np.eye(3)])
+    assert best >= found.at(others, others @ apart, 10000.0).max() - 1e-6
     assert shares.sum() == pytest.approx(1)
     assert shares[2] < 0.05
     with pytest.raises(SoonerError, match="2 sources are given and 3 were fitted"):

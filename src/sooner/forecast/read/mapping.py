@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sooner.error import SoonerError, nearest
+from sooner.forecast.table import listed
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "step": ("step", "steps", "globalstep", "iter", "iteration", "iterations", "trainerglobalstep", "update", "s"),
@@ -28,9 +29,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "error": ("error", "err", "errorrate"),
     "accuracy": ("accuracy", "acc", "valaccuracy"),
     "seconds": ("seconds", "time", "timeseconds", "traintimes", "submissiontimes", "walltime", "runtime"),
-    "run": ("run", "runname", "runid", "model", "name", "trial", "seed"),
+    "run": ("run", "runname", "runid", "name", "model", "trial", "seed"),
 }
 """Headings in lower case without punctuation, the preferred one first."""
+KINDS = ("model", "trial", "seed")
+"""Headings that name runs among curves; in a table of final losses they name kinds of runs, with a run in each row."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def find(headings: Sequence[str], asked: Asked, where: str) -> tuple[dict[str, s
     for heading in (*asked.where, *(part for one in given.values() for part in parts(one, headings))):
         if heading not in headings:
             raise SoonerError(
-                f"{where} has no heading {heading!r}{nearest(heading, headings)}; it has {', '.join(headings)}"
+                f"{where} has no heading {heading!r}{nearest(heading, headings)}; it has {listed(headings)}"
             )
     chosen, notes = dict(given), []
     taken = set(given.values())
@@ -82,6 +85,8 @@ def find(headings: Sequence[str], asked: Asked, where: str) -> tuple[dict[str, s
         if column in chosen:
             continue
         free = [(i, h) for i, h in enumerate(headings) if plain(h) in aliases and h not in taken]
+        if column == "run" and "step" not in chosen:
+            free = [(i, h) for i, h in free if plain(h) not in KINDS]
         ranked = sorted((aliases.index(plain(h)), i, h) for i, h in free)
         if not ranked:
             continue

@@ -13,7 +13,7 @@ from sooner.forecast.read import mapping
 from sooner.forecast.read.numbers import commas_are_decimal, is_number, number
 from sooner.forecast.read.runs import refuse_backward, told_apart
 from sooner.forecast.read.thin import Backward, Row, Thinned
-from sooner.forecast.table import FloatArray, Table
+from sooner.forecast.table import FloatArray, Table, listed
 
 NOT_NEGATIVE = (
     "step",
@@ -62,16 +62,15 @@ def gather(
             if made is not None:
                 columns[column] = made
     if not columns:
-        raise SoonerError(f"{path.name} has no column of numbers; it has {', '.join(headings) or 'no headings'}")
-    run = None
-    if "run" in chosen:
-        run = np.array([streamed.run(cells) for _, cells in kept])
-    table = Table(columns, np.empty(0, dtype="<U1") if run is None else run, tuple(notes))
+        raise SoonerError(f"{path.name} has no column of numbers; it has {listed(headings) or 'no headings'}")
+    named_runs = "run" in chosen
+    run = np.array([streamed.run(cells) if named_runs else f"row {line}" for line, cells in kept])
+    table = Table(columns, run, tuple(notes))
     numbers = np.array([number for number, _ in kept])
     _possible(path, table, numbers)
     if streamed.blank:
         table = table.with_notes(f"{streamed.blank} rows of {path.name} without a loss (empty or NaN) were left out")
-    return told_apart(path, table, named_runs=run is not None)
+    return told_apart(path, table, named_runs=named_runs)
 
 
 class _Streamed:

@@ -100,9 +100,15 @@ class Answer:
 
 
 def shown(cell: Cell) -> str:
-    """Return a cell as text."""
+    """Return a cell as text: numbers with four significant digits."""
     if cell is None:
         return "-"
-    if isinstance(cell, float):
-        return "-" if cell != cell else f"{cell:.4g}"
-    return str(cell)
+    return tidy(cell) if isinstance(cell, float) else str(cell)
+
+
+def tidy(value: float, digits: int = 4) -> str:
+    """Return a number with so many significant digits, without an exponent up to a million; a dash for NaN."""
+    if value != value:
+        return "-"
+    text = f"{value:.{digits}g}"
+    return f"{float(text):,.0f}" if "e+" in text and abs(value) < 1e6 else text

@@ -10,7 +10,8 @@ import numpy as np
 from sooner.forecast.check import Check
 from sooner.forecast.curve import Curve
 from sooner.forecast.fit import Fit, Prediction
-from sooner.forecast.table import COLUMNS, Table
+from sooner.forecast.table import Table
+from sooner.report.forecast import plots
 from sooner.report.forecast.answer import Answer, Cell, Grid, Line, Plot
 
 
@@ -99,10 +100,10 @@ def of_fit(fit: Fit, check: Check | None, errors: dict[str, float]) -> Answer:
         headline += f": {100 * check.error:.3g} % mean error without {check.left_out}, {check.coverage:.0%} covered"
     notes = (*fit.table.notes, f"objective: {objective(fit)} = {fit.objective:.6g}", *chosen(errors))
     return Answer(
-        f"Which {fit.law.title}?",
+        f"What do the runs say of the {fit.law.title}?",
         headline,
         [parameters(fit), *checked(check)],
-        [_along(fit)],
+        plots.of_fit(fit),
         _all(fit.warnings, check),
         notes,
         {**about(fit), **checked_data(check)},
@@ -132,7 +133,7 @@ def of_prediction(
         f"What is the {fit.law.target} at {where}?",
         f"{fit.law.target} {made.value[0]:.4g} ± {spread:.2g} at {where} ({fit.law.name})",
         [Grid("Predictions", heads, rows), parameters(fit), *checked(check)],
-        [_along(fit)],
+        plots.of_fit(fit),
         _all(made.warnings, check),
         (*fit.table.notes, f"objective: {objective(fit)} = {fit.objective:.6g}", *chosen(errors)),
         {
@@ -161,20 +162,23 @@ def of_curve(curve: Curve, table: Table, target: float | None) -> Answer:
     reached = None if target is None else curve.step_to(target)
     if target is not None:
         headline += f", {target:g} at step {reached:g}" if reached else f", {target:g} is not reached"
-    lines = [Line(name, run["step"], run["loss"], dots=True) for name, run in list(table.each_run())[:8]]
+    shown = list(table.each_run())[: plots.MOST_RUNS]
+    lines = [Line(name, run["step"], run["loss"], dots=True) for name, run in shown]
     p = curve.prediction
-    lines.append(Line(f"forecast ({curve.law})", curve.step, p.value, p.low, p.high))
-    plots = [Plot("Loss", "step", "loss", lines)]
+    lines.append(Line("forecast", curve.step, p.value, p.low, p.high))
+    drawn = [Plot("Loss", "step", "loss", lines)]
     if np.isfinite(curve.lr).all():
-        rates = [Line(name, run["step"], run["lr"]) for name, run in list(table.each_run())[:8] if "lr" in run]
-        plots.append(Plot("Learning rate", "step", "learning rate", [*rates, Line("forecast", curve.step, curve.lr)]))
+        rates = [
+            Line(name, run["step"], run["lr"]) for name, run in list(table.each_run())[: plots.MOST_RUNS] if "lr" in run
+        ]
+        drawn.append(Plot("Learning rate", "step", "learning rate", [*rates, Line("forecast", curve.step, curve.lr)]))
     last = float(table["loss"][-1])
     rows: list[list[Cell]] = [["law", curve.law], ["schedule", curve.schedule], ["last measured loss", last]]
     return Answer(
         "How does the loss go on?",
         headline,
         [Grid("Forecast", ("", ""), rows), *checked(curve.check)],
-        plots,
+        drawn,
         _all(curve.warnings, curve.check),
         (*table.notes, *chosen(curve.errors, curve.law)),
         {
@@ -199,7 +203,7 @@ def of_check(check: Check, errors: dict[str, float], notes: tuple[str, ...]) -> 
         f"{check.law}: {percent(check.error)} mean error, {check.coverage:.0%} of rows in their "
         f"{check.level:.0%} bands ({others})",
         checked(check),
-        (),
+        plots.of_check(check),
         check.warnings,
         (*notes, *chosen(errors)),
         checked_data(check),
@@ -207,26 +211,16 @@ def of_check(check: Check, errors: dict[str, float], notes: tuple[str, ...]) -> 
 
 
 def _all(warnings: tuple[str, ...] | list[str], check: Check | None) -> list[str]:
-    """Return the doubts, and one more where the law does worse than repeating the last value."""
+    """Return the doubts, and one more where a baseline does better than the law."""
     told = list(warnings)
     if check is not None and check.error > check.last_value:
         told.append(
             f"without {check.left_out} the law was off by {100 * check.error:.3g} %, repeating the last value by "
             f"{100 * check.last_value:.3g} %: do not rely on it here"
         )
+    elif check is not None and check.power_floor is not None and check.error > check.power_floor:
+        told.append(
+            f"without {check.left_out} the law was off by {100 * check.error:.3g} %, a plain power law with a floor by "
+            f"{100 * check.power_floor:.3g} %: compare what both say"
+        )
     return list(dict.fromkeys(told))
-
-
-def _along(fit: Fit) -> Plot:
-    """Return measured and fitted targets along the law's main column."""
-    table = fit.table.require(fit.law.over)
-    order = np.argsort(table[fit.law.over], kind="stable")
-    x, y = table[fit.law.over][order], table[fit.law.target][order]
-    fitted = fit.at(table)[order]
-    unit = COLUMNS.get(fit.law.over, fit.law.over)
-    log_x = bool(x.min() > 0)
-    if len(fit.law.needs) == 1:
-        lines = [Line("measured", x, y, dots=True), Line(fit.law.name, x, fitted)]
-        return Plot("Fit", unit, fit.law.target, lines, log_x)
-    lines = [Line("measured", x, y, dots=True), Line(fit.law.name, x, fitted, dots=True)]
-    return Plot("Fit", unit, fit.law.target, lines, log_x)

@@ -15,7 +15,8 @@ from sooner.forecast.decide.plan import Plan
 from sooner.forecast.fit import Fit, Prediction
 from sooner.forecast.laws.task_ladder import FittedLadder
 from sooner.forecast.table import Table
-from sooner.report.forecast.answer import Answer, Cell, Grid, Line, Plot
+from sooner.report.forecast import plots
+from sooner.report.forecast.answer import Answer, Cell, Grid, Line, Plot, tidy
 from sooner.report.forecast.build import about, chosen, objective, parameters
 
 
@@ -32,7 +33,8 @@ def of_allocations(
     data, warnings = [], [*dict.fromkeys(w for one in made for w in one.warnings)]
     for one in made:
         lr, batch, doubts = rules.at(one.parameters.value, one.tokens.value)
-        warnings += [f"learning rate and batch: {doubt}" for doubt in doubts]
+        if doubts:
+            warnings.append(f"learning rate and batch for {one.compute:.3g} FLOP: {', and '.join(doubts)}")
         columns.append(
             [
                 f"{one.parameters.value:.3g} {band(one.parameters)}",
@@ -56,7 +58,7 @@ def of_allocations(
             Grid(f"Best split, with {first.level:.0%} bands", heads, rows),
             parameters(fit),
         ],
-        (),
+        plots.of_budgets(made, fit),
         list(dict.fromkeys(warnings)),
         (*fit.table.notes, *told, f"objective: {objective(fit)} = {fit.objective:.6g}", *chosen(errors)),
         {**about(fit), "allocations": data},
@@ -96,6 +98,7 @@ def of_task(ladder: FittedLadder, at: Table, made: Prediction, losses: Predictio
         for k in range(len(at))
     ]
     last = float(ladder.second.table[target][np.argmin(ladder.second.table["loss"])])
+    measured = f"{target} at the lowest loss measured: {last:.4g}"
     data = [
         {"at": {name: float(at[name][k]) for name in names}, target: float(made.value[k])}
         | {"low": float(made.low[k]), "high": float(made.high[k]), "loss": float(losses.value[k])}
@@ -110,9 +113,9 @@ def of_task(ladder: FittedLadder, at: Table, made: Prediction, losses: Predictio
             parameters(ladder.first),
             parameters(ladder.second),
         ],
-        (),
+        plots.of_task(ladder, losses, made),
         made.warnings,
-        (*ladder.first.table.notes, *ladder.second.table.notes, f"{target} at the lowest loss measured: {last:.4g}"),
+        tuple(dict.fromkeys((*ladder.first.table.notes, *ladder.second.table.notes, measured))),
         {"first": about(ladder.first), "second": about(ladder.second), "predictions": data},
     )
 
@@ -124,10 +127,10 @@ def of_comparison(made: Comparison, names: tuple[str, str], tables: tuple[Table,
     winner = names[0] if made.difference[-1] > 0 else names[1]
     share = sure if winner == names[0] else 1 - sure
     if cross.value is None:
-        where = f"they do not cross up to {end:.3g} ({cross.share:.0%} of the draws do)"
+        where = f"they do not cross up to {tidy(end, 3)} ({cross.share:.0%} of the draws do)"
     else:
-        interval = "" if cross.low is None else f" [{cross.low:.3g}, {cross.high:.3g}]"
-        where = f"they cross at {made.over} {cross.value:.3g}{interval} ({cross.share:.0%} of the draws cross)"
+        interval = "" if cross.low is None or cross.high is None else f" [{tidy(cross.low, 3)}, {tidy(cross.high, 3)}]"
+        where = f"they cross at {made.over} {tidy(cross.value, 3)}{interval} ({cross.share:.0%} of the draws cross)"
     picks = np.unique(np.linspace(0, len(made.at) - 1, 8).astype(int))
     rows: list[list[Cell]] = [
         [
@@ -149,7 +152,7 @@ def of_comparison(made: Comparison, names: tuple[str, str], tables: tuple[Table,
     gap = Line("difference", made.at, made.difference, made.low, made.high)
     return Answer(
         f"{names[0]} or {names[1]}?",
-        f"at {made.over} {end:.3g} {winner} is better in {share:.0%} of the draws; {where}",
+        f"at {made.over} {tidy(end, 3)} {winner} is better in {share:.0%} of the draws; {where}",
         [Grid("Along the scale", heads, rows)],
         [
             Plot("Both procedures", made.over, "loss", lines, True),
@@ -186,7 +189,7 @@ def of_plan(made: Plan, fit: Fit, where: str, errors: dict[str, float]) -> Answe
         f"Which runs next, for {where}?",
         f"the law is known to ± {made.band:.3g}{relative} at {where}; {count} for {made.cost:.3g} {verdict}",
         [Grid("Runs to buy, in this order", (*names, "cost", f"band after it{relative}"), rows), parameters(fit)],
-        (),
+        plots.of_plan(made),
         warnings,
         (*fit.table.notes, *chosen(errors)),
         {**about(fit), "plan": asdict(made)},

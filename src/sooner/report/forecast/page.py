@@ -58,7 +58,7 @@ def figure(plot: Plot) -> Figure:
         "layout": layout(
             420,
             xaxis=axis(plot.x, type="log" if plot.log_x else "linear"),
-            yaxis=axis(plot.y),
+            yaxis=axis(plot.y, exponentformat="power"),
             showlegend=True,
             legend={"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0},
             margin={"l": 56, "r": 12, "t": 12, "b": 100},

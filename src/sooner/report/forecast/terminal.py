@@ -18,18 +18,19 @@ _LEAST = 8
 
 
 def show(answer: Answer, console: Console) -> None:
-    """Print headline, tables, doubts and notes."""
-    console.print(Text(answer.headline, style="bold"), soft_wrap=True)
+    """Print headline, tables, doubts and notes; sentences are broken for a terminal, and never for a file or pipe."""
+    whole = not console.is_terminal
+    console.print(Text(answer.headline, style="bold"), soft_wrap=whole)
     for grid in answer.grids:
         console.print()
-        console.print(Text(grid.title), soft_wrap=True)
+        console.print(Text(grid.title), soft_wrap=whole)
         console.print(_table(grid, console.width))
     if answer.warnings or answer.notes:
         console.print()
     for warning in answer.warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=whole)
     for note in answer.notes:
-        console.print(Text(f"note: {note}"), soft_wrap=True)
+        console.print(Text(f"note: {note}"), soft_wrap=whole)
 
 
 def _table(grid: Grid, width: int) -> Table:
