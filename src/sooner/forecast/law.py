@@ -94,8 +94,8 @@ class Law(ABC):
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
                 raise SoonerError(
-                    f"{name} is {column[row]:g} in row {row + 1} of the table (run {table.run[row]}); {self.name} needs "
-                    f"{'positive' if positive else 'finite'} numbers there: mend or drop the row"
+                    f"{name} is {column[row]:g} in row {row + 1} of the table (run {table.run[row]}); {self.name} "
+                    f"needs {'positive' if positive else 'finite'} numbers there: mend or drop the row"
                 )
         return table
 
