@@ -196,6 +196,11 @@ def test_laws_and_help_name_everything(cli):
         (["predict", "runs.csv", "--at", "parameters=1e9"], "--at 'parameters=1e9' does not say tokens"),
         (["predict", "runs.csv", "--at", "N=1e9,parameters=2e9,D=1e9"], "says parameters twice"),
         (["predict", "runs.csv", "--at", "parameters=nan,tokens=1"], "is not NAME=NUMBER"),
+        (
+            ["predict", "cosine.csv", "--at", "step=9000"],
+            "reads whole learning-rate schedules; use sooner forecast curve",
+        ),
+        (["plan", "cosine.csv", "--at", "step=9000"], "reads whole learning-rate schedules; use sooner forecast curve"),
         (["curve", "cosine.csv", "--total", "nan"], "--total is nan; give a positive number"),
         (["curve", "cosine.csv", "--total", "1e30"], "step 1e+30 is beyond 20,000,000"),
         (["curve", "cosine.csv", "--target", "-2"], "--target is -2; give a positive number"),

@@ -113,6 +113,19 @@ def law_named(name: str, over: str | None, rows: Table) -> Law:
     return made
 
 
+def of_final_losses(law: Law, command: str) -> None:
+    """Refuse a law of curves where a command asks for single places: it reads all learning rates up to a step.
+
+    Raises:
+        SoonerError: it is one.
+    """
+    if "lr" in law.needs:
+        raise SoonerError(
+            f"{command} asks for places, and {law.name} reads whole learning-rate schedules; use sooner forecast curve "
+            "--schedule, or a law without them, such as --law power_floor --over step"
+        )
+
+
 def shared_scale(tables: Sequence[Table]) -> str:
     """Return the first scale that all tables have, or that follows from their columns.
 

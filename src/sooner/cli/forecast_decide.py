@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sooner.cli.forecast import Choice, Reading
-from sooner.cli.forecast_asked import checked_numbers, places, positive, shared_scale
+from sooner.cli.forecast_asked import checked_numbers, of_final_losses, places, positive, shared_scale
 from sooner.cli.forecast_run import doubted, finish, measured, ready, working
 from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import allocate
@@ -81,6 +81,7 @@ def run_plan(files: list[Path], at: str, given: Choice, *, goal: float, budget: 
     positive(budget=budget)
     with working() as told:
         rows, law, errors = ready(files, given, told)
+        of_final_losses(law, "plan")
         fitted = doubted(fit(law, rows, draws=given.draws))
         most = np.inf if budget is None else budget
         made = plan(fitted, places([at], law.needs), goal=goal, budget=most, level=given.level)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from sooner.cli.forecast import Choice, Reading
-from sooner.cli.forecast_asked import checked_numbers, law_named, pairs, places, positive
+from sooner.cli.forecast_asked import checked_numbers, law_named, of_final_losses, pairs, places, positive
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.automatic import candidates
@@ -57,6 +57,7 @@ def run_predict(files: list[Path], at: list[str], given: Choice) -> None:
     """Fit a law and show what it predicts elsewhere."""
     with working() as told:
         rows, law, errors = ready(files, given, told)
+        of_final_losses(law, "predict")
         where = places(at, law.needs)
         fitted = doubted(fit(law, rows, draws=given.draws))
         made = fitted.predict(where, given.level)

@@ -15,6 +15,9 @@ FEW = 5
 MUCH = 1.645
 """A move of a parameter by more than this many of its standard errors counts: it leaves the 90 % interval."""
 
+_AT_ONCE = 100_000
+"""Weights of rows that are refitted together; the memory that takes does not grow with the number of runs."""
+
 
 @dataclass(frozen=True)
 class Influence:
@@ -52,8 +55,8 @@ def influence(fit: Fit, few: int = FEW) -> Influence:
     count = max(1, min(few, len(runs) // 10))
     place = {name: k for k, name in enumerate(runs)}
     which = np.array([place[name] for name in fit.table.run.tolist()])
-    alone = 1.0 - np.eye(len(runs))[:, which]
-    moved = refit(fit, alone) - fit.values
+    pieces = np.array_split(np.arange(len(runs)), max(1, len(runs) * len(which) // _AT_ONCE))
+    moved = np.concatenate([refit(fit, (piece[:, None] != which) * 1.0) for piece in pieces]) - fit.values
     spread = np.maximum(np.std(fit.draws, axis=0), 1e-12 * np.maximum(np.abs(fit.values), 1e-300))
     groups = []
     for column in range(moved.shape[1]):

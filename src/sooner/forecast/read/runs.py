@@ -62,7 +62,8 @@ def _ordered(path: Path, run: Table) -> Table:
     blank = np.isnan(steps)
     if blank.all():
         raise SoonerError(
-            f"{path.name} has no step in any row; fill them in, or name the column with --column step=HEADING"
+            f"{path.name} has no step in any row of {run.run[0]}; fill them in, name the column with "
+            "--column step=HEADING, or pick other rows with --where HEADING=TEXT"
         )
     if blank.any():
         run = run.where(~blank).with_notes(f"{int(blank.sum())} rows of {path.name} without a step were left out")
