@@ -22,13 +22,13 @@ from sooner.cluster import train_cluster
 
 WORKERS = 2
 BATCHES = (2, 8, 32)
-RATES = (5e-4, 2.5e-4, 1e-3)
+RATES = (2.5e-4, 1.25e-4, 5e-4)
 """Every arm tries every learning rate with the default batch, then every batch with the best of them."""
 
 TUNING, TARGET, RACE = 100, 200, 300
 """Where the seeds of tuning, target-setting and racing begin."""
 
-DEFAULT = (8, 5e-4)
+DEFAULT = (8, 2.5e-4)
 FIRST = 100
 """The dense arm at its defaults after so many steps sets the level that tuning aims at."""
 

@@ -104,6 +104,8 @@ class Training:
         """Drop the gradients."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+        if self.communication is not None:  # where the step was not taken
+            self.communication.skip_step()
 
     @contextlib.contextmanager
     def view(self) -> Iterator[nn.Module]:

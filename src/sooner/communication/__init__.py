@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sooner.communication._exchange import Exchange
     from sooner.communication._fsdp import FSDPReplicas
     from sooner.communication._group import Group
+    from sooner.communication._torchft import TorchFT
     from sooner.communication._wire import Sim, Wire
     from sooner.communication.afa_cd import AFACD
     from sooner.communication.afa_cs import AFACS
@@ -95,11 +96,13 @@ __all__ = [
     "Sim",
     "StreamingDiLoCo",
     "TopK",
+    "TorchFT",
     "Wire",
     "doubts",
 ]
 
 _HOMES = {
+    "TorchFT": "_torchft",
     "Communication": "_attached",
     "DDPBuckets": "_ddp",
     "Exchange": "_exchange",

@@ -192,6 +192,10 @@ class Communication:
             self.steps += 1
         self._gradients.average()
 
+    def skip_step(self) -> None:
+        """Note that the step is not taken for which gradients were averaged, so that the next ones are averaged too."""
+        self._averaged = False
+
     @torch.no_grad()
     def _after_step(self, *_: Any) -> None:
         assert self.outer is not None
