@@ -16,6 +16,8 @@ FIELDS = {
     "task": dict,
     "regime": str,
     "horizons": list,
+    "workers": int,
+    "world": int,
     "command": str,
     "started": str,
     "finished": str,

@@ -40,7 +40,7 @@ try:
         training = Recipe("sgd(lr=0.05) + ema(decay=0.5)").build(net, steps=8)
         first = train(net, training, 4)
         state, weights = training.state_dict(), net.state_dict()
-        averages = state["parts"][-1]["averages"].values()
+        averages = state["parts"][state["names"].index("EMA")]["averages"].values()
         assert all(isinstance(a, DTensor) is sharded for a in averages)
         other = model(sharded, seed=1)
         resumed = Recipe("sgd(lr=0.05) + ema(decay=0.5)").build(other, steps=8)
