@@ -43,6 +43,7 @@ CONTENDER = {
     "why_out",
     "verdict",
     "sentence",
+    "communication",
     "seeds",
     "targets",
     "smallest_effect",
