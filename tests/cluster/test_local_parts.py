@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sooner.cluster import train_cluster
 from sooner.communication import SAM, FedSpeed, Proximal
-from sooner.communication._cohort import generator_of
+from sooner.communication._codec import generator_at
 from sooner.communication._local import Place
 from sooner.error import SoonerError
 from sooner.task import derived_seed, from_module
@@ -40,7 +40,7 @@ def clients():
 def chosen(count):
     """Who takes part in each round, as `sampled` draws them."""
     seed = derived_seed(SEED, "cohort")
-    orders = [torch.randperm(WORKERS, generator=generator_of(seed, r)) for r in range(1, ROUNDS + 1)]
+    orders = [torch.randperm(WORKERS, generator=generator_at(seed, r)) for r in range(1, ROUNDS + 1)]
     return [sorted(order[:count].tolist()) for order in orders]
 
 

@@ -107,6 +107,6 @@ def nan_unless_finite(v: Tensor) -> Tensor:
 
 
 def generator_at(seed: int, step: int) -> torch.Generator:
-    """Return the generator of an exchange, the same on all workers; what it draws does not depend on any other."""
+    """Return the generator of an exchange or a round, the same on all workers; what it draws depends on no other."""
     # only the lowest 32 bits of a seed count on the CPU
     return torch.Generator().manual_seed((1_000_003 * seed + step) % 2**32)

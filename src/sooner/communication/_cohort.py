@@ -90,8 +90,3 @@ def seconds_per_step(workers: int, spread: float, seed: int) -> Tensor:
     """Return (n,) float64: how long a step takes each worker, log-normal around 1."""
     generator = torch.Generator().manual_seed(seed)
     return (spread * torch.randn(workers, generator=generator, dtype=torch.float64)).exp()
-
-
-def generator_of(seed: int, number: int) -> torch.Generator:
-    """Return the generator of one round: rounds are independent of each other and need no order."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)

@@ -23,7 +23,8 @@ from typing import ClassVar
 
 import torch
 
-from sooner.communication._cohort import Cohort, Round, generator_of, seconds_per_step
+from sooner.communication._codec import generator_at
+from sooner.communication._cohort import Cohort, Round, seconds_per_step
 from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Choice, Knob
@@ -62,7 +63,7 @@ class Anarchic(Cohort):
         """Return who came back in this round."""
         count = self.count(workers)
         if self.oldest == 0:
-            generator = generator_of(seed, number)
+            generator = generator_at(seed, number)
             active = torch.randperm(workers, generator=generator)[:count].sort().values
             taken = torch.randint(1, steps + 1, (count,), generator=generator)
             seconds = float((seconds_per_step(workers, self.spread, seed)[active] * taken).max())

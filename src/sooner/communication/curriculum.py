@@ -29,7 +29,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sooner.communication._cohort import Cohort, Round, generator_of, synchronous
+from sooner.communication._codec import generator_at
+from sooner.communication._cohort import Cohort, Round, synchronous
 from sooner.error import SoonerError, nearest
 from sooner.part import check_range
 from sooner.space import Choice, Knob
@@ -95,7 +96,7 @@ class Curriculum(Cohort):
         workers = len(difficulty)
         order = _ordered(self.clients, difficulty, seed)
         pool = order[: max(self.count(workers), self._open(time, workers, self.clients))]
-        chosen = pool[torch.randperm(len(pool), generator=generator_of(seed, number))[: self.count(workers)]]
+        chosen = pool[torch.randperm(len(pool), generator=generator_at(seed, number))[: self.count(workers)]]
         return synchronous(chosen.sort().values, steps, workers, self.spread, seed)
 
     def exposed(self, time: float, losses: Tensor, labels: Tensor | None, seed: int) -> Tensor:

@@ -20,7 +20,8 @@ from typing import ClassVar
 
 import torch
 
-from sooner.communication._cohort import Cohort, Round, generator_of, synchronous
+from sooner.communication._codec import generator_at
+from sooner.communication._cohort import Cohort, Round, synchronous
 from sooner.part import check_range
 from sooner.space import Choice, Knob
 
@@ -53,5 +54,5 @@ class Sampled(Cohort):
 
     def round(self, number: int, workers: int, steps: int, seed: int) -> Round:
         """Return the chosen ones."""
-        chosen = torch.randperm(workers, generator=generator_of(seed, number))[: self.count(workers)]
+        chosen = torch.randperm(workers, generator=generator_at(seed, number))[: self.count(workers)]
         return synchronous(chosen.sort().values, steps, workers, self.spread, seed)
