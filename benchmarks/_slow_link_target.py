@@ -21,15 +21,16 @@ from _language_model import task
 from sooner.cluster import train_cluster
 
 WORKERS = 2
-BATCHES = (2, 8, 32)
-RATES = (2.5e-4, 1.25e-4, 5e-4)
-"""Every arm tries every learning rate with the default batch, then every batch with the best of them."""
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+RATES = tuple(2.5e-4 * 2.0**power for power in range(-4, 5))
+"""Every arm climbs on the learning rates with the default batch, on the batches with the best rate, and once more on
+the rates with the best batch, always from neighbor to neighbor while that saves seconds."""
 
 TUNING, TARGET, RACE = 100, 200, 300
 """Where the seeds of tuning, target-setting and racing begin."""
 
 DEFAULT = (8, 2.5e-4)
-FIRST = 100
+FIRST = 150
 """The dense arm at its defaults after so many steps sets the level that tuning aims at."""
 
 EVERY, EARLIEST, MOST = 10, 30, 800
@@ -123,32 +124,45 @@ def _cell(arguments: tuple[Path, str, Setting, int, float, int]) -> dict[str, An
     return journal.keep(key, curve(setting, seed, stop, most))
 
 
+def climb(values: Sequence[float], start: float, cost: Callable[[float], float]) -> float:
+    """Return the value of lowest cost that neighbors lead to; where nothing tells two apart, the first one tried."""
+    at = values.index(start)
+    lowest = cost(start)
+    for direction in (1, -1):
+        moved = False
+        while 0 <= at + direction < len(values) and (found := cost(values[at + direction])) < lowest:
+            at, lowest, moved = at + direction, found, True
+        if moved:
+            break
+    return values[at]
+
+
 def tune(arguments: tuple[Path, str, str, float, dict[int, float], int]) -> dict[str, Any]:
     """Return an arm's setting with the fewest seconds to `level`: the better of its two best on two seeds."""
     path, arm, recipe, level, seconds, most = arguments
-    tried: list[tuple[float, Setting]] = []
+    tried: dict[Setting, float] = {}
 
-    def attempt(batch: int, lr: float) -> None:
-        best = min((taken for taken, _ in tried), default=math.inf)
-        limit = most if math.isinf(best) else max(EARLIEST, min(most, int(PATIENCE * best / seconds[batch])))
+    def cost(batch: int, lr: float) -> float:
         setting = Setting(arm, recipe, batch, lr)
-        tried.append((crossing(_cell((path, "tune", setting, TUNING, level, limit)), level) * seconds[batch], setting))
-        tried.sort(key=lambda one: one[0])
+        if setting not in tried:
+            best = min(tried.values(), default=math.inf)
+            limit = most if math.isinf(best) else max(EARLIEST, min(most, int(PATIENCE * best / seconds[batch])))
+            tried[setting] = crossing(_cell((path, "tune", setting, TUNING, level, limit)), level) * seconds[batch]
+        return tried[setting]
 
-    for lr in RATES:
-        attempt(DEFAULT[0], lr)
-    lr = tried[0][1].lr
-    for batch in BATCHES:
-        if batch != DEFAULT[0]:
-            attempt(batch, lr)
-    best, both = tried[0][0], []
-    for taken, setting in tried[:2]:
+    batch, lr = DEFAULT
+    lr = climb(RATES, lr, lambda value: cost(batch, value))
+    batch = int(climb(BATCHES, batch, lambda value: cost(int(value), lr)))
+    climb(RATES, lr, lambda value: cost(batch, value))
+    two = sorted(tried, key=lambda setting: tried[setting])[:2]
+    best, both = tried[two[0]], {}
+    for setting in two:
         limit = min(most, int(2 * PATIENCE * best / seconds[setting.batch]))
         again = crossing(_cell((path, "tune", setting, TUNING + 1, level, limit)), level) * seconds[setting.batch]
-        both.append((math.sqrt(taken * again), setting))
-    chosen = min(both, key=lambda one: one[0])[1]
-    edge = chosen.lr in (min(RATES), max(RATES)) or chosen.batch in (min(BATCHES), max(BATCHES))
-    return {"arm": arm, "batch": chosen.batch, "lr": chosen.lr, "seconds": best, "edge": edge}
+        both[setting] = math.sqrt(tried[setting] * again)
+    chosen = min(two, key=lambda setting: both[setting])
+    edge = chosen.lr in (RATES[0], RATES[-1]) or chosen.batch in (BATCHES[0], BATCHES[-1])
+    return {"arm": arm, "batch": chosen.batch, "lr": chosen.lr, "seconds": best, "edge": edge, "trials": len(tried)}
 
 
 def in_processes(call: Callable[[Any], Any], arguments: Sequence[Any], jobs: int) -> Iterator[Any]:
@@ -183,7 +197,10 @@ def to_target(
     for found in in_processes(tune, jobs_of_tuning, jobs):
         tuned[found["arm"]] = Setting(found["arm"], arms[found["arm"]], found["batch"], found["lr"])
         edge = "; at the edge of what was tried" if found["edge"] else ""
-        print(f"tuned {found['arm']}: batch {found['batch']}, lr {found['lr']:g}{edge}", flush=True)
+        print(
+            f"tuned {found['arm']}: batch {found['batch']}, lr {found['lr']:g}, {found['trials']} trials{edge}",
+            flush=True,
+        )
     dense = tuned["dense"]
     budget = math.ceil(crossing(_cell((path, "tune", dense, TUNING, level, most)), level) / EVERY) * EVERY
     runs = [(path, "target", dense, TARGET + seed, -math.inf, budget) for seed in range(seeds)]

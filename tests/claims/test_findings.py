@@ -139,6 +139,16 @@ def test_bytes_and_gradients_to_the_target_are_steps_times_what_each_takes():
     assert f.communicated("race", "adamw + sam", "wire_bytes_per_step").value == 0.2
 
 
+def test_the_p_value_of_bytes_is_that_of_bytes():
+    """As many steps to the day, in every seed a hundredth of the bytes: steps show no difference, bytes do."""
+    steps = [10, 11, 9, 10, 12, 10, 9, 11]
+    rivals = [sender("adamw + silent", steps, 0.0), contender("muon", steps)]
+    f = findings(sender("adamw", steps, 100.0), sender("adamw + sam", steps, 1.0), *rivals)
+    assert f.bytes_ratio("race", "adamw + sam").p == pytest.approx(2**-7)
+    assert f.bytes_ratio("race", "adamw + sam", against="adamw").p == pytest.approx(2**-7)
+    assert f.steps_ratio("race", "adamw + sam", against="adamw").p == 1.0
+
+
 def test_what_was_not_sent_or_not_measured_has_no_ratio():
     f = findings(sender("adamw", [1], 0.0), sender("adamw + sam", [1], 1.0), contender("muon", [1]))
     assert "wire_bytes_per_step" in f.bytes_ratio("race", "adamw + sam").undecided

@@ -30,9 +30,9 @@ EVERY_STEP = f"sgd(momentum=0) + {SAMPLED}"
 RING = "sgd(momentum=0) + gossip(every=10)"
 
 
-def workers(*recipes: str) -> Race:
-    """Return a race of four workers with the same data."""
-    return Race("; ".join(recipes), "digits_workers", workers=4, tune=3)
+def workers(*recipes: str, count: int = 4, steps: int | None = None) -> Race:
+    """Return a race of workers with the same data."""
+    return Race("; ".join(recipes), "text_workers", steps, workers=count, tune=3)
 
 
 def clients(*recipes: str, task: str = "digits_clients", count: int = 16) -> Race:
@@ -48,10 +48,12 @@ MOMENTUM = workers(
     "sgd",
     "sgd + fp16",
     LOCAL_SGD,
-    "sgd + top_k(ratio=0.01) + ef",
-    "sgd(momentum=0) + dgc(ratio=0.01)",
+    "sgd + top_k(ratio=0.001) + ef",
+    "sgd(momentum=0) + dgc(ratio=0.001)",
     "sgd + powersgd(rank=2) + ef",
     "sgd + powersgd(rank=2)",
+    count=2,
+    steps=2400,
 )
 GRAPH = clients(
     RING, f"{RING} + sam", "sgd(momentum=0) + gossip(every=10, mixing_steps=4)", FEDERATED, "sgd(momentum=0)", count=8

@@ -108,7 +108,15 @@ class Findings:
         per_step = self.communicated(race, contender, name, against)
         if per_step.undecided:
             return per_step
-        return times(self.steps_ratio(race, contender, against, target), per_step.value)
+        found = times(self.steps_ratio(race, contender, against, target), per_step.value)
+        if found.undecided:
+            return found
+        base = self._against(race, against)
+        rows = [row for row in self.found[race]["contenders"] if row is not base and _amounts(row, name, target)]
+        ps = [statistics.ratio_summary(_amounts(r, name, target), _amounts(base, name, target))["p"] for r in rows]
+        if against is None:
+            ps = statistics.holm(ps)
+        return replace(found, p=ps[rows.index(self.row(race, contender))])
 
     def hits(self, race: str, contender: str, target: str = "middle") -> Measured:
         """Return the share of racing seeds that reach a target, between 0 and 1."""
@@ -250,6 +258,14 @@ def _paired(ours: Sequence[float | None], theirs: Sequence[float | None], name: 
     if not any(v is not None and math.isfinite(v) for v in [*ours, *theirs]):
         return Measured(math.nan, unit="x", undecided="neither side gets there")
     return _ratio(statistics.ratio_summary(ours, theirs))
+
+
+def _amounts(row: Mapping[str, Any], name: str, target: str) -> list[float | None]:
+    """Return what each seed took of `name` until the target, None for a miss; [] where that was not counted."""
+    per_step = (row.get("communication") or {}).get(name)
+    if row["status"] == "out" or not per_step:
+        return []
+    return [None if steps is None else steps * per_step for steps in row["targets"][target]["steps"]]
 
 
 def _bound(value: float | None, missing: float) -> float:

@@ -9,7 +9,7 @@ CLAIM = Claim(
     headline="DiLoCo on eight workers performs as well as synchronous training and communicates 500 times less.",
     source="Douillard et al., 2023, arXiv 2311.08105, abstract",
     experiment=(
-        "A perceptron is trained on digits by four workers with outer steps every 12 steps: steps to the loss that the "
+        "A language model is trained on text by four workers with outer steps every 12 steps: steps to the loss that the "
         "tuned baseline reaches, and bytes, beside averages of weights and outer momentum without local steps."
     ),
     baseline="AdamW with averaged float32 gradients; learning rates, the outer one too, tuned with as many trials.",
@@ -42,5 +42,5 @@ CLAIM = Claim(
         "no communication, final loss": lambda f: f.final_ratio("race", SILENT),
     },
     minutes=3,
-    limits="Eight outer steps with momentum 0.9, where the paper takes hundreds.",
+    limits="50 outer steps of 12 steps each, where the paper takes hundreds of 500.",
 )

@@ -27,7 +27,7 @@ CLAIM = Claim(
     headline="Eight-bit numbers behind a scale per block lose nothing in training.",
     source="Dettmers et al., 2021, arXiv 2110.02861, abstract, there for optimizer states; here on the wire",
     experiment=(
-        "A perceptron is trained on digits by four workers that average their gradients as float32 and as eight-bit "
+        "A language model is trained on text by four workers that average their gradients as float32 and as eight-bit "
         "numbers in blocks of 256, without a memory: steps to the loss that the tuned baseline reaches, and bytes."
     ),
     baseline="AdamW with averaged float32 gradients, its learning rate tuned with as many trials as anybody's.",
@@ -62,6 +62,6 @@ CLAIM = Claim(
         "local SGD, bytes to the target": lambda f: f.bytes_ratio("race", LOCAL),
         "no communication, final loss": lambda f: f.final_ratio("race", SILENT),
     },
-    minutes=2,
+    minutes=3,
     limits="Numbers of eight bits do not add up, so every worker sends its own to all others.",
 )

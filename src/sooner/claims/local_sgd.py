@@ -9,7 +9,7 @@ CLAIM = Claim(
     headline="Workers that average their weights only now and then converge as fast, with far fewer exchanges.",
     source="Stich, 2018, arXiv 1805.09767, abstract",
     experiment=(
-        "A perceptron is trained on digits by four workers with the same data that average gradients at every step, "
+        "A language model is trained on text by four workers with the same data that average gradients at every step, "
         "weights every 12 steps, or never: steps to the loss that the tuned baseline reaches, and bytes."
     ),
     baseline="AdamW with averaged float32 gradients, its learning rate tuned with as many trials as anybody's.",
@@ -40,5 +40,5 @@ CLAIM = Claim(
         "outer momentum without local steps": lambda f: f.steps_ratio("race", SNOO),
     },
     minutes=3,
-    limits="Eight averages in all, and workers that draw from the same data.",
+    limits="50 averages in all, and workers that draw from the same text.",
 )

@@ -29,7 +29,7 @@ CLAIM = Claim(
     source="Zinkevich et al., 2010, 'Parallelized stochastic gradient descent', abstract",
     experiment=(
         "Noisy quadratic losses in 50 dimensions of eight workers: excess loss of the average of silent workers after "
-        "1,000 steps, of averaged gradients, and of one worker. Then a perceptron on digits, which is not convex."
+        "1,000 steps, of averaged gradients, and of one worker. Then a language model, which is not convex."
     ),
     baseline="Averaged gradients, for the quadratics at the same learning rate; tuned in the race.",
     experiments={

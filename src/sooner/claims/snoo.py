@@ -9,7 +9,7 @@ CLAIM = Claim(
     headline="Nesterov momentum on movements over several steps saves 1.5x to 2.5x of compute without distribution.",
     source="Kallusky et al., 2025, arXiv 2510.15830, abstract",
     experiment=(
-        "A perceptron is trained on digits by four workers that average gradients at every step, with and without an "
+        "A language model is trained on text by four workers that average gradients at every step, with and without an "
         "outer step every 12 steps: steps to the loss that the tuned baseline reaches."
     ),
     baseline="AdamW with averaged gradients; learning rates, the outer one too, tuned with as many trials.",
@@ -36,5 +36,5 @@ CLAIM = Claim(
         "no communication, final loss": lambda f: f.final_ratio("race", SILENT),
     },
     minutes=3,
-    limits="Eight outer steps with momentum 0.9, of 12 steps each.",
+    limits="50 outer steps of 12 steps each, by a model of 65,000 parameters.",
 )

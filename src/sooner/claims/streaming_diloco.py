@@ -20,7 +20,7 @@ CLAIM = Claim(
     headline="Fragments that are averaged at their own times, behind training, reach DiLoCo's quality at a lower peak.",
     source="Douillard et al., 2025, arXiv 2501.18512, abstract",
     experiment=(
-        "A perceptron is trained on digits by four workers with DiLoCo every 12 steps, and the same in four fragments "
+        "A language model is trained on text by four workers with DiLoCo every 12 steps, and the same in four fragments "
         "that arrive two steps late: steps to the loss that the tuned baseline reaches, and bytes of a message."
     ),
     baseline="DiLoCo at the same interval; all learning rates tuned alike, AdamW with averaged gradients beside it.",
@@ -49,5 +49,5 @@ CLAIM = Claim(
         "outer momentum without local steps": lambda f: f.steps_ratio("race", SNOO),
     },
     minutes=4,
-    limits="Eight outer steps per fragment.",
+    limits="50 outer steps per fragment, of 12 steps each.",
 )
