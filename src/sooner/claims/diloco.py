@@ -9,8 +9,8 @@ CLAIM = Claim(
     headline="DiLoCo on eight workers performs as well as synchronous training and communicates 500 times less.",
     source="Douillard et al., 2023, arXiv 2311.08105, abstract",
     experiment=(
-        "A language model is trained on text by four workers with outer steps every 12 steps: steps to the loss that the "
-        "tuned baseline reaches, and bytes, beside averages of weights and outer momentum without local steps."
+        "A language model is trained on text by four workers with outer steps every 12 steps: steps to the loss that "
+        "the tuned baseline reaches, and bytes, beside averages of weights and outer momentum without local steps."
     ),
     baseline="AdamW with averaged float32 gradients; learning rates, the outer one too, tuned with as many trials.",
     experiments={"race": OUTER},
