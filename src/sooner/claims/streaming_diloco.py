@@ -21,7 +21,8 @@ CLAIM = Claim(
     source="Douillard et al., 2025, arXiv 2501.18512, abstract",
     experiment=(
         "A language model is trained on text by four workers with DiLoCo every 12 steps, and the same in four "
-        "fragments that arrive two steps late: steps to the loss that the tuned baseline reaches, and bytes of a message."
+        "fragments that arrive two steps late: steps to the loss that the tuned baseline reaches, and bytes of "
+        "a message."
     ),
     baseline="DiLoCo at the same interval; all learning rates tuned alike, AdamW with averaged gradients beside it.",
     experiments={"race": workers(ARMS, DILOCO, STREAMING)},
