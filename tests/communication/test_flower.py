@@ -55,6 +55,25 @@ def test_a_client_remembers_what_it_could_not_send():
         torch.testing.assert_close(total / 40, end[name] - start[name], rtol=0.2, atol=0.1)
 
 
+@pytest.mark.parametrize("codec", [None, TopK(0.2), BF16()])
+def test_a_client_that_diverged_is_left_out_and_keeps_its_memory(codec):
+    start, end, kept = weights(0), weights(1), RecordDict()
+    flower_answer(start, end, kept, 1, codec, EF())
+    before = {name: array.numpy().copy() for name, array in kept["sooner memory"].items()}
+    spoilt = {**end, "b": torch.full((5,), torch.inf)}
+    bad = answer(flower_answer(start, spoilt, kept, 2, codec, EF()), 1000)
+    for name, array in kept["sooner memory"].items():
+        assert (array.numpy() == before[name]).all()
+    good = answer(flower_answer(start, end, RecordDict(), 2, codec, EF()), 1)
+    strategy = FlowerStrategy(LocalSGD(), codec)
+    with pytest.warns(UserWarning, match="1 of 2 clients answered with numbers that are not finite"):
+        made = aggregate(strategy, start, [bad, good], 2)
+    alone = aggregate(FlowerStrategy(LocalSGD(), codec), start, [good], 2)
+    assert all(torch.equal(made[name], alone[name]) for name in made)
+    with pytest.warns(UserWarning, match="1 of 1 clients"):
+        assert strategy.aggregate_train(3, [bad]) == (None, None)
+
+
 def test_numbers_that_numpy_does_not_have_arrive():
     start, end = weights(0), weights(1)
     made = aggregate(

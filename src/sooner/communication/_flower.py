@@ -6,13 +6,14 @@ extra (``pip install 'sooner[flower]'``).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sooner.communication._codec import Buffers, Codec, Moment
+from sooner.communication._codec import Buffers, Codec, Moment, nan_unless_finite
 from sooner.communication._memory import Memory, NoMemory
 from sooner.communication._outer import Outer, Window
 from sooner.communication.dense import Dense
@@ -46,7 +47,8 @@ def flower_answer(
         kept: ``context.state`` of the client; its memory is kept there.
         server_round: number of the round, ``config["server-round"]``.
         codec: the same as the server's.
-        memory: of this client, such as `EF`.
+        memory: of this client, such as `EF`. It stays as it was where the training left numbers that are not finite;
+            the server leaves such an answer out.
 
     Raises:
         SoonerError: the codec or the memory needs more than one message.
@@ -58,9 +60,10 @@ def flower_answer(
     moved = layout.flatten(_floats(start)) - layout.flatten({n: trained[n].detach().cpu() for n in layout.shapes})
     state = _restored(kept, memory, layout)
     v = memory.outgoing(moved, state, moment)
+    v = v + nan_unless_finite(v)  # so that the server sees it, whatever the codec chooses to send or cuts off
     payload = codec.encode(v, moment)
     memory.sent(moved, v, codec.decode(payload, moment), state, moment)
-    if state:
+    if state and v.isfinite().all():
         kept[_KEPT] = ArrayRecord(torch_state_dict=dict(state))
     return ArrayRecord(torch_state_dict={str(i): _plain(part) for i, part in enumerate(payload)})
 
@@ -101,23 +104,38 @@ class FlowerStrategy(FedAvg):  # type: ignore[misc]  # Flower brings no types of
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Decode the answers, average them by ``num-examples`` and take the outer step."""
+        """Decode the answers, average the finite ones by ``num-examples`` and take the outer step.
+
+        Without any there is no step: (None, None), and the weights stay.
+        """
         valid, _ = self._check_and_log_replies(replies, is_train=True)
         if not valid:
             return None, None
-        contents = [message.content for message in valid]
         layout = _layout(self._start)
         moment = Moment(server_round, layout, 1)
-        weights = torch.tensor([_examples(one, self.weighted_by_key) for one in contents])
-        mean = torch.zeros(layout.size)
-        for one, weight in zip(contents, weights / weights.sum(), strict=True):
-            mean += weight * self._decoded(one, moment)
+        contents, mean, total = [], torch.zeros(layout.size), 0.0
+        for message in valid:
+            moved = self._decoded(message.content, moment)
+            if moved.isfinite().all():
+                weight = _examples(message.content, self.weighted_by_key)
+                mean += weight * moved
+                total += weight
+                contents.append(message.content)
+        if len(contents) < len(valid):
+            warnings.warn(
+                f"round {server_round}: {len(valid) - len(contents)} of {len(valid)} clients answered with numbers "
+                "that are not finite and were left out; lower their learning rate",
+                stacklevel=2,
+            )
+        if not total:
+            return None, None
+        mean /= total
         slow = layout.flatten(_floats(self._start))
         if not self.state:
             self.state = {name: torch.zeros_like(slow) for name in self.outer.slots}
         window = Window(slow, slow - mean, self.state, _Received(layout, mean), server_round, server_round)  # type: ignore[arg-type]
-        moved = layout.views(self.outer.step(window))
-        made = {name: moved[name].to(old.dtype) if name in moved else old for name, old in self._start.items()}
+        weights = layout.views(self.outer.step(window))
+        made = {name: weights[name].to(old.dtype) if name in weights else old for name, old in self._start.items()}
         return ArrayRecord(torch_state_dict=made), self.train_metrics_aggr_fn(contents, self.weighted_by_key)
 
     def _decoded(self, content: RecordDict, moment: Moment) -> Tensor:
