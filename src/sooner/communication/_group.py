@@ -116,7 +116,9 @@ class Group(Wire):
         return made
 
     def _send_and_receive(self, out: list[tuple[int, Tensor]], into: list[tuple[int, Tensor]]) -> None:
-        operations = [dist.P2POp(dist.isend, t.contiguous(), group=self.group, group_peer=j) for j, t in out]
-        operations += [dist.P2POp(dist.irecv, t, group=self.group, group_peer=j) for j, t in into]
+        # receive first: gloo says "ready" on the connection it sends on, and behind 19 MB at 100 Mbit/s that word waits
+        # until they are through; the two directions then take turns (1.9x of the time)
+        operations = [dist.P2POp(dist.irecv, t, group=self.group, group_peer=j) for j, t in into]
+        operations += [dist.P2POp(dist.isend, t.contiguous(), group=self.group, group_peer=j) for j, t in out]
         for work in dist.batch_isend_irecv(operations) if operations else ():
             work.wait()
