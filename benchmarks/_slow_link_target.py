@@ -21,15 +21,17 @@ from _language_model import task
 from sooner.cluster import train_cluster
 
 WORKERS = 2
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
-RATES = tuple(2.5e-4 * 2.0**power for power in range(-4, 5))
+BATCHES = (2, 4, 8, 16, 32)
+RATES = tuple(2.0**power for power in range(-4, 5))
 """Every arm climbs on the learning rates with the default batch, on the batches with the best rate, and once more on
-the rates with the best batch, always from neighbor to neighbor while that saves seconds."""
+the rates with the best batch, always from neighbor to neighbor while that saves seconds. Rates are over `START`."""
+
+START = {"adamw": 2.5e-4, "muon": 0.02}
+BATCH = 8
 
 TUNING, TARGET, RACE = 100, 200, 300
 """Where the seeds of tuning, target-setting and racing begin."""
 
-DEFAULT = (8, 2.5e-4)
 FIRST = 150
 """The dense arm at its defaults after so many steps sets the level that tuning aims at."""
 
@@ -53,7 +55,8 @@ class Setting:
 
     @property
     def text(self) -> str:
-        return self.recipe.replace("adamw", f"adamw(lr={self.lr!r})", 1)
+        optimizer = self.recipe.partition(" ")[0]
+        return self.recipe.replace(optimizer, f"{optimizer}(lr={self.lr!r})", 1)
 
 
 class Journal:
@@ -150,10 +153,11 @@ def tune(arguments: tuple[Path, str, str, float, dict[int, float], int]) -> dict
             tried[setting] = crossing(_cell((path, "tune", setting, TUNING, level, limit)), level) * seconds[batch]
         return tried[setting]
 
-    batch, lr = DEFAULT
-    lr = climb(RATES, lr, lambda value: cost(batch, value))
+    batch, start = BATCH, START[recipe.partition(" ")[0]]
+    rates = [start * rate for rate in RATES]
+    lr = climb(rates, start, lambda value: cost(batch, value))
     batch = int(climb(BATCHES, batch, lambda value: cost(int(value), lr)))
-    climb(RATES, lr, lambda value: cost(batch, value))
+    climb(rates, lr, lambda value: cost(batch, value))
     two = sorted(tried, key=lambda setting: tried[setting])[:2]
     best, both = tried[two[0]], {}
     for setting in two:
@@ -161,7 +165,7 @@ def tune(arguments: tuple[Path, str, str, float, dict[int, float], int]) -> dict
         again = crossing(_cell((path, "tune", setting, TUNING + 1, level, limit)), level) * seconds[setting.batch]
         both[setting] = math.sqrt(tried[setting] * again)
     chosen = min(two, key=lambda setting: both[setting])
-    edge = chosen.lr in (RATES[0], RATES[-1]) or chosen.batch in (BATCHES[0], BATCHES[-1])
+    edge = chosen.lr in (rates[0], rates[-1]) or chosen.batch in (BATCHES[0], BATCHES[-1])
     return {"arm": arm, "batch": chosen.batch, "lr": chosen.lr, "seconds": best, "edge": edge, "trials": len(tried)}
 
 
@@ -188,7 +192,7 @@ def to_target(
         jobs: processes.
         most: steps that a run may take.
     """
-    default = Setting("dense", arms["dense"], *DEFAULT)
+    default = Setting("dense", arms["dense"], BATCH, START["adamw"])
     first = _cell((path, "first", default, TUNING, -math.inf, FIRST))
     level = first["values"][-1]
     print(f"tuning aims at loss {level:.4f}: dense at its defaults after {first['steps'][-1]} steps", flush=True)
