@@ -93,7 +93,13 @@ class Group(Wire):
     def _gather(self, payload: Payload) -> Payload:
         if self.size == 1:
             return tuple(part[None] for part in payload)
-        everyone, _ = gathered(packed(payload), self.group)
+        mine = packed(payload)
+        if self.size == 2:  # a swap: gloo's gather sends before it receives, see `_send_and_receive`
+            everyone = mine.repeat(2, 1)
+            other = 1 - self.rank
+            self._send_and_receive([(other, mine)], [(other, everyone[other])])
+        else:
+            everyone, _ = gathered(mine, self.group)
         return unpacked(everyone, payload)
 
     def _swap(self, payload: Payload, partners: Tensor) -> Payload:
