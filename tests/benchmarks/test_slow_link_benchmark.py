@@ -50,3 +50,16 @@ def test_ratios_are_paired(load):
 def test_the_learning_rate_goes_into_the_recipe(load):
     setting = load("_slow_link_target").Setting
     assert setting("x", "adamw + fp16", 8, 0.002).text == "adamw(lr=0.002) + fp16"
+    assert setting("x", "muon + dense", 8, 0.02).text == "muon(lr=0.02) + dense"
+
+
+@pytest.mark.parametrize(("best", "asked"), [(5, [3, 4, 5, 6]), (1, [3, 4, 2, 1, 0]), (3, [3, 4, 2])])
+def test_tuning_climbs_from_neighbor_to_neighbor(load, best, asked):
+    seen = []
+
+    def cost(value):
+        seen.append(value)
+        return abs(value - best)
+
+    assert load("_slow_link_target").climb(range(7), 3, cost) == best
+    assert seen == asked
