@@ -243,7 +243,8 @@ class Cluster:
         elif not self._outer_state:
             self._outer_state = self._zeros(self.outer.own_slots)
             self._outer_state |= {name: torch.zeros_like(fast[0]) for name in self.outer.slots}
-        active = now.active if now is not None and self._partial else None
+        # where all workers have the same weights, the rule's vectors are no worker's own
+        active = now.active if now is not None and self._partial and not self.common else None
         state = dict(self._outer_state)
         if active is not None:
             state |= {name: state[name][active] for name in self.outer.own_slots}
@@ -260,7 +261,7 @@ class Cluster:
         """Keep the outer part's state, and begin the next round at what it returned and the local part corrected."""
         assert self.outer is not None
         for name, value in self._written.items():
-            if self._partial and name in self.outer.own_slots:
+            if self._partial and not self.common and name in self.outer.own_slots:
                 self._outer_state[name][now.active] = value
             else:
                 self._outer_state[name] = value
@@ -316,6 +317,7 @@ class Cluster:
             "places": {"slow": self._slow, "moved": self._moved, "anchor": self._anchor.clone()},
             "numbers": {"drift": self.drift, "loss": self._loss, "lost": self.exchange.lost},
             "past": self._past,
+            "end": self._end,  # what made it may be used up: the average under way of co2 lands once
             "round": None if self._round is None else asdict(self._round),
             "open": self.data.open,
             "counts": [self.worker_steps, self.rounds, self.seconds, self._first],
@@ -330,7 +332,7 @@ class Cluster:
         self._local_state, self._outer_state = state["buffers"]["local"], state["buffers"]["outer"]
         self._slow, self._moved, self._anchor = state["places"].values()
         self.drift, self._loss, self.exchange.lost = state["numbers"].values()
-        self._past, self.data.open = state["past"], state["open"]
+        self._past, self.data.open, self._end = state["past"], state["open"], state.get("end")
         self._round = None if state["round"] is None else Round(**state["round"])
         self.worker_steps, self.rounds, self.seconds, self._first = state["counts"]
 

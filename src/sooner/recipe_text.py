@@ -106,7 +106,9 @@ def _value(node: ast.expr, text: str) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
-        remedy = "a value is a number, a string, True, False, None, a tuple, or a range such as log(1e-4, 1e-2)"
+        remedy = (
+            "a value is a number, a string in quotes, True, False, None, a tuple, or a range such as log(1e-4, 1e-2)"
+        )
         raise _misread(node, text, remedy) from None
 
 

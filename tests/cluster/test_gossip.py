@@ -133,6 +133,10 @@ def test_bytes_grow_with_neighbours_and_with_mixing_steps():
         ("gossip(every=2) + top_k", "gossip sends weights as they are; leave TopK out"),
         ("gossip(every=2) + sampled(share=0.5)", "gossip needs all 4 workers"),
         ("gossip(mixing_steps=0)", "mixing_steps=0"),
+        ("gossip(graph=3)", r"graph=3 holds something else than pairs .* choose one of ring"),
+        ("gossip(graph=(0, 1))", r"graph=\(0, 1\) holds something else than pairs"),
+        ("gossip(graph=((0, 0.5),))", "holds something else than pairs"),
+        ("gossip(graph=((0, 1, 2),))", "holds something else than pairs"),
         ("local_sgd + gossip", "both own the outer step"),
     ],
 )

@@ -110,6 +110,7 @@ def test_models_and_recipes_that_do_not_fit_are_refused(model, workers, codec, w
     ("make", "words"),
     [
         (lambda: SPES(experts="experts.*"), "does not say where the number is"),
+        (lambda: SPES(experts=3), "experts=3 does not say where the number is"),
         (lambda: SPES(30, merge_every=100), "merge_every=100 is no multiple of every=30"),
         (lambda: SPES(merge=2), "merge=2"),
         (lambda: SPES(neighbours=0), "neighbours=0"),

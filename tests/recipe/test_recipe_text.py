@@ -115,7 +115,7 @@ def test_a_very_long_recipe_is_read():
         ("adamw + 'cosine'", 9, "a part is a name"),
         (" adamw + cosine(0.1)", 17, "settings are written name=value"),
         ("adamw(**x)", 9, "settings are written name=value"),
-        ("adamw(lr=fast)", 10, "a value is a number, a string"),
+        ("adamw(lr=fast)", 10, "a value is a number, a string in quotes"),
         ("adamw(lr=10**-3)", 10, "a value is a number, a string"),
         ("adamw(lr={[]: 1})", 10, "a value is a number, a string"),
         ("adamw(lr=__import__('os'))", 10, "a value is a number, a string"),

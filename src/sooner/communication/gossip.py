@@ -62,6 +62,11 @@ class Gossip(Outer):
                 f"gossip: graph={self.graph!r}{nearest(self.graph, KINDS)} is none of {', '.join(KINDS)}; choose one, "
                 "or give pairs of workers"
             )
+        if not isinstance(self.graph, str) and not _pairs(self.graph):
+            raise SoonerError(
+                f"gossip: graph={self.graph!r} holds something else than pairs of workers' numbers; write them as in "
+                f"((0, 1), (1, 2)), or choose one of {', '.join(KINDS)}"
+            )
 
     def check(self, exchange: Exchange) -> None:
         """Refuse codecs and memories, which are made for averages over all, and graphs that are not connected."""
@@ -76,3 +81,10 @@ class Gossip(Outer):
         for _ in range(self.mixing_steps):
             v = wire.mix(v, weights)
         return v
+
+
+def _pairs(graph: object) -> bool:
+    """Whether this is a sequence of pairs of whole numbers."""
+    return isinstance(graph, tuple | list) and all(
+        isinstance(edge, tuple | list) and [type(end) for end in edge] == [int, int] for edge in graph
+    )

@@ -64,7 +64,7 @@ class SPES(Outer):
         check_range(self.name(), "merge", self.merge, 0, 1)
         for name in ("merge_every", "merge_until", "neighbours"):
             check_range(self.name(), name, getattr(self, name), 1, math.inf, whole=True)
-        if self.experts.count("{}") != 1:
+        if not isinstance(self.experts, str) or self.experts.count("{}") != 1:
             raise SoonerError(f"spes: experts={self.experts!r} does not say where the number is; write one {{}} there")
         if self.merge and self.merge_every % self.every:
             raise SoonerError(
