@@ -32,7 +32,6 @@ PROCESSES = [
     "adamw + noloco(every=3)",
     "sgd + gossip(every=3, mixing_steps=2)",
     "sgd + snoo(every=3)",
-    "sgd + snoo(every=3) + sampled(share=0.5)",
     "sgd + co2(every=2)",
     "sgd + streaming_diloco(every=4, fragments=2, delay=1)",
     "sgd(momentum=0.0) + afa_cs(every=3)",
@@ -126,6 +125,7 @@ RESUMED = [
     "sgd + co2(every=2)",
     "sgd + snoo(every=3)",
     "sgd + fedhyper(every=3, mode='GM') + fedhyper_clients(mode='CL') + sampled(share=0.5)",
+    "sgd + snoo(every=3) + sampled(share=0.5)",
 ]
 
 

@@ -12,8 +12,9 @@ from test_codecs import LAYOUT, vectors
 from test_memories import PAIRS
 from torch import nn
 
-from sooner.communication import EF, EF21, Exchange, Layout, Sim, TopK
+from sooner.communication import BF16, EF, EF21, FP16, Dense, Exchange, Layout, LocalSGD, Proximal, Sim, TopK
 from sooner.communication._attached import Communication
+from sooner.communication._codec import Moment
 from sooner.error import SoonerError
 from sooner.execute import using
 from sooner.update import AdamW
@@ -96,6 +97,25 @@ def test_large_finite_numbers_are_no_fault():
     assert (
         (exchange(vectors(2, LAYOUT.size) * 1e30) + exchange(vectors(2, LAYOUT.size, seed=1) * 1e30)).isfinite().all()
     )
+
+
+@pytest.mark.parametrize("codec", [Dense(), FP16(), BF16()], ids=lambda codec: codec.name())
+def test_a_fragment_without_numbers_goes_through(codec):
+    layout, v = Layout({"w": (0, 5)}), torch.zeros(2, 0)
+    assert codec.send(v, Sim(2), codec.buffers(layout, v), Moment(1, layout, 2)).mean.shape == (0,)
+
+
+def test_a_step_without_gradients_leaves_a_local_part_in_peace():
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    attached = Communication(model, optimizer, [LocalSGD(2), Proximal()])
+    before = model.weight.detach().clone()
+    for _ in range(2):
+        optimizer.step()
+    assert torch.equal(model.weight, before)
+    with pytest.raises(SoonerError, match="got a closure"):
+        optimizer.step(lambda: 0.0)
+    attached.detach()
 
 
 def test_the_optimizers_own_policy_sees_it_on_all_ranks():

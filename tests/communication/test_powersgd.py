@@ -75,6 +75,14 @@ def test_a_warm_start_finds_the_best_approximation_of_a_matrix_that_stays():
     assert float((mean - v[0]).norm()) == pytest.approx(float(values[2:].norm()), rel=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e-20, 1e25])
+def test_the_size_of_gradients_makes_no_difference(size):
+    layout, v = Layout({"w": (20, 30)}), vectors(2, 600)
+    plain, scaled = (Exchange(layout, Sim(2), PowerSGD(2)) for _ in range(2))
+    for _ in range(4):
+        torch.testing.assert_close(scaled(v * size) / size, plain(v), rtol=1e-3, atol=1e-4)
+
+
 def test_it_recovers_from_a_gradient_of_zero():
     layout = Layout({"w": (20, 30)})
     exchange = Exchange(layout, Sim(2), PowerSGD(2))

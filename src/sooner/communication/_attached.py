@@ -162,13 +162,14 @@ class Communication:
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # args[0] is the optimizer
+        changed = self.averages_gradients or self._local is not None or self._rests
+        if changed and closure is not None and not isinstance(closure, Objective):
+            raise SoonerError(
+                f"{type(optimizer).__name__}.step got a closure, which finds gradients after communication has had its "
+                "part in them; call backward before step, and step without it"
+            )
         if self.averages_gradients:
-            closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # args[0] is the optimizer
-            if closure is not None and not isinstance(closure, Objective):
-                raise SoonerError(
-                    f"{type(optimizer).__name__}.step got a closure, which finds gradients after they were averaged; "
-                    "call backward before step, and step without it"
-                )
             self.average_gradients()
             self._averaged = False
         for p in self._rests:

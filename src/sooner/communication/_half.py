@@ -59,6 +59,8 @@ _LEAST = 1e-12
 
 def next_scale(mean: Tensor, scale: Tensor) -> Tensor:
     """Return the scale (0-d float32) after an exchange with `scale` that gave this mean (d,)."""
+    if not mean.numel():  # a fragment without parameters
+        return scale
     largest = torch.maximum(mean.amax(), mean.amin().neg()).float()
     smaller = (scale.float() / 1024).clamp(min=_LEAST)
     return torch.where(torch.isfinite(largest), torch.where(largest > 0, largest, smaller), scale.float())

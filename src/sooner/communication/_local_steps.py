@@ -48,10 +48,12 @@ class LocalSteps:
         weights, gradient = self._weights(), torch.zeros_like(anchor)
         have = [n for n, p in self._parameters.items() if p.grad is not None]
         into = self.layout.views(gradient)
-        torch._foreach_copy_([into[n] for n in have], [self._gradient(n) for n in have])
+        if have:
+            torch._foreach_copy_([into[n] for n in have], [self._gradient(n) for n in have])
         self._place = Place(weights, anchor, gradient, _nowhere, self.state)
         found = self.layout.views(self.local.direction(self._place))
-        torch._foreach_copy_([self._gradient(n) for n in have], [found[n] for n in have])
+        if have:
+            torch._foreach_copy_([self._gradient(n) for n in have], [found[n] for n in have])
 
     def after(self) -> Tensor | None:
         """Return the weights to take in place of those that the optimizers have made; None for theirs."""

@@ -35,7 +35,7 @@ class Anarchic(Cohort):
     """An event-driven simulation of workers.
 
     Args:
-        share: of the workers that is awaited in a round, in (0, 1], default 0.1; at least one worker.
+        share: of the workers that is awaited in a round, in [0, 1], default 0.1; at least one worker.
         spread: standard deviation of the logarithm of the seconds per step, default 1: of 20, the slowest takes some 30
             times as long as the fastest.
         oldest: how many rounds old the weights may be that a worker comes back with, default 50.

@@ -51,11 +51,11 @@ class Curriculum(Cohort):
     """Opens examples, and where asked clients, little by little.
 
     Args:
-        share: of the clients that takes part in a round, in (0, 1], default 0.1; at least one.
+        share: of the clients that takes part in a round, in [0, 1], default 0.1; at least one.
         samples: "easy" (default), "hard", "random" or "all".
         clients: "all" (default) draws them from everyone, "easy", "hard" and "random" from those that are open.
         pace: g, default "linear".
-        start: b, share that is open at first, in (0, 1], default 0.2.
+        start: b, share that is open at first, in [0, 1], default 0.2.
         full_at: a, share of the rounds after which all is open, at least 0, default 0.8.
         by_size: let clients count by how many examples they have, default False: alike.
         spread: standard deviation of the logarithm of the seconds per step, default 0: all equally fast.

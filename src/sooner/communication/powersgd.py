@@ -76,7 +76,8 @@ class PowerSGD(Codec):
         for (a, b), one in zip(rest, torch.split(mean_rest, [b - a for a, b in rest]), strict=True):
             own[..., a:b], mean[a:b] = v[..., a:b], one
         if blocks:
-            state["q"] = torch.cat([q.reshape(-1) for q in mean_right])
+            # as long as it was, the next left factor would have the square of the matrix: too large or too small
+            state["q"] = torch.cat([_scaled(q).reshape(-1) for q in mean_right])
         return Sent(own, mean)
 
     def _divided(self, layout: Layout) -> tuple[list[Block], list[tuple[int, int]]]:
@@ -104,6 +105,11 @@ class PowerSGD(Codec):
         size = sum(b.count * _shape(b)[1] * self._rank(b) for b in self._divided(layout)[0])
         generator = generator_at(self.seed, step)
         return torch.randn(size, generator=generator, dtype=like.dtype).to(like.device)
+
+
+def _scaled(q: Tensor) -> Tensor:
+    """Return factors (..., columns, rank) with a largest number of 1 in every column."""
+    return q / q.abs().amax(-2, keepdim=True).clamp(min=torch.finfo(q.dtype).tiny)
 
 
 def _shape(block: Block) -> tuple[int, int]:

@@ -31,7 +31,7 @@ class Sampled(Cohort):
     """A new random choice every round.
 
     Args:
-        share: of the workers that takes part, in (0, 1], default 0.1; at least one worker.
+        share: of the workers that takes part, in [0, 1], default 0.1; at least one worker.
         spread: standard deviation of the logarithm of the seconds per step, default 0: all equally fast.
         by_size: let clients count by how many examples they have, as FedAvg does, default False: alike.
 
