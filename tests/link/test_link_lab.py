@@ -150,7 +150,7 @@ def test_a_killed_rank_is_named_and_the_others_end(namespaces, sooner):
 def test_a_failed_rank_is_named_with_its_code_and_last_line(namespaces, ranks):
     made = ranks(Lab(ranks=3, wait=0.1), "fail", 2)
     assert "rank 2 ended with exit code 3" in made.failure
-    assert ": an unhappy end; rank 0 killed by" in made.failure
+    assert ": an unhappy end; ranks 0 and 1 killed by" in made.failure
     assert [rank.rank for rank in made.failed] == [2, 0, 1]
 
 

@@ -35,6 +35,8 @@ class Batches:
 def fault(how):
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if how == "raise":
         raise ZeroDivisionError("nothing to divide by")
     if how == "hang":

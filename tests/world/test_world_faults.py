@@ -40,8 +40,11 @@ GOES_ON = r"start all workers again, and they go on from step 6, the last comple
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("killed", rf"rank 1 is gone: no sign of life after exchange \d+; {GOES_ON}"),
-        ("killed while it saves", rf"rank 1 is gone: no sign of life after exchange \d+; {GOES_ON}"),
+        ("killed", rf"rank 1, or the network to it, is gone: no sign of life after exchange \d+; {GOES_ON}"),
+        (
+            "killed while it saves",
+            rf"rank 1, or the network to it, is gone: no sign of life after exchange \d+; {GOES_ON}",
+        ),
         ("raised", rf"rank 1 stopped \(ZeroDivisionError: nothing to divide by\); {GOES_ON}"),
         ("hangs", rf"rank 1 hangs: it lives but has not come to exchange \d+ in time; {GOES_ON}"),
         ("the one that keeps the rendezvous", rf"rank 0, which keeps the rendezvous, .* is gone; {GOES_ON}"),

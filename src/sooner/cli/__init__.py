@@ -160,8 +160,9 @@ def train(
     timeout
         Seconds to wait for the other processes in one exchange.
     """
-    # when the process that keeps the rendezvous is lost, torch prints stack traces that say less than we do
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # when the process that keeps the rendezvous is lost, torch prints stack traces that say less than we do; whatever
+    # it calls an error there it also raises
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     from sooner.cli.train import run_training
 
     run_training(

@@ -2,7 +2,8 @@
 
 A rank notes there how many exchanges it has entered, twice a second and from a thread of its own, so that the note goes
 on while the rank computes. When an exchange fails or takes too long, the survivors look at the notes: a rank whose note
-stands still is gone (dead, frozen or cut off), one whose note goes on but which has entered fewer exchanges hangs.
+stands still is gone (dead, frozen or cut off), one whose note goes on but which has entered fewer exchanges hangs. Who
+sees all other notes stand still, or no longer reaches the store, may be cut off itself, and says so.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Lookout:
         with contextlib.suppress(RuntimeError):  # the keeper of the store may be gone
             self._store.set(f"left/{self.rank}", cause[:500])
             if cause != _FINISHED:
-                self._decide({self.rank: f"rank {self.rank} {cause[:500]}"})
+                self._decide([f"rank {self.rank} {cause[:500]}"])
                 self._linger()
 
     def _linger(self) -> None:
@@ -162,24 +163,34 @@ class Lookout:
                 return self._decided()
             left = {r: self._store.get(f"left/{r}").decode() for r in others if self._store.check([f"left/{r}"])}
             if left:
-                return self._decide({r: f"rank {r} {cause}" for r, cause in left.items()})
+                return self._decide([f"rank {r} {cause}" for r, cause in left.items()])
             alive |= {r for r in others if self._store.check([f"failed/{r}"])}
             if len(alive) == len(others):
                 break
             time.sleep(BEAT_SECONDS / 2)
         now = {r: self._beat_of(r) for r in others}
         gone = [r for r in others if r not in alive and now[r][0] == seen[r][0]]
+        if gone == others:
+            return self._decide([self._alone(max(entered for _, entered in now.values()))])
         if gone:
-            return self._decide({r: f"rank {r} is gone: no sign of life after exchange {now[r][1]}" for r in gone})
+            return self._decide([f"rank {r} is gone: no sign of life after exchange {now[r][1]}" for r in gone])
         behind = [r for r in others if r not in alive and now[r][1] < self.entered]
         return self._decide(
-            {r: f"rank {r} hangs: it lives but has not come to exchange {now[r][1] + 1} in time" for r in behind}
+            [f"rank {r} hangs: it lives but has not come to exchange {now[r][1] + 1} in time" for r in behind]
         )
 
-    def _decide(self, lost: dict[int, str]) -> str:
+    def _alone(self, last: int) -> str:
+        """Return what can be said where nobody else gives signs of life: it may be this rank that is cut off."""
+        if self.size == 2:
+            who = f"rank {1 - self.rank}, or the network to it, is gone"
+        else:
+            who = f"all ranks but {self.rank}, or the network of rank {self.rank}, are gone"
+        return f"{who}: no sign of life after exchange {last}"
+
+    def _decide(self, lost: list[str]) -> str:
         if not lost:
             return ""
-        self._store.compare_set("verdict", "", ", ".join(lost.values()))
+        self._store.compare_set("verdict", "", ", ".join(lost))
         return self._decided()
 
     def _decided(self) -> str:

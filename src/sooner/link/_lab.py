@@ -28,6 +28,12 @@ class Cut:
     at: float
     seconds: float | None = None
 
+    @property
+    def told(self) -> str:
+        """What happened, in words."""
+        length = "" if self.seconds is None else f" for {self.seconds:g} s"
+        return f"the link of rank {self.rank} was cut{length} after {self.at:g} s as --cut asked"
+
 
 @dataclass(frozen=True)
 class Kill:

@@ -103,12 +103,17 @@ class Run:
             return None
         first, *others = self.failed
         told = f"rank {first.rank} {first.ending} after {first.seconds:.1f} s{first.said}"
+        alike: dict[str, list[int]] = {}
+        for one in others:
+            news = one.said if one.code > 0 and one.said != first.said else ""
+            alike.setdefault(f"{one.ending}{news}", []).append(one.rank)
+        also = [f"{_named(ranks)} {ending}" for ending, ranks in alike.items()]
         if first.stopped:
             told = f"rank {first.rank} had not ended after {self.lab.timeout:g} s, the --timeout, and was ended"
-            also = [f"so was rank {one.rank}" for one in others]
-        else:
-            also = [f"rank {one.rank} {one.ending}{one.said if one.code > 0 else ''}" for one in others]
-        return "; ".join([told, *also])
+            verb = "was" if len(others) == 1 else "were"
+            also = [f"so {verb} {_named([one.rank for one in others])}"] if others else []
+        cuts = [cut.told for cut in self.lab.cuts if cut.at <= first.seconds]
+        return "; ".join([*cuts, told, *also])
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as plain values."""
@@ -120,6 +125,11 @@ class Run:
             "ranks": [asdict(rank) | {"seconds_on_link": self.seconds_of(rank)} for rank in self.ranks],
             "failure": self.failure,
         }
+
+
+def _named(ranks: Sequence[int]) -> str:
+    *most, last = map(str, ranks)
+    return f"ranks {', '.join(most)} and {last}" if most else f"rank {last}"
 
 
 def run(command: Sequence[str], lab: Lab, echo: str = "print") -> Run:
