@@ -7,6 +7,7 @@ that FAULT freezes is killed when the others have ended.
 import json
 import os
 import signal
+import socket
 import sys
 
 os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"  # as the command line does, but before the import
@@ -25,7 +26,9 @@ def become(rank, folder, words):
 
 if __name__ == "__main__":
     folder, count, *words = sys.argv[1:]
-    os.environ["WORLD_SIZE"] = count
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        os.environ |= {"WORLD_SIZE": count, "MASTER_PORT": str(probe.getsockname()[1])}
     started = {}
     for rank in range(int(count)):
         started[rank] = os.fork()

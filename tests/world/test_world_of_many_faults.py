@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import free_port
 
 HERE = Path(__file__).parent
 GOES_ON = r"start all workers again, and they go on from step 6, the last complete checkpoint in \S+"
@@ -24,7 +23,7 @@ class Forked:
         self.folder, self.count = folder, count
         words = ["train", HERE / "plane_task.py", "--parts", "sgd(lr=0.05) + random_k(ratio=0.2) + ef", "--timeout", 20]
         words += ["--checkpoint", checkpoint, "--save-every", 6]
-        environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
+        environment = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "forked_ranks.py"), str(folder), str(count), *map(str, words)],
             env={**os.environ, **environment, "OMP_NUM_THREADS": "1", "FAULT": fault},
