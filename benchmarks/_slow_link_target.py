@@ -132,10 +132,9 @@ def climb(values: Sequence[float], start: float, cost: Callable[[float], float])
     at = values.index(start)
     lowest = cost(start)
     for direction in (1, -1):
-        moved = False
         while 0 <= at + direction < len(values) and (found := cost(values[at + direction])) < lowest:
-            at, lowest, moved = at + direction, found, True
-        if moved:
+            at, lowest = at + direction, found
+        if values[at] != start:
             break
     return values[at]
 

@@ -16,6 +16,7 @@ import cyclopts
 import torch
 import torch.distributed as dist
 
+from sooner.communication._packing import gathered
 from sooner.link import Lab, LinkModel, parse_rate, run
 
 
@@ -23,8 +24,7 @@ def rank_main(rate: float, numbers: int, rounds: int) -> None:
     """Time every way in turn, and print the medians over the model's seconds."""
     dist.init_process_group("gloo")
     other = 1 - dist.get_rank()
-    gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
-    mine, theirs, both = torch.ones(numbers), torch.empty(numbers), torch.empty(2 * numbers)
+    mine, theirs = torch.ones(numbers), torch.empty(numbers)
 
     def one_way() -> None:
         if other:
@@ -44,7 +44,7 @@ def rank_main(rate: float, numbers: int, rounds: int) -> None:
         "swapped, receive first": lambda: swap("receive send"),
         "swapped, send first": lambda: swap("send receive"),
         "all-reduced": lambda: dist.all_reduce(mine),
-        "gathered": lambda: gather(both, mine),
+        "gathered": lambda: gathered(mine, None),
     }
     ideal = LinkModel(rate).seconds(4 * numbers, 0, 1)
     found: dict[str, list[float]] = {way: [] for way in ways}

@@ -103,15 +103,16 @@ class Run:
             return None
         first, *others = self.failed
         told = f"rank {first.rank} {first.ending} after {first.seconds:.1f} s{first.said}"
-        alike: dict[str, list[int]] = {}
-        for one in others:
-            news = one.said if one.code > 0 and one.said != first.said else ""
-            alike.setdefault(f"{one.ending}{news}", []).append(one.rank)
-        also = [f"{_named(ranks)} {ending}" for ending, ranks in alike.items()]
         if first.stopped:
             told = f"rank {first.rank} had not ended after {self.lab.timeout:g} s, the --timeout, and was ended"
             verb = "was" if len(others) == 1 else "were"
             also = [f"so {verb} {_named([one.rank for one in others])}"] if others else []
+        else:
+            alike: dict[str, list[int]] = {}
+            for one in others:
+                news = one.said if one.code > 0 and one.said != first.said else ""
+                alike.setdefault(f"{one.ending}{news}", []).append(one.rank)
+            also = [f"{_named(ranks)} {ending}" for ending, ranks in alike.items()]
         cuts = [cut.told for cut in self.lab.cuts if cut.at <= first.seconds]
         return "; ".join([*cuts, told, *also])
 
