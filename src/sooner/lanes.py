@@ -222,7 +222,7 @@ def elementwise(optimizer: Optimizer) -> bool:
     rule = getattr(optimizer, "full_rule", None)
     if rule is None:
         return type(optimizer).__module__.startswith("torch.optim") and type(optimizer).__name__ in ELEMENTWISE
-    rules = [one for group in optimizer.param_groups for one in rule(group).rules]
+    rules = [one for settings in _settings(optimizer) for one in rule(settings).rules]
     # where steps that are not finite are left out, one lane must not stop the others
     return all(one.grain == "element" for one in rules) and getattr(optimizer, "non_finite", "pass") == "pass"
 
@@ -233,7 +233,12 @@ def remembers(optimizer: Optimizer) -> bool:
     if rule is None:
         plain = type(optimizer) is torch.optim.SGD and not any(g["momentum"] for g in optimizer.param_groups)
         return not plain
-    return any(rule(group).slots for group in optimizer.param_groups)
+    return any(rule(settings).slots for settings in _settings(optimizer))
+
+
+def _settings(optimizer: Any) -> list[Any]:
+    """Return the settings with which an optimizer of sooner steps its parameters."""
+    return [settings for group in optimizer.param_groups for _, settings in optimizer.shares(group)]
 
 
 class _WithLoss(nn.Module):

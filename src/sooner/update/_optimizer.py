@@ -82,7 +82,7 @@ class ChainOptimizer(Part, Optimizer):
                 f"{self.name()}: non_finite={non_finite!r}{nearest(str(non_finite), NON_FINITE)} is not one of "
                 f"{', '.join(NON_FINITE)}; choose one of them"
             )
-        self._layout: dict[int, tuple[list[Cohort], list[Tensor]]] = {}  # per group: cohorts, and what never stepped
+        self._layout: dict[int, tuple[list[Cohort], list[Tensor]]] = {}  # per share: cohorts, and what never stepped
         self._states: list[dict[str, Tensor]] = []
         self.gradient_rules: tuple[Transform, ...] = ()
         self.non_finite = non_finite
@@ -126,9 +126,17 @@ class ChainOptimizer(Part, Optimizer):
         """Return the chain that this parameter group runs, with the group's present hyper-parameters."""
         raise TypeError(f"{type(self).__name__} defines no rule")
 
-    def full_rule(self, group: dict[str, Any]) -> Chain:
-        """Return the group's chain with what the gradient station put before it."""
-        own = self.rule(group)
+    def shares(self, group: dict[str, Any]) -> Sequence[tuple[list[Tensor], dict[str, Any]]]:
+        """Divide a group's parameters among the settings that `rule` is asked with; the groups stay the caller's.
+
+        Returns:
+            Pairs of parameters and settings, a group's hyper-parameters with ``lr``; every parameter is in one pair.
+        """
+        return [(group["params"], group)]
+
+    def full_rule(self, settings: dict[str, Any]) -> Chain:
+        """Return the chain of these settings with what the gradient station put before it."""
+        own = self.rule(settings)
         return chain(*self.gradient_rules, *own.rules) if self.gradient_rules else own
 
     @torch.no_grad()
@@ -168,21 +176,22 @@ class ChainOptimizer(Part, Optimizer):
         return False
 
     def _take_step(self) -> None:
-        chains = [self.full_rule(group) for group in self.param_groups]
+        shares = [share for group in self.param_groups for share in self.shares(group)]
+        chains = [self.full_rule(settings) for _, settings in shares]
         if not self._state_is_ours():
             self._layout = {}
-        found = [self._cohorts(i, *both) for i, both in enumerate(zip(self.param_groups, chains, strict=True))]
+        found = [self._cohorts(i, s[0], c) for i, (s, c) in enumerate(zip(shares, chains, strict=True))]
         self._states = list(self.state.values())
         work = [  # all groups fit: from here on the step is taken
             Work(
                 cohort,
                 rules,
-                Clock(self._advance(cohort), group["lr"]),
-                group["maximize"],
-                group["stochastic_rounding"],
+                Clock(self._advance(cohort), settings["lr"]),
+                settings["maximize"],
+                settings["stochastic_rounding"],
                 gradients=gradients,
             )
-            for group, rules, members in zip(self.param_groups, chains, found, strict=True)
+            for (_, settings), rules, members in zip(shares, chains, found, strict=True)
             for cohort, gradients in members
         ]
         shared = any(isinstance(rule, Reduction) and rule.over == "model" for rule in self.gradient_rules)
@@ -214,15 +223,15 @@ class ChainOptimizer(Part, Optimizer):
         except KeyError:
             return False
 
-    def _cohorts(self, index: int, group: dict[str, Any], rules: Chain) -> list[tuple[Cohort, list[Tensor]]]:
-        """Return the group's cohorts that have gradients, with these, regrouping when the layout no longer fits."""
+    def _cohorts(self, index: int, params: list[Tensor], rules: Chain) -> list[tuple[Cohort, list[Tensor]]]:
+        """Return the share's cohorts that have gradients, with these, regrouping when the layout no longer fits."""
         known, idle = self._layout.get(index, ([], []))
         found = [(cohort, cohort.gradients()) for cohort in known]
         kinds = [set(map(type, gradients)) for _, gradients in found]
-        complete = len(idle) + sum(len(c.params) for c in known) == len(group["params"])
+        complete = len(idle) + sum(len(c.params) for c in known) == len(params)
         steady = complete and all(p.grad is None for p in idle) and all(c.slots == rules.slots for c in known)
         if not steady or any(type(None) in kind and len(kind) > 1 for kind in kinds):
-            self._regroup(index, group, rules)
+            self._regroup(index, params, rules)
             found = [(cohort, cohort.gradients()) for cohort in self._layout[index][0]]
         stepping = [(cohort, gradients) for cohort, gradients in found if gradients[0] is not None]
         for _, gradients in stepping:
@@ -230,17 +239,17 @@ class ChainOptimizer(Part, Optimizer):
                 raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
         return stepping  # type: ignore[return-value]
 
-    def _regroup(self, index: int, group: dict[str, Any], rules: Chain) -> None:
+    def _regroup(self, index: int, params: list[Tensor], rules: Chain) -> None:
         together: dict[tuple[Any, ...], list[Tensor]] = {}
-        for p in group["params"]:
+        for p in params:
             steps = int(self.state[p]["step"]) if "step" in self.state.get(p, {}) else 0
             together.setdefault((p.grad is not None, p.device, p.dtype, steps, spread_of(p)), []).append(p)
         cohorts, idle = [], []
-        for (stepping, _device, _dtype, steps, _spread), params in together.items():
+        for (stepping, _device, _dtype, steps, _spread), members in together.items():
             if not stepping and steps == 0:
-                idle += params  # never had a gradient: no state, as torch
+                idle += members  # never had a gradient: no state, as torch
                 continue
-            cohort = Cohort(params, self.state, rules, steps)
+            cohort = Cohort(members, self.state, rules, steps)
             self._show_state(cohort)
             cohorts.append(cohort)
         self._layout[index] = cohorts, idle

@@ -68,8 +68,9 @@ def _shapes_under(optimizer: ChainOptimizer, saved: list[dict[str, Any]]) -> dic
     merged = [{**ours, **theirs, "params": ours["params"]} for ours, theirs in zip(before, saved, strict=True)]
     optimizer.param_groups = merged
     try:
-        chains = [(group, optimizer.full_rule(group)) for group in merged]
-        return {p: rules.shapes(tuple(p.shape)) for group, rules in chains for p in group["params"]}
+        shares = [share for group in merged for share in optimizer.shares(group)]
+        chains = [(params, optimizer.full_rule(settings)) for params, settings in shares]
+        return {p: rules.shapes(tuple(p.shape)) for params, rules in chains for p in params}
     finally:
         optimizer.param_groups = before
 
