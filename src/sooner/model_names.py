@@ -92,7 +92,8 @@ def prefix_note(theirs: Iterable[str], ours: Iterable[str]) -> str:
 def renamed(state: Mapping[str, Any], ours: Iterable[str]) -> dict[str, Any]:
     """Return a model's state with the names that this model has for it; what it has no name for keeps its own."""
     names = {theirs: name for name, theirs in matched(state, ours).items()}
-    return {names.get(name, name): value for name, value in state.items()}
+    made = {names.get(name, name): value for name, value in state.items()}
+    return made if len(made) == len(state) else dict(state)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

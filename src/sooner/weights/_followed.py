@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter, is_, methodcaller
+from operator import attrgetter, is_
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,12 +18,7 @@ from sooner.model_names import modules_by_name
 STATISTICS = ("running_mean", "running_var")
 """Buffers that belong to the weights before them, as batch normalisation names them."""
 
-_values, _shape, _dtype, _device = (
-    methodcaller("values"),
-    attrgetter("shape"),
-    attrgetter("dtype"),
-    attrgetter("device"),
-)
+_shape, _dtype, _device = attrgetter("shape"), attrgetter("dtype"), Tensor.get_device
 
 
 @dataclass(eq=False)
@@ -88,7 +83,8 @@ class Seen:
 
     def __init__(self, model: nn.Module, tensors: Sequence[Tensor], waiting: Sequence[Tensor]) -> None:
         modules = list({id(module): module for _, _, module in modules_by_name(model)}.values())
-        self._holders: list[Any] = [*(m._modules for m in modules), *(m._parameters for m in modules)]
+        holders: list[Any] = [*(m._modules for m in modules), *(m._parameters for m in modules)]
+        self._views = [holder.values() for holder in holders]  # each shows what is held whenever it is read
         self._held = self._holding()
         self._statistics = [(m._buffers, key, b) for m in modules for key, b in _statistics(m)]
         self._lazy = any(is_lazy(t) for t in (*self._held, *(b for _, _, b in self._statistics)))
@@ -96,7 +92,7 @@ class Seen:
         self._kinds = self._kind()
 
     def _holding(self) -> list[Any]:
-        return [*chain.from_iterable(map(_values, self._holders))]
+        return [*chain.from_iterable(self._views)]
 
     def _kind(self) -> list[Any]:
         return [*map(_shape, self._tensors), *map(_dtype, self._tensors), *map(_device, self._tensors)]

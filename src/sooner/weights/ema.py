@@ -286,9 +286,9 @@ class EMA(Part):
         Raises:
             SoonerError: the model is in pieces that can't be followed.
         """
+        self._seen, self._refusal = None, ""
         found = places(self.model)
         before, after = self._averages, _followed(self._averages, found)
-        self._seen, self._refusal = None, ""
         kept, names = set(map(id, after)), {name for place in found for name in place.names}
         gone = [one for one in before if one.value is not None and id(one) not in kept]
         if gone and all(id(one) not in kept for one in before):
