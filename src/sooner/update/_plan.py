@@ -77,6 +77,8 @@ class Plan:
         Raises:
             SoonerError: a gradient or state that does not fit its parameter; nothing has moved then.
         """
+        if not shares:  # all groups were removed
+            return []
         known: dict[Hashable, int] = {}
         classes = [known.setdefault(share.key(), len(known)) for share in shares]
         first = (
@@ -149,8 +151,12 @@ class Plan:
     def _build(self, shares: Sequence[Share], classes: list[int], first: dict[int, Share], kept: Kept) -> None:
         together: dict[tuple[Any, ...], list[Tensor]] = {}
         self._idle = []
+        seen: set[int] = set()
         for share, number in zip(shares, classes, strict=True):
             for p in share.params:
+                if id(p) in seen:
+                    raise SoonerError(f"{self._name}: {self._label(p)} is listed twice; list every parameter once")
+                seen.add(id(p))
                 if p.grad is None:
                     self._idle.append(p)
                 else:
@@ -164,10 +170,6 @@ class Plan:
                 raise SoonerError(
                     f"{self._name}: {self._label(params[0])} is float16, which stochastic_rounding does not serve; "
                     "pass master_weights=True instead, or use bfloat16"
-                )
-            if any(0 in p.stride() and p.numel() > 1 for p in params if spread_of(p) is None):
-                raise SoonerError(
-                    f"{self._name}: a parameter is an expanded view, whose entries share memory; clone it"
                 )
             master = bool(first[number].settings.get("master_weights"))
             cohort = Cohort(params, kept, first[number].chain, steps, self.shared, master=master)
