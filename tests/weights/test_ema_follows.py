@@ -250,6 +250,31 @@ def test_what_can_not_be_followed_is_refused():
     assert list(ema.state_dict()["averages"]) == ["0.weight", "1.weight"]
 
 
+def test_what_can_not_be_told_apart_is_refused():
+    def shortened(net):
+        assign(net)
+        del net[0]
+
+    def tied(net):
+        assign(net)
+        net[0].weight = net[2].weight
+
+    for surgery, names in ((shortened, ["0.weight", "1.weight"]), (tied, ["0.weight", "1.weight"])):
+        net = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(3)))
+        ema = EMA(net, decay=0.5)
+        surgery(copy.deepcopy(net))
+        fill(net, 1.0)
+        ema.after_step()
+        surgery(net)
+        for use in (ema.after_step, ema.view().__enter__):
+            with pytest.raises(
+                sooner.SoonerError, match=r"0\.weight was replaced while .* can't be told; .* goes by the"
+            ):
+                use()
+        assert ema.load_state_dict(ema.state_dict(), strict=False) == []
+        assert list(ema.state_dict()["averages"]) == names
+
+
 def test_lazy_weights_come_in_when_they_have_a_shape():
     net = nn.Sequential(nn.LazyLinear(1, bias=False), nn.LazyBatchNorm1d())
     ema = EMA(net, decay=0.5)
