@@ -97,7 +97,7 @@ class EMA(Part):
         self._look()
         self._seen = None
         for one in self._averages:  # what is replaced before the first step is not kept in memory until then
-            one.tensor = None
+            one.tensor, one.holders = None, []
 
     @classmethod
     def name(cls) -> str:
@@ -111,6 +111,7 @@ class EMA(Part):
             self._model = self._copied.get(id(self._model), self._model)
             for one in self._averages:
                 one.tensor = self._copied.get(id(one.tensor), one.tensor)
+                one.holders = [(self._copied.get(id(module), module), key) for module, key in one.holders]
             self._copied = None
         return self._model
 
@@ -250,7 +251,8 @@ class EMA(Part):
         for place in found:
             if (theirs := hits.get(id(place))) is not None:
                 value = _respread(averages[theirs].detach(), spread_of(averages[theirs]), place.tensor)
-                one = _Average(place.names, place.tensor, value.clone(), steps - own.get(theirs, steps))
+                start = steps - own.get(theirs, steps)
+                one = _Average(place.names, place.tensor, place.holders, value.clone(), start)
                 self._averages.append(replace(one, shape=place.tensor.shape, spread=spread_of(place.tensor)))
         self._look()
         return [place.names[0] for place in new if steps]
@@ -360,6 +362,7 @@ class _Average:
     Attributes:
         names: of the tensor at the last look.
         tensor: the tensor at the last look; None where the name has to find it.
+        holders: the modules that had it then, each with the name it had there.
         value: its average, this process's piece; None before its first step.
         start: how many steps were taken before its first.
         shape: of the whole tensor.
@@ -369,6 +372,7 @@ class _Average:
 
     names: list[str]
     tensor: Tensor | None = None
+    holders: list[tuple[nn.Module, str]] = field(default_factory=list)
     value: Tensor | None = None
     start: int = 0
     shape: torch.Size = field(default_factory=torch.Size)
@@ -395,8 +399,9 @@ class _Group:
 def _followed(before: list[_Average], found: list[Place], same_names: bool) -> tuple[list[_Average], str]:
     """Return the averages of what the model has now, in its order, and why that can't be told, if it can't.
 
-    An average goes with its tensor. A tensor that was not there before takes over the average that its name had, if the
-    tensor of that is gone; was that one tied to it, a copy of the average. Any other one that moves is new.
+    An average goes with its tensor. A tensor that was not there before takes over the average of its module's former
+    one, or of its name where the module is new, if that tensor is gone; was that tied to it, a copy of the average. Any
+    other one that moves is new.
 
     Args:
         before: the averages at the last look.
@@ -404,19 +409,22 @@ def _followed(before: list[_Average], found: list[Place], same_names: bool) -> t
         same_names: whether the model has the same names as at the last look.
     """
     of_tensor = {id(one.tensor): one for one in before if one.tensor is not None}
+    of_holder = {(id(module), key): one for one in before for module, key in one.holders}
     of_name = {name: one for one in before for name in one.names}
     now = {id(of_tensor[id(p.tensor)]): p for p in found if id(p.tensor) in of_tensor}
-    stayed, pairs = bool(now), list[tuple[_Average, Place]]()
+    stayed = bool(now) or any((id(module), key) in of_holder for p in found for module, key in p.holders)
+    pairs: list[tuple[_Average, Place]] = []
     for place in found:
         one = of_tensor.get(id(place.tensor))
         if one is None:
-            named = [of_name[name] for name in place.names if name in of_name]
-            if free := sorted((a for a in named if id(a) not in now), key=lambda a: a.value is None):
-                doubtful = len({id(a) for a in free if a.value is not None}) > 1 or not (same_names or stayed)
-                if doubtful and free[0].value is not None:
+            held = [of_holder[id(m), key] for m, key in place.holders if (id(m), key) in of_holder]
+            had = held or [of_name[name] for name in place.names if name in of_name]
+            if free := sorted((a for a in had if id(a) not in now), key=lambda a: a.value is None):
+                several = len({id(a) for a in free if a.value is not None}) > 1
+                if free[0].value is not None and (several or not (same_names or stayed)):
                     return before, _doubt.format(place.names[0])
                 one, now[id(free[0])] = free[0], place
-            elif (tied := next((a for a in named if {*a.names} >= {*now[id(a)].names}), None)) is not None:
+            elif (tied := next((a for a in had if _still_has(a, now[id(a)], bool(held))), None)) is not None:
                 one = replace(tied, value=None if tied.value is None else tied.value.clone(), lent=[*tied.lent])
             elif place.moves:
                 one = _Average([])
@@ -425,8 +433,15 @@ def _followed(before: list[_Average], found: list[Place], same_names: bool) -> t
     if any(one.value is not None for one in before) and all(one.value is None for one, _ in pairs):
         return before, "the model has none of the averaged weights any more; make a new EMA of it"
     for one, place in pairs:
-        one.names, one.tensor = place.names, place.tensor
+        one.names, one.holders, one.tensor = place.names, place.holders, place.tensor
     return [one for one, _ in pairs], ""
+
+
+def _still_has(one: _Average, place: Place, by_holder: bool) -> bool:
+    """Whether a tensor that was averaged lost places, rather than having moved to others."""
+    if by_holder:
+        return {(id(m), key) for m, key in place.holders} <= {(id(m), key) for m, key in one.holders}
+    return {*place.names} <= {*one.names}
 
 
 _doubt = (
