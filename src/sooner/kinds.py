@@ -90,7 +90,7 @@ def roles(model: nn.Module) -> dict[Tensor, Role]:
 def roles_by_name(named: Iterable[tuple[str, Tensor]]) -> dict[Tensor, Role]:
     """Return what parameters are as far as names and shapes tell, such as those of ``model.named_parameters()``.
 
-    Hugging Face's `Conv1D` is told by its bias, which is as long as the second side of its weight. Three and more
+    Weights stored ``[in, out]`` are told by their bias, which is then as long as their last side. Three and more
     dimensions are convolution kernels where the name is that of a module's weight, stacks of matrices elsewhere.
     """
     plain = [(plain_name(name), p) for name, p in named]
@@ -163,7 +163,9 @@ def _of_module(path: str, leaf: str, p: Tensor, module: nn.Module, modules: Mapp
         return Role(name, "matrix", f"weight of {_a(kind)}")
     if many and weight and _is_conv1d(module):
         return Role(name, "matrix", "weight of a Conv1D, stored [in, out]", transposed=True)
-    return _of_raw(name, kind, p)
+    siblings = {leaf: tuple(q.shape) for leaf, q in module.named_parameters(recurse=False, remove_duplicate=False)}
+    turned = getattr(module, "is_transposed", False) is True or _turned(leaf, tuple(p.shape), siblings)
+    return _of_raw(name, kind, p, turned)
 
 
 def _is_conv1d(module: nn.Module) -> bool:
@@ -193,10 +195,10 @@ _TOKEN = re.compile(
     r"|relative|table|mask_emb|memory",
     re.IGNORECASE,
 )
-_TABLE = re.compile(r"emb(ed(ding|dings|s)?)?(_|$|\d)|^w[tp]e$|lora_embedding_a|(^|_)tok(_|$)|^shared$", re.IGNORECASE)
+_TABLE = re.compile(r"emb(ed(ding|dings|s)?)?(_|$|\d)|^w[tp]e$|(^|_)tok(_|$)|^shared$", re.IGNORECASE)
 _EXPERT = re.compile(r"expert|(^|[._])moe|mlp|ffn|gate_up|(up|down|gate)_proj|^w\d$|\.w\d$", re.IGNORECASE)
 _HEAD = re.compile(
-    r"^(?!.*(multi|attn|attention|sa)_?heads?$)((.*_)?heads?|head_.+|classifiers?|score|logits|to_logits|(un|dis)embed\w*"
+    r"^(?!.*(multi|attn|attention|sa|conv)_?heads?$)((.*_)?heads?|head_.+|classifiers?|score|logits|to_logits|(un|dis)embed\w*"
     r"|embed_out|qa_outputs|output_projection)$",
     re.IGNORECASE,
 )
@@ -212,22 +214,32 @@ def _of_name(name: str, p: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> Rol
     path, _, leaf = name.rpartition(".")
     shape = tuple(p.shape)
     owner = next((part for part in reversed(path.split(".")) if not part.isdigit()), "")
+    leaf = {"original0": "weight_g", "original1": "weight", "original": "weight"}.get(leaf, leaf)
+    path = path.partition(".parametrizations.")[0]
     if leaf == "weight_g" or (leaf == "weight" and (len(shape) < 2 or re.search(r"norm|(^|_)ln(_|\d|$)", owner))):
         return Role(name, "gain" if shape else "scalar", "its name")
     if leaf in ("weight", "weight_v", "weight_orig") and path:
         if len(shape) > 2:
-            return _of_many_dimensions(name, shape, not _EXPERT.search(name) or "conv" in owner, "its name")
-        if _TABLE.search(owner):
+            return _of_many_dimensions(name, shape, "expert" not in name or "conv" in owner, "")
+        if _TABLE.search(owner) or "relative" in owner:
             return Role(name, "embedding", "its name")
-        bias = shapes.get(f"{path}.bias")
-        if bias == (shape[1],) and shape[0] != shape[1]:
-            return Role(name, "matrix", "its bias is as long as its second side", transposed=True)
+        if _turned(f"{path}.{leaf}", shape, shapes):
+            return Role(name, "matrix", "its name, and stored [in, out] by its bias", transposed=True)
         return Role(name, "matrix", "its name and shape")
-    return _of_raw(name, "", p)
+    return _of_raw(name, "", p, _turned(name, shape, shapes))
 
 
-def _of_raw(name: str, class_word: str, p: Tensor) -> Role:
-    """Return what a parameter of a module of unknown type is, from its name and shape."""
+def _turned(name: str, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether the bias beside a weight ``[..., a, b]`` is ``[..., b]``, so that the weight is stored ``[in, out]``."""
+    path, dot, leaf = name.rpartition(".")
+    if len(shape) < 2 or shape[-1] == shape[-2]:
+        return False
+    biases = (f"{leaf}_bias", leaf.replace("weight", "bias"), re.sub("^[wW]", "b", leaf))
+    return any(b != leaf and shapes.get(f"{path}{dot}{b}") == (*shape[:-2], shape[-1]) for b in biases)
+
+
+def _of_raw(name: str, class_word: str, p: Tensor, turned: bool) -> Role:
+    """Return what a parameter of a module of unknown type is, from its name and shape; turned is stored [in, out]."""
     parts = [part for part in name.split(".") if not part.isdigit() and part != "default"]
     word = parts[-1] if parts else ""
     shape = tuple(p.shape)
@@ -237,8 +249,8 @@ def _of_raw(name: str, class_word: str, p: Tensor) -> Role:
         return Role(name, "bias", why)
     if p.numel() == 1 and len(shape) < 2:
         return Role(name, "scalar", f"one number{where}")
-    if "lora_embedding_A" in name:
-        return Role(name, "embedding", why)
+    if "lora_embedding_" in name:
+        return Role(name, "embedding" if "lora_embedding_A" in name else "matrix", why)
     if len(shape) > 1 and _TOKEN.search(word):
         return Role(name, "token", why)
     if len(shape) < 2 or _GAIN.search(word):
@@ -250,8 +262,9 @@ def _of_raw(name: str, class_word: str, p: Tensor) -> Role:
             return Role(name, "head", why)
         if _TABLE.search(word) or re.search(r"embed", class_word, re.IGNORECASE):
             return Role(name, "embedding", why)
-        return Role(name, "matrix", f"two dimensions{where}")
-    return _of_many_dimensions(name, shape, bool(re.search(r"conv|kernel", class_word + word, re.I)), where)
+        return Role(name, "matrix", f"two dimensions{where}", transposed=turned)
+    role = _of_many_dimensions(name, shape, bool(re.search(r"conv|kernel", class_word + word, re.IGNORECASE)), where)
+    return replace(role, transposed=turned and role.stacked)
 
 
 def _of_many_dimensions(name: str, shape: tuple[int, ...], kernel: bool, where: str) -> Role:
@@ -347,7 +360,11 @@ def _named_outputs(paths: Sequence[str]) -> set[str]:
     if strong:
         return strong
     for names in _WEAK_HEADS:
-        weak = {own[0]: path for path, own in parts.items() if names.match(own[0])}
+        weak = {
+            own[0]: path
+            for path, own in parts.items()
+            if names.match(own[0]) and not any(part.isdigit() for part in own[1:-1])
+        }
         if weak:
             return {list(weak.values())[-1]}
     return set()
