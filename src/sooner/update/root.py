@@ -37,7 +37,7 @@ from sooner.update._form import AS_STORED, Form, Split
 from sooner.update._matrices import MatrixOptimizer, Select
 from sooner.update._newton_fit import coefficients
 from sooner.update._optimizer import Options
-from sooner.update._orthogonal import PRECISIONS, iteration_dtype, newton_schulz
+from sooner.update._orthogonal import PRECISIONS, in_chunks, iteration_dtype, newton_schulz
 from sooner.update.sgd import Momentum
 
 
@@ -51,7 +51,7 @@ class CutOutliers(Transform):
 
     def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
         """Clamp the matrices of a stack ``[n, *shape]`` of same-shaped weights."""
-        return self.form.each(u, self._clamped), state
+        return self.form.each(u, lambda matrices: in_chunks(self._clamped, matrices)), state
 
     def _clamped(self, matrices: Tensor) -> Tensor:  # [m, rows, columns]
         limit = quantile_of_size(matrices.flatten(1), self.quantile)[:, None, None] + 1e-9
