@@ -15,7 +15,14 @@ from sooner.update.muon import hidden_matrices, newton_schulz
 
 STEPS = 30
 SHAPES = [(4, 6), (6,), (4, 6), (), (3, 2, 2, 2), (9, 3), (1, 5), (7,)]
-MATRICES = [(4, 6), (9, 3), (5, 5), (4, 6), (6, 2, 3, 3), (2, 3, 2, 2)]  # wide, tall, square, a twin, convolution kernels
+MATRICES = [
+    (4, 6),
+    (9, 3),
+    (5, 5),
+    (4, 6),
+    (6, 2, 3, 3),
+    (2, 3, 2, 2),
+]  # wide, tall, square, a twin, convolution kernels
 
 ELEMENTWISE = [
     (SGD, references.sgd, {"lr": 0.1, "momentum": 0.0}),

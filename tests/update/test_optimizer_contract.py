@@ -466,11 +466,11 @@ def test_state_is_ordinary_tensors_that_can_be_edited(method):
     params = make([(3,)])
     optimizer = method(params, lr=0.01)
     train(optimizer, params, 2)
-    for some, settings in (share for group in optimizer.param_groups for share in optimizer.shares(group)):
+    for some, own in (share for group in optimizer.param_groups for share in optimizer.shares(group)):
         for p in some:
             kept = {name: tuple(value.shape) for name, value in optimizer.state[p].items()}
             assert optimizer.state[p]["step"].item() == 2.0
-            assert kept == {"step": (), **optimizer.full_rule(settings).shapes(tuple(p.shape))}
+            assert kept == {"step": (), **optimizer.full_rule(own).shapes(tuple(p.shape))}
     for p in params:
         for slot in set(optimizer.state[p]) - {"step"}:
             optimizer.state[p][slot] = torch.zeros_like(optimizer.state[p][slot])  # replaced, not changed in place
