@@ -23,7 +23,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
+
+from sooner.error import SoonerError
 
 Kind = Literal["matrix", "depthwise", "embedding", "head", "gain", "bias", "token", "scalar"]
 
@@ -72,7 +75,15 @@ def roles(model: nn.Module) -> dict[Tensor, Role]:
     A weight that is shared is an embedding where one of its places is an embedding. The output layer is what the model
     calls it (`get_output_embeddings` of Hugging Face, a module named head, classifier and the like); otherwise the last
     layer, unless that is one of several alike blocks.
+
+    Raises:
+        SoonerError: a lazy module is not initialised yet.
     """
+    lazy = [name for name, p in model.named_parameters() if is_lazy(p)]
+    if lazy:
+        raise SoonerError(
+            f"parameter {lazy[0]} has no shape yet; run the model once on a batch, then make the optimizer"
+        )
     modules = dict(model.named_modules(remove_duplicate=False))
     outputs = _outputs(model, modules)
     found: dict[Tensor, Role] = {}
@@ -324,15 +335,14 @@ def _outputs(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[Tensor,
                 if _is_weight(leaf, p) and "lora_" not in path:
                     holders.append((plain_name(inner), p))
     named = _named_outputs([path for path, _ in holders])
-    for path, p in holders:
-        if path in named:
-            found.setdefault(p, "the output layer by its name")
+    found |= {
+        weight: "the output layer by its name" for path, weight in holders if path in named and weight not in found
+    }
     if not found and holders:
-        found[_last(holders, modules)] = "the last layer"
-    every = [p for module in modules.values() for p in module.parameters(recurse=False) if p.ndim > 1]
-    if not holders and every:
-        found[every[-1]] = "the last weight"
-    return {p: why for p, why in found.items() if p is not None}
+        last = _last(holders, modules)
+        return {} if last is None else {last: "the last layer"}
+    raw = [p for module in modules.values() for p in module.parameters(recurse=False) if p.ndim == 2]
+    return {raw[-1]: "the last weight"} if not found and raw else found
 
 
 def _named_outputs(paths: Sequence[str]) -> set[str]:

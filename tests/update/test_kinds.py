@@ -221,6 +221,11 @@ def test_shapes_say_little():
     assert (said(4)[0], said()[0]) == ("gain", "scalar")
 
 
+def test_a_lazy_module_is_refused_in_one_sentence():
+    with pytest.raises(SoonerError, match=r"parameter 0.weight has no shape yet; run the model once"):
+        Muon(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2)))
+
+
 # weight decay by kind
 
 

@@ -81,7 +81,7 @@ class Form:
     def cut(self, matrices: Tensor, shape: Sequence[int]) -> list[Tensor]:
         """Return views ``[m, pieces, rows, columns]`` of whole matrices ``[m, rows, columns]``, a view per run."""
         return [
-            matrices.narrow(1, start, count * height).unflatten(1, (count, height))
+            torch.unflatten(matrices.narrow(1, start, count * height), 1, (count, height))
             for start, count, height in self.runs(shape)
         ]
 

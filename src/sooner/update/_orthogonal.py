@@ -69,7 +69,7 @@ def in_chunks(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
     if length >= len(matrices):
         return function(matrices).to(matrices.dtype)
     done = torch.empty_like(matrices)
-    for some, into in zip(matrices.split(length), done.split(length), strict=True):
+    for some, into in zip(torch.split(matrices, length), torch.split(done, length), strict=True):
         into.copy_(function(some))
     return done
 

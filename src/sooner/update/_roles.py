@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DECAYS = ("all", "matrices")
 """What weight decay is for: everything, or what multiplies (`sooner.kinds.WEIGHTS`)."""
+
+_shape_of = operator.attrgetter("shape")
 
 Divided = list[tuple[list[Tensor], dict[str, Any]]]
 
@@ -34,8 +36,8 @@ class Roles:
 
     def __init__(self, model: nn.Module | None) -> None:
         self._model = weakref.ref(model) if model is not None else None
-        self._known = WeakTensorKeyDictionary()
-        self._divided: dict[Tensor, tuple[list[Tensor], list[torch.Size], list[Any], Divided]] = {}
+        self._known: MutableMapping[Tensor, tuple[Role, torch.Size, bool]] = WeakTensorKeyDictionary()
+        self._divided: dict[Tensor, tuple[list[Tensor], list[torch.Size] | None, list[Any], Divided]] = {}
 
     @property
     def of_model(self) -> bool:
@@ -48,8 +50,7 @@ class Roles:
         if known is None or known[1] != p.shape:
             self._learn(groups)
             known = self._known[p]
-        role: Role = known[0]
-        return role
+        return known[0]
 
     def _learn(self, groups: Sequence[dict[str, Any]]) -> None:
         model = self._model() if self._model is not None else None
@@ -66,7 +67,7 @@ class Roles:
                 before = self._known.get(p)
                 if before is None or before[1] != p.shape:
                     role = of_model.get(p) or of_names.get(p) or (before[0] if before and before[0].name else None)
-                    self._known[p] = role or role_by_shape(p), p.shape
+                    self._known[p] = role or role_by_shape(p), p.shape, p in of_model
 
     def divided(
         self,
@@ -79,12 +80,14 @@ class Roles:
         params = group["params"]
         if not params:
             return []
-        shapes = [p.shape for p in params]
         settings = [group.get(key) for key in keys]
         kept = self._divided.get(params[0])
-        if kept and kept[1:3] == (shapes, settings) and all(map(operator.is_, kept[0], params)):
-            return kept[3]  # as many shapes, so as many parameters
+        same = kept and kept[2] == settings and len(kept[0]) == len(params) and all(map(operator.is_, kept[0], params))
+        if kept and same and (kept[1] is None or kept[1] == list(map(_shape_of, params))):
+            return kept[3]
         found = divide()
+        of_model = all(self._known[p][2] for p in params)  # whatever their shapes
+        shapes = None if of_model and not group.get("split") and not group.get("heads") else [p.shape for p in params]
         present = {other["params"][0] for other in groups if other["params"]}
         self._divided = {first: entry for first, entry in self._divided.items() if first in present}
         self._divided[params[0]] = list(params), shapes, settings, found
@@ -113,8 +116,8 @@ class Roles:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(None)  # type: ignore[misc]
-        for p, role, shape in state["known"]:
-            self._known[p] = role, shape
+        for p, *known in state["known"]:
+            self._known[p] = tuple(known)
 
 
 def explained(optimizer: ChainOptimizer, rule_of: Callable[[Tensor, dict[str, Any]], str]) -> str:

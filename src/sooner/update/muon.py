@@ -160,8 +160,8 @@ class Muon(MatrixOptimizer):
     def matrix_rule(self, group: dict[str, Any], form: Form) -> Chain:
         """``momentum | orthogonalize | decay | descend``."""
         momentum = AveragedMomentum(group["momentum"], group["nesterov"])
-        how = [group[name] for name in ("iterations", "orthogonalization", "precision", "adjust")]
-        orthogonalize = Orthogonalize(*how, form)
+        how = {name: group[name] for name in ("iterations", "orthogonalization", "precision", "adjust")}
+        orthogonalize = Orthogonalize(**how, form=form)
         return chain(momentum, orthogonalize, decay(group["weight_decay"]), Descend())
 
     def state_dict(self) -> dict[str, Any]:
