@@ -114,7 +114,7 @@ def _settings_of(factory: type[Any]) -> list[str]:
     found = inspect.signature(factory).parameters.values()
     named = [p.name for p in found if p.name not in attached and p.kind is not p.VAR_KEYWORD]
     shared = any(p.kind is p.VAR_KEYWORD for p in found) and issubclass(factory, ChainOptimizer)
-    return [*named, *Options.__annotations__] if shared else named
+    return [*named, *(option for option in Options.__annotations__ if option not in attached)] if shared else named
 
 
 def _station_of(name: str, factory: type[Any]) -> str:
@@ -367,4 +367,4 @@ def _optimizer(s: Slot, model: nn.Module, share: set[str]) -> Any:
     if not issubclass(s.factory, ChainOptimizer):
         return _make(s, [p for _, p in named])
     whole = len(named) == sum(1 for _ in model.named_parameters())
-    return _make(s, model if whole else named)
+    return _make(s, model) if whole else _make(s, named, model=model)  # names alone don't say what a parameter is

@@ -277,7 +277,7 @@ def test_other_parameters_are_loaded_on_request_and_named():
     step(optimizer, *old.parameters())
     saved = copy.deepcopy(optimizer.state_dict())
     grown = AdamW(new.named_parameters())
-    with pytest.raises(SoonerError, match="knows nothing of 1.weight, 1.bias; pass strict=False"):
+    with pytest.raises(SoonerError, match=r"knows nothing of 1\.weight, 1\.bias; pass strict=False"):
         grown.load_state_dict(saved)
     assert grown.load_state_dict(saved, strict=False) == (["1.weight", "1.bias"], [])
     step(grown, *new.parameters())
@@ -295,7 +295,7 @@ def test_without_names_only_new_groups_are_told_apart():
         grown.load_state_dict(saved)
     assert grown.load_state_dict(saved, strict=False).new == ["number 0 of group 1"]
     assert int(grown.state[old]["step"]) == 1
-    with pytest.raises(SoonerError, match="without names it is open which is which; pass model.named_parameters"):
+    with pytest.raises(SoonerError, match=r"without names it is open which is which; pass model\.named_parameters"):
         AdamW([new, old]).load_state_dict(saved, strict=False)
 
 

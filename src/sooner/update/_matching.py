@@ -87,9 +87,9 @@ def _places(method: str, saved: Groups, groups: Groups) -> tuple[list[str], list
     sizes = [[len(group["params"]) for group in some] for some in (saved, groups)]
     if any(a != b for a, b in zip(*sizes, strict=False)):
         raise SoonerError(
-            f"{method}: the state is for groups of {sizes[0]} parameters, this optimizer has {sizes[1]}, and without names "
-            "it is open which is which; pass model.named_parameters() when saving and loading, or put what is new into "
-            "groups behind the others"
+            f"{method}: the state is for groups of {sizes[0]} parameters, this optimizer has {sizes[1]}, and without "
+            "names it is open which is which; pass model.named_parameters() when saving and loading, or put new ones "
+            "into groups behind the others"
         )
     theirs, ours = ([f"number {k} of group {i}" for i, n in enumerate(some) for k in range(n)] for some in sizes)
     return theirs, ours
