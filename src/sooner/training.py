@@ -19,8 +19,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sooner.communication._attached import Communication
+from sooner.communication._averages_itself import averages_itself
+from sooner.communication._group import Group
 from sooner.error import SoonerError
-from sooner.objective import Objective
+from sooner.objective import Averaging, Objective
 from sooner.part import Part
 
 
@@ -61,17 +63,27 @@ class Training:
         return [getattr(part, method) for part in self.others if hasattr(part, method)]
 
     def backward(self, objective: Objective) -> Tensor:
-        """Put the gradients of the step's mean loss into ``.grad`` and return that loss, 0-d and without its graph."""
+        """Add the gradients of the step's mean loss to ``.grad`` and return that loss, 0-d and without its graph.
+
+        Where the loss returns ``(sum, count)``, the mean is over all that micro-batches and workers have counted.
+        """
         objective.around = self.around_loss
+        objective.averaging = lambda: self._averaging(objective.model)
         for source in self._sources:
             found: Tensor = source(objective)
             return found
-        total: Any = 0.0
-        for batch in objective.batches:
-            loss = objective.of(batch) / len(objective.batches)
-            torch.autograd.backward(loss)
-            total = total + loss.detach()
-        return total  # type: ignore[no-any-return]
+        return objective.backward(
+            p for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]
+        )
+
+    def _averaging(self, model: nn.Module) -> Averaging | None:
+        """Return what tells the workers of each other's counts, where their gradients are averaged."""
+        at_once = averages_itself(model) or averages_itself(self.model)
+        sent = self.communication
+        wire = sent.wire if sent is not None and sent.averages_gradients else Group() if at_once else None
+        if wire is None or wire.size == 1:
+            return None
+        return Averaging(lambda numbers: wire.mean((numbers,))[0], at_once)
 
     def average_gradients(self) -> None:
         """Replace the gradients by the workers' average, where they are averaged; for whoever looks before `step`."""

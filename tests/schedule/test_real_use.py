@@ -1,4 +1,4 @@
-"""Schedules as people use them: longer plans on resume, every order of loading, groups that come and go, other schedulers."""
+"""Schedules as people use them: longer plans, every order of loading, groups that come and go, other schedulers."""
 
 import copy
 import gc
@@ -174,7 +174,10 @@ def test_a_recipe_with_a_longer_plan_goes_on(caplog):
     [
         ({}, "linear: this is not the state of a schedule; pass what state_dict"),
         (None, "linear: this is not the state of a schedule"),
-        ({"last_epoch": 3, "base_lrs": [1.0, 1.0]}, "linear: the state is of 2 parameter groups and the optimizer has 1"),
+        (
+            {"last_epoch": 3, "base_lrs": [1.0, 1.0]},
+            "linear: the state is of 2 parameter groups and the optimizer has 1",
+        ),
     ],
 )
 def test_what_is_no_state_of_these_groups_is_refused(state, sentence):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -69,9 +69,9 @@ def refine(norms: Iterable[float], steps: int, kind: Kind, smooth: float = 0.1, 
     return [*(rates / rates.max()).tolist(), 0.0]
 
 
-def _stretched(values: ArrayLike, count: int) -> NDArray[np.float64]:
+def _stretched(values: NDArray[np.float64] | list[float], count: int) -> NDArray[np.float64]:
     """Return `values` interpolated linearly to `count` points over the same run."""
-    return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, np.size(values)), values)
+    return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(values)), values)
 
 
 def _median(values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
