@@ -113,7 +113,8 @@ class Objective:
         losses: optional ``losses(model, batch) -> {name: 0-d tensor}``, the terms whose sum is the loss; where the loss
             returns ``(sum, count)``, so do they, with its count.
         around: contexts in which the loss is evaluated while training, such as another cross-entropy.
-        averaging: asked where the loss counts, for the workers whose gradients are averaged; None where there are none.
+        averaging: says which workers' gradients are averaged with these; None where there are none.
+        trained: gives what is trained; what of the model is not in it counts as well.
     """
 
     model: nn.Module
@@ -124,6 +125,7 @@ class Objective:
     losses: Callable[[nn.Module, Any], Mapping[str, Found]] | None = None
     around: Sequence[Callable[[], contextlib.AbstractContextManager[Any]]] = field(default_factory=tuple)
     averaging: Callable[[], Averaging | None] = field(default=lambda: None, kw_only=True)
+    trained: Callable[[], Iterable[Tensor]] | None = field(default=None, kw_only=True)
     _counts: list[Count] | None = field(default=None, init=False, repr=False)  # empty for means; None: not known yet
     _total: Count = field(default=0.0, init=False, repr=False)  # of this worker, or the mean over those that average
 
@@ -168,7 +170,7 @@ class Objective:
             )
         return {name: mean(*one) for name, one in found.items()}, counts[0] if counts else None
 
-    def backward(self, parameters: Iterable[Tensor] = ()) -> Tensor:
+    def backward(self) -> Tensor:
         """Add the gradients of the step's mean loss to ``.grad`` and return that loss, 0-d and without its graph.
 
         Where the loss counts and gradients are averaged over workers, their average is the gradient of the mean over
@@ -176,28 +178,29 @@ class Objective:
         scaled by what the first count lets expect, and the gradients are multiplied once, at the end, by what was
         expected over what came. Counts that are tensors stay on their device.
 
-        Args:
-            parameters: what is trained beside the model's own parameters.
-
         Raises:
             SoonerError: the loss counts for some of the micro-batches only.
         """
         number = len(self.batches)
         total: Any = 0.0
         counts: list[Count | None] = []
-        averaging: Averaging | None = None
         expected: Count = 1.0
+        averaging = self.averaging()
+        trained = self.trained
+        if trained is None and torch.distributed.is_available() and torch.distributed.is_initialized():
+            sharded = list(self.model.parameters())  # inside forward and backward FSDP2 shows others in their place
+            trained = lambda: sharded  # noqa: E731
         with contextlib.ExitStack() as stack:
             aside: _Aside | None = None
             for batch in self.batches:
                 loss, count = self.measured(batch)
                 if not counts and count is not None:
-                    averaging = self.averaging()
                     expected = positive(count) * number
                     if averaging is not None and averaging.at_once:
                         expected = averaging.mean(_numbers(loss, expected))[0]
                     if number > 1 or averaging is not None:
-                        aside = stack.enter_context(_Aside((*self.model.parameters(), *parameters)))
+                        known = () if trained is None else trained()
+                        aside = stack.enter_context(_Aside((*known, *self.model.parameters())))
                 counts.append(count)
                 part = loss / number if count is None else (loss / expected).to(loss.dtype)
                 if part.requires_grad or count is None or float(count) > 0:  # a sum of nothing may be a plain 0

@@ -53,6 +53,7 @@ class Training:
         self.schedules = list(schedules)
         self.others = list(others)
         self.communication = communication
+        self._seen: tuple[nn.Module, bool] | None = None  # whose loss it was, and if that averages
         self.around_loss = self._offered("around_loss")
         self._sources = self._offered("backward")
         self._around_step = self._offered("around_step")
@@ -69,16 +70,24 @@ class Training:
         """
         objective.around = self.around_loss
         objective.averaging = lambda: self._averaging(objective.model)
+        objective.trained = self._trained
         for source in self._sources:
             found: Tensor = source(objective)
             return found
-        return objective.backward(
-            p for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]
-        )
+        return objective.backward()
+
+    def _trained(self) -> Iterator[Tensor]:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                yield from group["params"]
 
     def _averaging(self, model: nn.Module) -> Averaging | None:
         """Return what tells the workers of each other's counts, where their gradients are averaged."""
-        at_once = averages_itself(model) or averages_itself(self.model)
+        at_once = False
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            if self._seen is None or self._seen[0] is not model:
+                self._seen = model, averages_itself(model) or averages_itself(self.model)
+            at_once = self._seen[1]
         sent = self.communication
         wire = sent.wire if sent is not None and sent.averages_gradients else Group() if at_once else None
         if wire is None or wire.size == 1:
