@@ -146,10 +146,13 @@ class Objective:
         """Return the training loss of one batch as (sum, count), or as (mean, None).
 
         Raises:
-            SoonerError: the loss returned a tuple that is no such pair.
+            SoonerError: the loss returned a tuple that is no such pair, or now one and now the other.
         """
         with self.training_loss():
-            return measured(self.loss(self.model, batch))
+            found = measured(self.loss(self.model, batch))
+        if self._counts is not None:
+            _alike([self._counts[0] if self._counts else None, found[1]])
+        return found
 
     def terms(self, batch: Any) -> tuple[dict[str, Tensor], Count | None]:
         """Return the means of the terms whose sum is the training loss of one batch, and the count that they share.
