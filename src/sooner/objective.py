@@ -52,13 +52,17 @@ def measured(found: Any, name: str = "the loss") -> tuple[Tensor, Count | None]:
         raise SoonerError(f"{name} returned a {type(found).__name__} of {shown}; return (sum, count) or a mean, 0-d")
     if isinstance(count, Tensor) and count.ndim == 0 and not count.is_complex():
         return total, count.detach().to(exact(count))
-    if isinstance(count, numbers.Real) and type(count) is not bool and 0 <= float(count) < math.inf:
+    if _is_number(count) and 0 <= count < math.inf:
         return total, float(count)
     shown = f"a tensor of shape {tuple(count.shape)}" if isinstance(count, Tensor) else repr(count)
     raise SoonerError(
         f"{name} returned {shown} as the count of its sum; return the number of tokens or samples that were added up, "
         "a number of at least 0 or a 0-d tensor"
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def mean_of(found: Any, name: str = "the loss") -> Tensor:
@@ -134,8 +138,6 @@ class Objective:
         found = [self.measured(batch) for batch in self.batches]
         losses = torch.stack([loss for loss, _ in found])
         counts = _alike([count for _, count in found])
-        if not counts:
-            _check_sizes(self.batches)
         return mean(losses.sum(), sum(counts)) if counts else losses.mean()
 
     def of(self, batch: Any) -> Tensor:
@@ -210,7 +212,9 @@ class Objective:
                     torch.autograd.backward(part)
                 total = total + (part if count is None else loss).detach()
             total = self._settle(counts, total, averaging)
-            if self._counts and aside is not None:
+            if not self._counts:
+                _check_sizes(self.batches)
+            elif aside is not None:
                 aside.end(expected / positive(self._total))
         return mean(total, self._total).to(loss.dtype) if self._counts else total
 
@@ -225,6 +229,8 @@ class Objective:
             SoonerError: some are counts and others are not.
         """
         known = _alike(counts)
+        if not known:
+            _check_sizes(self.batches)
         sums = [loss * count for loss, count in zip(losses, known or [1.0] * len(losses), strict=True)]
         averaging = self.averaging() if known else None
         total = self._settle(counts, torch.stack(sums).sum(), averaging)
@@ -234,7 +240,6 @@ class Objective:
         """Note the counts and what they count in; return the sum of the losses that stands for the latter."""
         self._counts = _alike(counts)
         if not self._counts:
-            _check_sizes(self.batches)
             return total
         self._total = sum(self._counts)
         if averaging is not None:
@@ -385,5 +390,5 @@ def _check_sizes(batches: Sequence[Any]) -> None:
     warnings.warn(
         f"the micro-batches of a step have from {sizes[0]} to {sizes[-1]} elements and the loss is a mean over each, "
         "so that what is in a small one counts more; let the loss return (sum, count) to have everything count alike",
-        stacklevel=4,
+        stacklevel=3,
     )

@@ -100,7 +100,8 @@ def _with_heartbeat(task: Task, report: Report) -> Task:
     @functools.wraps(task.loss)
     def loss(model: Any, batch: Any) -> Found:
         report(0.0)
-        return task.loss(model, batch)
+        found: Found = task.loss(model, batch)
+        return found
 
     return replace(task, loss=loss)
 
