@@ -37,6 +37,7 @@ class Station(Attachment):
         self.parts = list(parts)
         self._waiting: dict[Tensor, tuple[Tensor, int, Tensor]] = {}  # original, its version, changed
         self._first: list[tuple[Tensor, Tensor, int]] = []  # the gradients of the one that opened the round
+        self._norms: dict[int, Tensor | None] = {}  # of the gradients of every other one, by `id`
         self._swapped: list[tuple[Tensor, Tensor, Tensor]] = []
         self._counted = True
 
@@ -60,13 +61,13 @@ class Station(Attachment):
         if not mine:
             return
         if not self._holds(optimizer, mine, evaluation):
-            self._open(mine)
+            self._open(optimizer, mine)
         for p in mine:
             original, _, changed = self._waiting.pop(p)
             p.grad = changed
             self._swapped.append((p, original, changed))
         if not self._waiting:
-            self._first.clear()
+            self.close()
 
     def after(self, optimizer: Optimizer, taken: bool) -> None:
         """Put the gradients back; the parts count the step once, however many optimizers share it."""
@@ -80,12 +81,15 @@ class Station(Attachment):
         """Forget what was found for optimizers that have not stepped."""
         self._waiting.clear()
         self._first.clear()
+        self._norms.clear()
 
     def _holds(self, optimizer: Optimizer, mine: Sequence[Tensor], evaluation: int) -> bool:
         """Whether the rules were run on these very gradients already, for another optimizer's step."""
         if len(self.optimizers) == 1 or not all(p in self._waiting for p in mine):
             return False
-        if all(_is_still(p, *self._waiting[p][:2]) for p in mine):
+        same = all(_is_still(p, *self._waiting[p][:2]) for p in mine)
+        # GradScaler.unscale_ writes in place without counting versions; reading this waits for the device
+        if same and _equal(self._norms.get(id(optimizer)), global_norm(present([optimizer]))):
             return True
         if evaluation == 0 and all(_is_still(*one) for one in self._first):
             raise SoonerError(
@@ -95,7 +99,7 @@ class Station(Attachment):
             )
         return False
 
-    def _open(self, mine: Sequence[Tensor]) -> None:
+    def _open(self, optimizer: Optimizer, mine: Sequence[Tensor]) -> None:
         together = _with_gradients(self.optimizers)
         originals: list[Tensor] = [p.grad for p in together]  # type: ignore[misc]
         versions = [g._version for g in originals]
@@ -107,9 +111,12 @@ class Station(Attachment):
             changed: list[Tensor] = [p.grad for p in together]  # type: ignore[misc]
         finally:
             for p, original in zip(together, originals, strict=True):
-                p.grad = original
+                if p.grad is not original:
+                    p.grad = original
         self._waiting = dict(zip(together, zip(originals, versions, changed, strict=True), strict=True))
-        self._first = [(p, *self._waiting[p][:2]) for p in mine] if len(self.optimizers) > 1 else []
+        if len(self.optimizers) > 1:
+            self._first = [(p, *self._waiting[p][:2]) for p in mine]
+            self._norms = {id(o): global_norm(present([o])) for o in self.optimizers if o is not optimizer}
 
 
 def attach(optimizers: Sequence[Optimizer], part: GradientPart) -> None:
@@ -140,6 +147,12 @@ def _with_gradients(optimizers: Iterable[Optimizer]) -> list[Tensor]:
 
 def _is_still(p: Tensor, gradient: Tensor, version: int) -> bool:
     return p.grad is gradient and gradient._version == version
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool(torch.isclose(one, other, rtol=0, atol=0, equal_nan=True))
 
 
 def _refuses(optimizer: Optimizer) -> bool:
