@@ -229,8 +229,8 @@ def take_off_scale(optimizer: Any) -> Tensor | None:
     found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if any(g.dtype == torch.float16 for g in found):
         raise SoonerError(
-            f"{type(optimizer).__name__}: float16 gradients lose their small entries when a GradScaler's scale is taken "
-            "off before they are clipped or logged; keep the weights in float32 and use autocast"
+            f"{type(optimizer).__name__}: float16 gradients lose their small entries when a GradScaler's scale is "
+            "taken off before they are clipped or logged; keep the weights in float32 and use autocast"
         )
     wide = scale if scale.device.type == "mps" else scale.double()
     inverse = wide.reciprocal().float()  # as GradScaler.unscale_ has it

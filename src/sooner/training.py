@@ -117,11 +117,11 @@ class Training:
         """
         given = objective if closure is None else closure
         result = None
-        if given is not None and not isinstance(given, Objective):
-            if len(self.optimizers) > 1 or not _asks(unwrapped(self.optimizers[0])):
-                with torch.enable_grad():
-                    result = given()
-                given = given if any(_asks(unwrapped(one)) for one in self.optimizers) else None
+        asking = [_asks(unwrapped(one)) for one in self.optimizers]
+        if given is not None and not isinstance(given, Objective) and asking != [True]:
+            with torch.enable_grad():
+                result = given()
+            given = given if any(asking) else None
         self._refuse_own_infinities()
         if overflows(self):
             self._averaged = False
@@ -144,7 +144,7 @@ class Training:
         return result
 
     def _take_step(self, given: Any) -> tuple[dict[int, bool], Any]:
-        """Step with every optimizer; return which of them, by `id`, have really moved, and what the last one returned."""
+        """Step with every optimizer; return which of them, by `id`, have really moved, and what the last one gave."""
         before = {id(unwrapped(one)): steps_taken(one) for one in self.optimizers}
         taken: dict[int, bool] = {}
         result = None
@@ -171,8 +171,8 @@ class Training:
             return
         if sent.averages_gradients and sent.wire.size > 1:
             raise SoonerError(
-                "a GradScaler has looked at the gradients of one worker alone; call training.average_gradients() before "
-                "scaler.step(training) or scaler.unscale_(training)"
+                "a GradScaler has looked at the gradients of one worker alone; call training.average_gradients() "
+                "before scaler.step(training) or scaler.unscale_(training)"
             )
 
     _step_supports_amp_scaling: ClassVar[bool] = True  # `step` takes the scale off, behind the averaging
@@ -213,8 +213,8 @@ class Training:
             if inside or (hasattr(part, "around_step") and getattr(part, "needs", None)):
                 name = part.name() if isinstance(part, Part) else type(part).__name__
                 raise SoonerError(
-                    f"attach: {name} works on the loss of a step, which a loop of others doesn't show; leave it out, or "
-                    "call training.backward(objective) and training.step(objective) in a loop of your own"
+                    f"attach: {name} works on the loss of a step, which a loop of others doesn't show; leave it out, "
+                    "or call training.backward(objective) and training.step(objective) in a loop of your own"
                 )
         (optimizer,) = self.optimizers
         schedule = self.schedules[0] if self.schedules else None
@@ -250,7 +250,7 @@ class Training:
         return self.optimizers[0].defaults
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(training, args, kwargs)`` before every step, with the averaged and unscaled gradients in place."""
+        """Call ``hook(training, args, kwargs)`` before every step, with averaged and unscaled gradients in place."""
         handle = RemovableHandle(self._pre_hooks)
         self._pre_hooks[handle.id] = hook
         return handle

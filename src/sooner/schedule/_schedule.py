@@ -35,7 +35,7 @@ class Schedule(Part, LRScheduler):
         return cls.__module__.rpartition(".")[2]
 
     def step(self, epoch: int | None = None) -> None:
-        """Advance by one step; not behind a step that the optimizer has left out, as for gradients that are not finite."""
+        """Advance by one step; not behind a step that the optimizer has left out, as for infinite gradients."""
         if self._is_initial or due(self.optimizer):
             super().step(epoch)
 
