@@ -10,4 +10,5 @@ from sooner.execute.shards import is_sharded
 
 def averages_itself(model: nn.Module) -> bool:
     """Whether the model averages its gradients over workers while backward runs: DDP and FSDP2 do."""
-    return isinstance(model, DistributedDataParallel) or any(is_sharded(p) for p in model.parameters())
+    wrapped = any(isinstance(m, DistributedDataParallel) for m in model.modules())
+    return wrapped or any(is_sharded(p) for p in model.parameters())

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sooner.error import SoonerError
+from sooner.hooks import due
 from sooner.part import Part, check_range
 from sooner.unwrap import unwrapped
 
@@ -73,6 +74,11 @@ class Schedule(Part, LRScheduler):
                     "its rate at the start; load the optimizer's state first, or leave last_epoch out and load the "
                     "schedule's"
                 )
+
+    def step(self, epoch: int | None = None) -> None:
+        """Advance by one step; not behind a step that the optimizer has left out, as for infinite gradients."""
+        if self._is_initial or due(self.optimizer):
+            super().step(epoch)
 
     def factor(self, step: int) -> float:
         """Return the multiple of the base learning rate used in step number `step`, counted from 0."""
