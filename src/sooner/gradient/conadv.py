@@ -77,17 +77,12 @@ class ConAdv(GradientSource):
 
     def backward(self, objective: Objective) -> Tensor:
         """Put the gradients of both losses into ``.grad``, attack the next batch, and return the mean clean loss."""
-        count = len(objective.batches)
         prepared, self._prepared = self._prepared, []
-        total: Any = 0.0
-        for batch in objective.batches:
-            loss = objective.of(batch) / count
-            torch.autograd.backward(loss)
-            total = total + loss.detach()
+        total = objective.backward()
         if prepared:
             self._train_on(prepared, objective)
         self._prepared = [self.attack(objective, batch) for batch in _announced(objective)]
-        return total  # type: ignore[no-any-return]
+        return total
 
     def _train_on(self, prepared: list[Tensor], objective: Objective) -> None:
         shapes = [_input(batch)[1].shape for batch in objective.batches]
@@ -96,9 +91,9 @@ class ConAdv(GradientSource):
                 "conadv: this step's batch is not the one announced as next at the step before; keep order"
             )
         with self.adversarial_statistics():
-            for batch, x in zip(objective.batches, prepared, strict=True):
+            for batch, x, share in zip(objective.batches, prepared, objective.shares(), strict=True):
                 loss = objective.of(_with_input(batch, x))
-                torch.autograd.backward(self.weight * loss / len(prepared))
+                torch.autograd.backward(self.weight * share * loss)
 
     def attack(self, objective: Objective, batch: Any) -> Tensor:
         """Return the batch's inputs, changed by one signed gradient step against the present weights.

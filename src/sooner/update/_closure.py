@@ -38,7 +38,8 @@ def evaluations(closure: Evaluation) -> list[tuple[float, Evaluation]]:
     if not isinstance(closure, Objective):
         return [(1.0, closure)]
     objective = closure
-    return [(1 / len(objective.batches), lambda batch=batch: objective.of(batch)) for batch in objective.batches]  # type: ignore[misc]
+    shared = zip(objective.shares(), objective.batches, strict=True)
+    return [(share, lambda batch=batch: objective.of(batch)) for share, batch in shared]  # type: ignore[misc]
 
 
 def with_graph(part: str, evaluate: Evaluation) -> Tensor:
