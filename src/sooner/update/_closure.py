@@ -1,16 +1,20 @@
-"""What parts that evaluate the loss themselves share: the closure they need, and leaving no trace of using it."""
+"""What parts that evaluate the loss themselves share: how they are given it, and leaving no trace of evaluating it."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sooner.error import SoonerError
+from sooner.intercept import BackwardHeld
 from sooner.objective import Objective
 
 Evaluation = Callable[[], Tensor]
@@ -24,10 +28,40 @@ def required(part: str, closure: Any) -> Evaluation:
     """
     if not callable(closure):
         raise SoonerError(
-            f"{part} needs a closure: optimizer.step(lambda: loss_of(batch)), which returns the loss without calling "
-            f"backward; got {closure!r}"
+            f"{part} needs a closure: optimizer.step(lambda: loss_of(batch)), which returns the loss, or before the "
+            f"step optimizer.observe(lambda: loss_of(batch)); got {closure!r}"
         )
     return closure  # type: ignore[no-any-return]
+
+
+class NoLoss(SoonerError):
+    """A closure returned None and went back through nothing, as Lightning's does for a batch that it skips."""
+
+
+class Loss:
+    """A closure as a function that only returns its loss, with the graph; what it does to gradients is held back.
+
+    Attributes:
+        goes_back: whether the closure called backward when it was evaluated last.
+    """
+
+    def __init__(self, part: str, closure: Callable[[], Any]) -> None:
+        self.part, self.closure = part, closure
+        self.goes_back = False
+
+    def __call__(self) -> Tensor:
+        """Return the sum of what backward was called on; where it was not called, what the closure returns."""
+        with BackwardHeld() as held:
+            loss = self.closure()
+        self.goes_back = bool(held.roots)
+        if held.roots:
+            return functools.reduce(torch.add, held.roots)
+        if loss is None:
+            raise NoLoss(
+                f"{self.part}: the closure returned a NoneType; return the 0-d loss as computed, without item(), "
+                "detach() or no_grad()"
+            )
+        return loss  # type: ignore[no-any-return]  # whatever it is, `with_graph` looks at it
 
 
 def evaluations(closure: Evaluation) -> list[tuple[float, Evaluation]]:
@@ -60,17 +94,272 @@ def with_graph(part: str, evaluate: Evaluation) -> Tensor:
     return loss
 
 
+def dense(part: str, gradients: Sequence[Tensor | None]) -> None:
+    """Refuse sparse gradients.
+
+    Raises:
+        SoonerError: one of them is.
+    """
+    if any(g is not None and g.layout != torch.strided for g in gradients):
+        raise SoonerError(f"{part} takes no sparse gradients; build the embedding with sparse=False")
+
+
 @contextlib.contextmanager
-def gradients_aside(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, parameters have no ``.grad``; afterwards the very tensors are back, whatever the closure did to them."""
+def aside(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, parameters have no ``.grad``; afterwards the very tensors are back, whatever the closure did to them.
+
+    Raises:
+        SoonerError: what is evaluated inside can't be differentiated as the part wants it; says what to change.
+    """
     kept = [p.grad for p in parameters]
     for p in parameters:
         p.grad = None
     try:
         yield
+    except (RuntimeError, NotImplementedError) as error:
+        for signs, remedy in _REMEDIES:
+            if any(sign in str(error) for sign in signs):
+                raise SoonerError(f"{part} {remedy}") from error
+        raise
     finally:
         for p, gradient in zip(parameters, kept, strict=True):
             p.grad = gradient
+
+
+_REMEDIES = (
+    (
+        ("use_reentrant", "Checkpointing is not compatible", "CheckpointFunction"),
+        "differentiates the loss in a way that reentrant checkpointing does not allow; checkpoint with "
+        "use_reentrant=False (Hugging Face: gradient_checkpointing_kwargs={'use_reentrant': False})",
+    ),
+    (
+        ("torch.utils.checkpoint",),
+        "looks into the loss, which is checkpointed and so computed again outside of that look; checkpoint the model's "
+        "blocks, not the cross-entropy",
+    ),
+    (
+        ("double backward", "donated buffers", "backward pass is not implemented for compiled"),
+        "can't differentiate a compiled function in this way; let the closure call the plain model (model._orig_mod)",
+    ),
+    (
+        ("CuDNN RNN", "_cudnn_rnn_backward"),
+        "needs a second derivative, which cuDNN's recurrent layers lack; evaluate the loss inside "
+        "torch.backends.cudnn.flags(enabled=False)",
+    ),
+    (
+        ("sparse", "Sparse"),
+        "takes no sparse gradients; build the embedding with sparse=False",
+    ),
+    (
+        ("is not implemented", "once_differentiable", "does not support it because it has not been implemented"),
+        "needs a derivative of a derivative, or a forward-mode one, which an operation of this model lacks; use eager "
+        "attention and plain PyTorch operations, or another method",
+    ),
+)
+
+
+@contextlib.contextmanager
+def unnoticed(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, the loss may be evaluated; afterwards gradients, random numbers and buffers are as they were.
+
+    Buffers are those of modules in training mode, such as the running statistics of batch normalisation; gradients
+    also those of other optimizers' parameters.
+
+    Raises:
+        SoonerError: as `aside`.
+    """
+    thread = threading.get_ident()
+    buffers: dict[tuple[nn.Module, str], tuple[Tensor, Tensor]] = {}
+    gradients: list[tuple[Tensor, Tensor]] = []
+
+    def note(module: nn.Module, inputs: Any) -> None:
+        if threading.get_ident() != thread:
+            return
+        for p in module._parameters.values():
+            if p is not None and p.is_leaf and p.grad is not None:
+                gradients.append((p, p.grad))
+                p.grad = None
+        if module.training:
+            for name, buffer in module._buffers.items():
+                if buffer is not None and (module, name) not in buffers:
+                    buffers[module, name] = buffer, buffer.detach().clone()
+
+    numbers = RandomNumbers(parameters)
+    with aside(part, parameters):
+        handle = register_module_forward_pre_hook(note)
+        try:
+            yield
+        finally:
+            handle.remove()
+            numbers.rewind()
+            for p, gradient in gradients:
+                p.grad = gradient
+            for (module, name), (buffer, before) in buffers.items():
+                module._buffers[name] = buffer
+                buffer.data.copy_(before)  # graphs of the evaluation are not disturbed
+
+
+class RandomNumbers:
+    """Where the random numbers of the CPU and of the parameters' devices are, to come back to."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        devices = sorted({p.device for p in parameters if p.device.type not in ("cpu", "meta")}, key=str)
+        self._cpu = torch.get_rng_state()
+        self._others = [(d, torch.get_device_module(d).get_rng_state(d)) for d in devices]
+
+    def rewind(self) -> None:
+        """Let the numbers that were drawn since come again."""
+        torch.set_rng_state(self._cpu)
+        for device, state in self._others:
+            torch.get_device_module(device).set_rng_state(state, device)
+
+
+def evaluations(closure: Evaluation) -> list[tuple[float, Evaluation]]:
+    """Return (share of the loss, function that evaluates it) for every micro-batch, so that one graph lives at a time.
+
+    Any closure but an `Objective` counts as a single micro-batch.
+    """
+    if not isinstance(closure, Objective):
+        return [(1.0, closure)]
+    objective = closure
+    return [(1 / len(objective.batches), lambda batch=batch: objective.of(batch)) for batch in objective.batches]  # type: ignore[misc]
+
+
+def with_graph(part: str, evaluate: Evaluation) -> Tensor:
+    """Return the loss, 0-d and with its graph, however the caller has set gradients.
+
+    Raises:
+        SoonerError: the closure returns anything else.
+    """
+    with torch.enable_grad():
+        loss = evaluate()
+    if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+        shown = f"a {type(loss).__name__}"
+        if isinstance(loss, Tensor):
+            shown = f"a tensor of shape {tuple(loss.shape)}" if loss.ndim else "a tensor without its graph"
+        raise SoonerError(
+            f"{part}: the closure returned {shown}; return the 0-d loss as computed, without item(), detach() or "
+            "no_grad()"
+        )
+    return loss
+
+
+def dense(part: str, gradients: Sequence[Tensor | None]) -> None:
+    """Refuse sparse gradients.
+
+    Raises:
+        SoonerError: one of them is.
+    """
+    if any(g is not None and g.layout != torch.strided for g in gradients):
+        raise SoonerError(f"{part} takes no sparse gradients; build the embedding with sparse=False")
+
+
+@contextlib.contextmanager
+def aside(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, parameters have no ``.grad``; afterwards the very tensors are back, whatever the closure did to them.
+
+    Raises:
+        SoonerError: what is evaluated inside can't be differentiated as the part wants it; says what to change.
+    """
+    kept = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        for signs, remedy in _REMEDIES:
+            if any(sign in str(error) for sign in signs):
+                raise SoonerError(f"{part} {remedy}") from error
+        raise
+    finally:
+        for p, gradient in zip(parameters, kept, strict=True):
+            p.grad = gradient
+
+
+_REMEDIES = (
+    (
+        ("use_reentrant", "Checkpointing is not compatible", "CheckpointFunction"),
+        "differentiates the loss in a way that reentrant checkpointing does not allow; checkpoint with "
+        "use_reentrant=False (Hugging Face: gradient_checkpointing_kwargs={'use_reentrant': False})",
+    ),
+    (
+        ("torch.utils.checkpoint",),
+        "looks into the loss, which is checkpointed and so computed again outside of that look; checkpoint the model's "
+        "blocks, not the cross-entropy",
+    ),
+    (
+        ("double backward", "donated buffers", "backward pass is not implemented for compiled"),
+        "can't differentiate a compiled function in this way; let the closure call the plain model (model._orig_mod)",
+    ),
+    (
+        ("CuDNN RNN", "_cudnn_rnn_backward"),
+        "needs a second derivative, which cuDNN's recurrent layers lack; evaluate the loss inside "
+        "torch.backends.cudnn.flags(enabled=False)",
+    ),
+    (
+        ("sparse", "Sparse"),
+        "takes no sparse gradients; build the embedding with sparse=False",
+    ),
+    (
+        ("is not implemented", "once_differentiable", "does not support it because it has not been implemented"),
+        "needs a derivative of a derivative, or a forward-mode one, which an operation of this model lacks; use eager "
+        "attention and plain PyTorch operations, or another method",
+    ),
+)
+
+
+@contextlib.contextmanager
+def unnoticed(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, the loss may be evaluated; afterwards gradients, random numbers and buffers are as they were.
+
+    Buffers are those of modules in training mode, such as the running statistics of batch normalisation; gradients
+    also those of other optimizers' parameters.
+
+    Raises:
+        SoonerError: as `aside`.
+    """
+    thread = threading.get_ident()
+    buffers: dict[tuple[nn.Module, str], tuple[Tensor, Tensor]] = {}
+    gradients: list[tuple[Tensor, Tensor]] = []
+
+    def note(module: nn.Module, inputs: Any) -> None:
+        if threading.get_ident() != thread:
+            return
+        for p in module._parameters.values():
+            if p is not None and p.is_leaf and p.grad is not None:
+                gradients.append((p, p.grad))
+                p.grad = None
+        if module.training:
+            for name, buffer in module._buffers.items():
+                if buffer is not None and (module, name) not in buffers:
+                    buffers[module, name] = buffer, buffer.detach().clone()
+
+    numbers = RandomNumbers(parameters)
+    with aside(part, parameters):
+        handle = register_module_forward_pre_hook(note)
+        try:
+            yield
+        finally:
+            handle.remove()
+            numbers.rewind()
+            for p, gradient in gradients:
+                p.grad = gradient
+            for (module, name), (buffer, before) in buffers.items():
+                module._buffers[name] = buffer
+                buffer.data.copy_(before)  # graphs of the evaluation are not disturbed
+
+
+@contextlib.contextmanager
+def _random_numbers(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, random numbers may be drawn on the CPU and the parameters' devices; afterwards they go on as before."""
+    devices = {p.device for p in parameters if p.device.type not in ("cpu", "meta")}
+    if not devices:
+        with torch.random.fork_rng([]):
+            yield
+        return
+    kind = next(iter(devices)).type
+    with torch.random.fork_rng(sorted(d.index or 0 for d in devices), device_type=kind):
+        yield
 
 
 @contextlib.contextmanager

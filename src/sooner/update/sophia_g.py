@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
 from sooner.update._answers import answers
-from sooner.update._closure import Evaluation, evaluations
+from sooner.update._closure import Evaluation, dense, evaluations
 from sooner.update._optimizer import Options
 from sooner.update._sophia import Sophia
 
@@ -99,6 +99,7 @@ class SophiaG(Sophia):
                 drawn = [functional.cross_entropy(a.logits, self._draw(a.logits), reduction="none") for a in seen]
                 losses = [(share * a.weights).abs().sqrt() @ loss for a, loss in zip(seen, drawn, strict=True)]
             gradients = torch.autograd.grad(losses, parameters, materialize_grads=True)
+            dense(self.name(), gradients)
             total = torch._foreach_add(total, gradients)
         return torch._foreach_mul(total, total)
 

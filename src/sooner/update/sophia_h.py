@@ -29,7 +29,7 @@ from torch import Tensor
 
 from sooner.part import check_range
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._closure import Evaluation, differentiable_attention, evaluations, with_graph
+from sooner.update._closure import Evaluation, dense, differentiable_attention, evaluations, with_graph
 from sooner.update._optimizer import Options
 from sooner.update._sophia import Sophia
 
@@ -100,6 +100,7 @@ class SophiaH(Sophia):
             with torch.enable_grad(), differentiable_attention():
                 loss = share * with_graph(self.name(), evaluate)
                 slopes = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
+                dense(self.name(), slopes)
                 pairs = [(g, u) for g, u in zip(slopes, signs, strict=True) if g.requires_grad]
                 if pairs:  # else the loss is linear
                     outputs, along = zip(*pairs, strict=True)

@@ -1,0 +1,153 @@
+"""How a training loop gives the loss to the optimizers that evaluate it themselves.
+
+    optimizer.step(closure)          closure returns the loss; where it calls backward, as PyTorch has it, that counts
+    optimizer.observe(loss)          before the step, or once; then optimizer.step() as every loop calls it
+
+What the parts need beside the gradients is evaluated with backward held back (`sooner.intercept.BackwardHeld`), so both
+conventions lead to the same steps, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sooner.error import SoonerError
+from sooner.execute.shards import whole
+from sooner.objective import Objective
+from sooner.update._closure import Evaluation, Loss, NoLoss, aside, dense, required, unnoticed, with_graph
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    _Base = Optimizer
+else:
+    _Base = object
+
+
+class Observing(_Base):
+    """Mix-in of these optimizers."""
+
+    _observed: Callable[[], Any] | None = None
+
+    def observe(self, loss: Callable[[], Any] | None) -> None:
+        """Say how to evaluate the loss, for loops whose ``optimizer.step()`` passes no closure.
+
+        Args:
+            loss: a function without arguments that returns the loss of the step's batch, an `Objective`, or None to
+                take it back. It is kept until another one comes, so set it before every step,
+                ``optimizer.observe(lambda: loss_of(batch))``, or once where it looks up the batch itself. It is not
+                saved, and copies of the optimizer don't have it.
+
+        Raises:
+            SoonerError: it is no function.
+        """
+        if loss is not None and not callable(loss):
+            raise SoonerError(
+                f"{self._called()}: observe takes a function without arguments that returns the loss, such as "
+                f"lambda: loss_of(batch); got {loss!r}"
+            )
+        self._observed = loss
+
+    def _called(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _evaluation(self, closure: Any) -> Evaluation:
+        """Return how to evaluate the loss of this step without going back through it.
+
+        Raises:
+            SoonerError: there is neither a closure nor anything to observe.
+        """
+        source = required(self._called(), closure if self._observed is None else self._observed)
+        return source if isinstance(source, Objective) else Loss(self._called(), source)
+
+    def _sets_up(self, closure: Any) -> bool:
+        """Whether the step only lets the state come into being: `torch.distributed.checkpoint` takes such a one."""
+        if closure is not None or self.state or any(group["lr"] != 0 for group in self.param_groups):
+            return False
+        gradients = [p.grad for p in self._parameters() if p.requires_grad]
+        return all(g is not None and not bool(whole(g.any())) for g in gradients)
+
+    @contextlib.contextmanager
+    def _with_gradients(self, closure: Any) -> Iterator[tuple[Evaluation | None, Any]]:
+        """Inside, the step's gradients are in ``.grad``.
+
+        The caller has put them there, the closure does, or else they are found from the loss, and taken away again.
+
+        Yields:
+            How to evaluate the loss, None where there is none (see `NoLoss`), and what the closure returned.
+        """
+        evaluate = self._evaluation(closure)
+        if isinstance(evaluate, Objective):
+            yield evaluate, None
+            return
+        goes_back = self._goes_back(evaluate)
+        if closure is not None and (goes_back is not False or self._observed is not None):
+            with torch.enable_grad():
+                result = closure()
+            if goes_back is None and any(p.grad is not None for p in self._parameters()):
+                raise NoLoss(
+                    f"{self._called()}: the closure returned None and called no backward, so there is no loss to "
+                    "evaluate; return the loss, or call optimizer.observe(lambda: loss_of(batch)) before the step"
+                )
+            yield (None if goes_back is None else evaluate), result
+        elif any(p.grad is not None for p in self._parameters()):
+            yield evaluate, None
+        else:
+            with self._own_gradients(evaluate) as loss:
+                yield evaluate, loss
+
+    @contextlib.contextmanager
+    def _own_gradients(self, evaluate: Evaluation) -> Iterator[Tensor]:
+        """Inside, parameters have the gradients of the loss, which nobody else has found; yields the loss, 0-d."""
+        parameters = [p for p in self._parameters() if p.requires_grad]
+        with aside(self._called(), parameters):
+            loss = with_graph(self._called(), evaluate)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            dense(self._called(), gradients)
+            for p, gradient in zip(parameters, gradients, strict=True):
+                p.grad = gradient
+            yield loss.detach()
+
+    def _goes_back(self, evaluate: Loss) -> bool | None:
+        """Return whether a closure calls backward itself; None where it has no loss to show (see `NoLoss`).
+
+        What has not been seen before is tried, without a trace: it must suit the method before the first step is taken.
+        Closures that run the same code, such as the lambdas of one loop, are the same here.
+
+        Raises:
+            SoonerError: the method can't use the loss, or what is observed returns none.
+        """
+        known: dict[Any, bool] = vars(self).setdefault("_seen", {})
+        code = _code(evaluate.closure)
+        if code not in known:
+            parameters = self._parameters()
+            try:
+                with unnoticed(self._called(), parameters):
+                    self._try(evaluate, [p for p in parameters if p.requires_grad])
+            except NoLoss:
+                if self._observed is not None:
+                    raise
+                return None
+            known[code] = evaluate.goes_back
+        return known[code]
+
+    def _try(self, evaluate: Evaluation, parameters: list[Tensor]) -> None:
+        """Evaluate the loss as the method does, for nothing."""
+        raise TypeError(f"{type(self).__name__} defines no _try")
+
+
+def _code(closure: Any) -> Any:
+    """Return what a closure runs: its code, which all closures made in one place share."""
+    while isinstance(closure, functools.partial):
+        closure = closure.func
+    own = getattr(closure, "__code__", None)
+    return own if own is not None else getattr(type(closure).__call__, "__code__", type(closure))
