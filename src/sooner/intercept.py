@@ -148,7 +148,10 @@ def _without_effect() -> Iterator[None]:
 
 
 def _install() -> None:
-    for base, name, answer in _EFFECTS:
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    # a compiled module that finds hooks on all modules warns that they run twice for it
+    compiled = () if dynamo is None else ((dynamo.OptimizedModule, "__call__", nn.Module.__call__),)
+    for base, name, answer in (*_EFFECTS, *compiled):
         for owner in [base] if base is nn.Module else _family(base):
             if name in vars(owner):
                 original = vars(owner)[name]

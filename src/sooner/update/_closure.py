@@ -20,16 +20,17 @@ from sooner.objective import Objective
 Evaluation = Callable[[], Tensor]
 
 
-def required(part: str, closure: Any) -> Evaluation:
-    """Return the closure, or say how to pass one.
+def required(part: str, closure: Any, call: str = "") -> Evaluation:
+    """Return the closure, or say how to pass one: to `call`, or else to an optimizer's step.
 
     Raises:
         SoonerError: there is none.
     """
     if not callable(closure):
+        observe = "" if call else ", or before the step optimizer.observe(lambda: loss_of(batch))"
         raise SoonerError(
-            f"{part} needs a closure: optimizer.step(lambda: loss_of(batch)), which returns the loss, or before the "
-            f"step optimizer.observe(lambda: loss_of(batch)); got {closure!r}"
+            f"{part} needs a closure: {call or 'optimizer.step'}(lambda: loss_of(batch)), which returns the loss"
+            f"{observe}; got {closure!r}"
         )
     return closure  # type: ignore[no-any-return]
 

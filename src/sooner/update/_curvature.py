@@ -144,14 +144,14 @@ def conjugate_gradient(
 def _parts(v: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Cut ``v [..., D]`` into one piece per parameter, in its shape and dtype."""
     pieces = torch.split(v, [p.numel() for p in parameters], dim=-1)
-    return [piece.reshape(*v.shape[:-1], *p.shape).to(p.dtype) for piece, p in zip(pieces, parameters, strict=True)]
+    return [piece.reshape((*v.shape[:-1], *p.shape)).to(p.dtype) for piece, p in zip(pieces, parameters, strict=True)]
 
 
 def _flat(parameters: Sequence[Tensor], pieces: Sequence[Tensor | None], like: Tensor | None = None) -> Tensor:
     """Put pieces together as ``[..., D]``, zeros for those that are None, in float32 or better."""
     lead = () if like is None else like.shape[:-1]
     filled = [
-        (p.new_zeros(p.shape).expand((*lead, *p.shape)) if piece is None else piece).reshape(*lead, -1)
+        (p.new_zeros(p.shape).expand((*lead, *p.shape)) if piece is None else piece).reshape((*lead, -1))
         for p, piece in zip(parameters, pieces, strict=True)
     ]
     whole = torch.cat(filled, dim=-1).detach()

@@ -31,8 +31,14 @@ else:
 
 
 class Observing(_Base):
-    """Mix-in of these optimizers."""
+    """Mix-in of these optimizers.
 
+    Attributes:
+        gradients_ready: called once in every step, when its gradients are in ``.grad`` and before anything moves; for
+            those who change or look at gradients, since only the optimizer knows whether a closure finds them.
+    """
+
+    gradients_ready: Callable[[], None] | None = None
     _observed: Callable[[], Any] | None = None
 
     def observe(self, loss: Callable[[], Any] | None) -> None:
@@ -60,7 +66,7 @@ class Observing(_Base):
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
-    def _evaluation(self, closure: Any) -> Evaluation:
+    def _evaluation(self, closure: Any) -> Objective | Loss:
         """Return how to evaluate the loss of this step without going back through it.
 
         Raises:
@@ -85,10 +91,18 @@ class Observing(_Base):
         Yields:
             How to evaluate the loss, None where there is none (see `NoLoss`), and what the closure returned.
         """
+        with self._found_gradients(closure) as found:
+            if self.gradients_ready is not None:
+                self.gradients_ready()
+            yield found
+
+    @contextlib.contextmanager
+    def _found_gradients(self, closure: Any) -> Iterator[tuple[Evaluation | None, Any]]:
         evaluate = self._evaluation(closure)
-        if isinstance(evaluate, Objective):
+        if not isinstance(evaluate, Loss):
             yield evaluate, None
             return
+        result = None
         goes_back = self._goes_back(evaluate)
         if closure is not None and (goes_back is not False or self._observed is not None):
             with torch.enable_grad():
@@ -98,24 +112,28 @@ class Observing(_Base):
                     f"{self._called()}: the closure returned None and called no backward, so there is no loss to "
                     "evaluate; return the loss, or call optimizer.observe(lambda: loss_of(batch)) before the step"
                 )
-            yield (None if goes_back is None else evaluate), result
+            given: Evaluation | None = None if goes_back is None else evaluate
+            yield given, result
         elif any(p.grad is not None for p in self._parameters()):
             yield evaluate, None
-        else:
-            with self._own_gradients(evaluate) as loss:
+        else:  # nobody has found them
+            loss, found = self._own_gradients(evaluate)
+            try:
+                for p, gradient in found:
+                    p.grad = gradient
                 yield evaluate, loss
+            finally:
+                for p, _ in found:
+                    p.grad = None
 
-    @contextlib.contextmanager
-    def _own_gradients(self, evaluate: Evaluation) -> Iterator[Tensor]:
-        """Inside, parameters have the gradients of the loss, which nobody else has found; yields the loss, 0-d."""
+    def _own_gradients(self, evaluate: Evaluation) -> tuple[Tensor, list[tuple[Tensor, Tensor | None]]]:
+        """Return the loss, 0-d, and its gradient for every parameter that requires one."""
         parameters = [p for p in self._parameters() if p.requires_grad]
         with aside(self._called(), parameters):
             loss = with_graph(self._called(), evaluate)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            dense(self._called(), gradients)
-            for p, gradient in zip(parameters, gradients, strict=True):
-                p.grad = gradient
-            yield loss.detach()
+        dense(self._called(), gradients)
+        return loss.detach(), list(zip(parameters, gradients, strict=True))
 
     def _goes_back(self, evaluate: Loss) -> bool | None:
         """Return whether a closure calls backward itself; None where it has no loss to show (see `NoLoss`).

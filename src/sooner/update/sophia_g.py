@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._answers import answers
+from sooner.update._answers import answers, wide
 from sooner.update._closure import Evaluation, dense, evaluations
 from sooner.update._optimizer import Options
 from sooner.update._sophia import Sophia
@@ -96,8 +96,10 @@ class SophiaG(Sophia):
         for share, evaluate in evaluations(closure):
             _, seen = answers(self.name(), evaluate)
             with torch.enable_grad():
-                drawn = [functional.cross_entropy(a.logits, self._draw(a.logits), reduction="none") for a in seen]
-                losses = [(share * a.weights).abs().sqrt() @ loss for a, loss in zip(seen, drawn, strict=True)]
+                drawn = [functional.cross_entropy(wide(a.logits), self._draw(a.logits), reduction="none") for a in seen]
+                losses = [
+                    (share * a.weights).abs().sqrt().to(loss.dtype) @ loss for a, loss in zip(seen, drawn, strict=True)
+                ]
             gradients = torch.autograd.grad(losses, parameters, materialize_grads=True)
             dense(self.name(), gradients)
             total = torch._foreach_add(total, gradients)
