@@ -64,11 +64,13 @@ class BackwardHeld(TorchFunctionMode):
 
     Attributes:
         roots: what ``backward`` was called on, in order: 0-d, with its graph.
+        zeroes: whether ``zero_grad`` was called.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.roots: list[Tensor] = []
+        self.zeroes = False
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> BackwardHeld:
@@ -76,7 +78,7 @@ class BackwardHeld(TorchFunctionMode):
         torch.clear_autocast_cache()  # type: ignore[no-untyped-call]  # casts of weights that have moved since
         if "torch._dynamo" in sys.modules:  # else nothing is compiled
             self._stack.enter_context(torch.compiler.set_stance("force_eager"))
-        self._stack.enter_context(_without_effect())
+        self._stack.enter_context(_without_effect(self))
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -106,7 +108,7 @@ class BackwardHeld(TorchFunctionMode):
         self.roots.append(root if weight is None else (root * weight).sum())
 
 
-def _first(scaler: Any, outputs: Any) -> Any:
+def _outputs(scaler: Any, outputs: Any) -> Any:
     return outputs
 
 
@@ -114,10 +116,14 @@ def _nothing(*args: Any, **more: Any) -> None:
     return None
 
 
+def _zeroed(*args: Any, **more: Any) -> None:
+    _local.holding[-1].zeroes = True
+
+
 _EFFECTS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
-    (Optimizer, "zero_grad", _nothing),
-    (nn.Module, "zero_grad", _nothing),
-    (GradScaler, "scale", _first),
+    (Optimizer, "zero_grad", _zeroed),
+    (nn.Module, "zero_grad", _zeroed),
+    (GradScaler, "scale", _outputs),
     (GradScaler, "unscale_", _nothing),
 )
 _local = threading.local()
@@ -127,18 +133,18 @@ _holders = 0
 
 
 @contextlib.contextmanager
-def _without_effect() -> Iterator[None]:
+def _without_effect(held: BackwardHeld) -> Iterator[None]:
     """Inside, on this thread, the methods of `_EFFECTS` do nothing to gradients."""
     global _holders
     with _lock:
         _holders += 1
         if _holders == 1:
             _install()
-    _local.depth = getattr(_local, "depth", 0) + 1
+    _local.holding = [*getattr(_local, "holding", ()), held]
     try:
         yield
     finally:
-        _local.depth -= 1
+        _local.holding = _local.holding[:-1]
         with _lock:
             _holders -= 1
             if _holders == 0:
@@ -162,7 +168,7 @@ def _install() -> None:
 def _unless_held(original: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def method(*args: Any, **more: Any) -> Any:
-        return (answer if getattr(_local, "depth", 0) else original)(*args, **more)
+        return (answer if getattr(_local, "holding", None) else original)(*args, **more)
 
     return method
 

@@ -44,17 +44,19 @@ class Loss:
 
     Attributes:
         goes_back: whether the closure called backward when it was evaluated last.
+        adds: whether it did so without ``zero_grad``, so that it adds to the gradients that are there.
     """
 
     def __init__(self, part: str, closure: Callable[[], Any]) -> None:
         self.part, self.closure = part, closure
-        self.goes_back = False
+        self.goes_back = self.adds = False
 
     def __call__(self) -> Tensor:
         """Return the sum of what backward was called on; where it was not called, what the closure returns."""
         with BackwardHeld() as held:
             loss = self.closure()
         self.goes_back = bool(held.roots)
+        self.adds = self.goes_back and not held.zeroes
         if held.roots:
             return functools.reduce(torch.add, held.roots)
         if loss is None:

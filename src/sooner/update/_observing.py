@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.execute.shards import whole
 from sooner.objective import Objective
+from sooner.unwrap import unwrapped
 from sooner.update._closure import Evaluation, Loss, NoLoss, aside, dense, required, unnoticed, with_graph
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Observing(_Base):
                 f"{self._called()}: observe takes a function without arguments that returns the loss, such as "
                 f"lambda: loss_of(batch); got {loss!r}"
             )
-        self._observed = loss
+        own = unwrapped(self)  # Lightning's wrappers inherit from the class they wrap
+        own._observed = loss  # type: ignore[attr-defined]
 
     def _called(self) -> str:
         return type(self).__module__.rpartition(".")[2]
@@ -72,15 +74,16 @@ class Observing(_Base):
         Raises:
             SoonerError: there is neither a closure nor anything to observe.
         """
-        source = required(self._called(), closure if self._observed is None else self._observed)
+        own = self._observed is None or isinstance(closure, Objective)
+        source = required(self._called(), closure if own else self._observed)
         return source if isinstance(source, Objective) else Loss(self._called(), source)
 
     def _sets_up(self, closure: Any) -> bool:
         """Whether the step only lets the state come into being: `torch.distributed.checkpoint` takes such a one."""
         if closure is not None or self.state or any(group["lr"] != 0 for group in self.param_groups):
             return False
-        gradients = [p.grad for p in self._parameters() if p.requires_grad]
-        return all(g is not None and not bool(whole(g.any())) for g in gradients)
+        gradients = [(p, p.grad) for p in self._parameters() if p.requires_grad]
+        return all(g is not None for _, g in gradients) and not nonzero(gradients)  # type: ignore[arg-type]
 
     @contextlib.contextmanager
     def _with_gradients(self, closure: Any) -> Iterator[tuple[Evaluation | None, Any]]:
@@ -99,14 +102,23 @@ class Observing(_Base):
     @contextlib.contextmanager
     def _found_gradients(self, closure: Any) -> Iterator[tuple[Evaluation | None, Any]]:
         evaluate = self._evaluation(closure)
-        if not isinstance(evaluate, Loss):
-            yield evaluate, None
-            return
-        result = None
-        goes_back = self._goes_back(evaluate)
-        if closure is not None and (goes_back is not False or self._observed is not None):
+        goes_back = self._goes_back(evaluate)  # in which a closure may observe, as a training_step of Lightning's does
+        if isinstance(closure, Objective):
+            yield closure, None
+        elif closure is not None and self._observed is not None:
             with torch.enable_grad():
                 result = closure()
+            evaluate = self._evaluation(None)
+            self._goes_back(evaluate)
+            yield evaluate, result
+        elif isinstance(evaluate, Objective):
+            yield evaluate, None
+        elif closure is not None and goes_back is not False:
+            present = [(p, p.grad) for p in self._parameters() if p.grad is not None]
+            before = nonzero(present) if evaluate.adds else []
+            with torch.enable_grad():
+                result = closure()
+            self._refuse_accumulation([p for p, g in before if p.grad is g])
             if goes_back is None and any(p.grad is not None for p in self._parameters()):
                 raise NoLoss(
                     f"{self._called()}: the closure returned None and called no backward, so there is no loss to "
@@ -135,7 +147,20 @@ class Observing(_Base):
         dense(self._called(), gradients)
         return loss.detach(), list(zip(parameters, gradients, strict=True))
 
-    def _goes_back(self, evaluate: Loss) -> bool | None:
+    def _refuse_accumulation(self, accumulated: Sequence[Any]) -> None:
+        """Refuse a closure that adds to gradients of micro-batches before it, whose loss it does not give.
+
+        Raises:
+            SoonerError: there are such gradients.
+        """
+        if accumulated:
+            raise SoonerError(
+                f"{self._called()}: the closure adds to gradients that were accumulated before it, so its loss is not "
+                "that of the step; call optimizer.observe(lambda: loss_of(batch)), with the mean loss, before the step "
+                "(or let the closure begin with optimizer.zero_grad() where nothing is accumulated)"
+            )
+
+    def _goes_back(self, evaluate: Objective | Loss) -> bool | None:
         """Return whether a closure calls backward itself; None where it has no loss to show (see `NoLoss`).
 
         What has not been seen before is tried, without a trace: it must suit the method before the first step is taken.
@@ -144,7 +169,9 @@ class Observing(_Base):
         Raises:
             SoonerError: the method can't use the loss, or what is observed returns none.
         """
-        known: dict[Any, bool] = vars(self).setdefault("_seen", {})
+        if isinstance(evaluate, Objective):
+            return False
+        known: dict[Any, tuple[bool, bool]] = vars(self).setdefault("_seen", {})
         code = _code(evaluate.closure)
         if code not in known:
             parameters = self._parameters()
@@ -152,15 +179,21 @@ class Observing(_Base):
                 with unnoticed(self._called(), parameters):
                     self._try(evaluate, [p for p in parameters if p.requires_grad])
             except NoLoss:
-                if self._observed is not None:
+                if evaluate.closure is self._observed:
                     raise
                 return None
-            known[code] = evaluate.goes_back
-        return known[code]
+            known[code] = evaluate.goes_back, evaluate.adds
+        evaluate.goes_back, evaluate.adds = known[code]
+        return evaluate.goes_back
 
     def _try(self, evaluate: Evaluation, parameters: list[Tensor]) -> None:
         """Evaluate the loss as the method does, for nothing."""
         raise TypeError(f"{type(self).__name__} defines no _try")
+
+
+def nonzero(gradients: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Return the (parameter, gradient) pairs whose gradient is another than 0."""
+    return [(p, g) for p, g in gradients if bool(whole(g.any()))]
 
 
 def _code(closure: Any) -> Any:

@@ -19,6 +19,7 @@ Semenov, Jaggi and Doikov, 2025, arXiv 2506.13710, algorithm 1.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -29,11 +30,12 @@ from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
 from sooner.execute.shards import is_sharded
+from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.space import Knob, Log
-from sooner.update._closure import Evaluation, NoLoss, RandomNumbers, aside, unnoticed
+from sooner.update._closure import Evaluation, Loss, NoLoss, RandomNumbers, aside, unnoticed
 from sooner.update._curvature import Local, conjugate_gradient, gauss_newton, hessian, value_and_gradient
-from sooner.update._observing import Observing
+from sooner.update._observing import Observing, nonzero
 from sooner.update._optimizer import check_parameters
 
 TRIALS = 40
@@ -121,23 +123,34 @@ class GradNormSmooth(Observing, Part, Optimizer):
         """
         if self._sets_up(closure):
             return None
+        if closure is not None and self._observed is not None and not isinstance(closure, Objective):
+            with unnoticed(self.name(), self._parameters()), torch.enable_grad(), contextlib.suppress(NoLoss):
+                Loss(self.name(), closure)()  # it may observe
+            closure = None
         evaluate = self._evaluation(closure)
         parameters = [p for p in self._parameters() if p.requires_grad]
         if not parameters:
             raise SoonerError(f"{self.name()}: no parameter requires a gradient; unfreeze one")
         if any(is_sharded(p) for p in parameters):
-            raise SoonerError(f"{self.name()} solves for all weights at once and takes no sharded ones; use another part")
+            raise SoonerError(
+                f"{self.name()} solves for all weights at once and takes no sharded ones; use another part"
+            )
+        present = [(p, p.grad) for p in parameters if p.grad is not None]
         try:
             with aside(self.name(), self._parameters()):
-                return self._search(evaluate, parameters)
+                return self._search(evaluate, parameters, present)
         except NoLoss:
-            if self._observed is not None or any(p.grad is not None for p in parameters):
+            if self._observed is not None or present:
                 raise
             return None
 
-    def _search(self, evaluate: Evaluation, parameters: list[Tensor]) -> Tensor:
+    def _search(
+        self, evaluate: Objective | Loss, parameters: list[Tensor], present: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         start = RandomNumbers(parameters)
         local = self._local(evaluate, parameters)
+        if isinstance(evaluate, Loss) and evaluate.adds:
+            self._refuse_accumulation(nonzero(present))
         with unnoticed(self.name(), parameters):
             return self._trials(evaluate, parameters, local, start)
 
