@@ -111,22 +111,48 @@ def dense(part: str, gradients: Sequence[Tensor | None]) -> None:
 def aside(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
     """Inside, parameters have no ``.grad``; afterwards the very tensors are back, whatever the closure did to them.
 
+    So it is for the parameters of all modules that are called inside, also those of other optimizers.
+
     Raises:
         SoonerError: what is evaluated inside can't be differentiated as the part wants it; says what to change.
     """
-    kept = [p.grad for p in parameters]
+    kept = [(p, p.grad) for p in parameters]
     for p in parameters:
         p.grad = None
+
+    def note(module: nn.Module) -> None:
+        for p in module._parameters.values():
+            if p is not None and p.is_leaf and p.grad is not None:
+                kept.append((p, p.grad))
+                p.grad = None
+
     try:
-        yield
+        with _before_every_module(note):
+            yield
     except (RuntimeError, NotImplementedError) as error:
         for signs, remedy in _REMEDIES:
             if any(sign in str(error) for sign in signs):
                 raise SoonerError(f"{part} {remedy}") from error
         raise
     finally:
-        for p, gradient in zip(parameters, kept, strict=True):
+        for p, gradient in kept:
             p.grad = gradient
+
+
+@contextlib.contextmanager
+def _before_every_module(look: Callable[[nn.Module], None]) -> Iterator[None]:
+    """Inside, `look` sees every module that this thread calls, before it is run."""
+    thread = threading.get_ident()
+
+    def hook(module: nn.Module, inputs: Any) -> None:
+        if threading.get_ident() == thread:
+            look(module)
+
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 _REMEDIES = (
@@ -165,38 +191,24 @@ _REMEDIES = (
 def unnoticed(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
     """Inside, the loss may be evaluated; afterwards gradients, random numbers and buffers are as they were.
 
-    Buffers are those of modules in training mode, such as the running statistics of batch normalisation; gradients
-    also those of other optimizers' parameters.
+    Buffers are those of modules in training mode, such as the running statistics of batch normalisation.
 
     Raises:
         SoonerError: as `aside`.
     """
-    thread = threading.get_ident()
     buffers: dict[tuple[nn.Module, str], tuple[Tensor, Tensor]] = {}
-    gradients: list[tuple[Tensor, Tensor]] = []
-
-    def note(module: nn.Module, inputs: Any) -> None:
-        if threading.get_ident() != thread:
-            return
-        for p in module._parameters.values():
-            if p is not None and p.is_leaf and p.grad is not None:
-                gradients.append((p, p.grad))
-                p.grad = None
-        if module.training:
-            for name, buffer in module._buffers.items():
-                if buffer is not None and (module, name) not in buffers:
-                    buffers[module, name] = buffer, buffer.detach().clone()
-
     numbers = RandomNumbers(parameters)
-    with aside(part, parameters):
-        handle = register_module_forward_pre_hook(note)
+
+    def note(module: nn.Module) -> None:
+        for name, buffer in module._buffers.items() if module.training else ():
+            if buffer is not None and (module, name) not in buffers:
+                buffers[module, name] = buffer, buffer.detach().clone()
+
+    with aside(part, parameters), _before_every_module(note):
         try:
             yield
         finally:
-            handle.remove()
             numbers.rewind()
-            for p, gradient in gradients:
-                p.grad = gradient
             for (module, name), (buffer, before) in buffers.items():
                 module._buffers[name] = buffer
                 buffer.data.copy_(before)  # graphs of the evaluation are not disturbed
@@ -215,154 +227,6 @@ class RandomNumbers:
         torch.set_rng_state(self._cpu)
         for device, state in self._others:
             torch.get_device_module(device).set_rng_state(state, device)
-
-
-def evaluations(closure: Evaluation) -> list[tuple[float, Evaluation]]:
-    """Return (share of the loss, function that evaluates it) for every micro-batch, so that one graph lives at a time.
-
-    Any closure but an `Objective` counts as a single micro-batch.
-    """
-    if not isinstance(closure, Objective):
-        return [(1.0, closure)]
-    objective = closure
-    return [(1 / len(objective.batches), lambda batch=batch: objective.of(batch)) for batch in objective.batches]  # type: ignore[misc]
-
-
-def with_graph(part: str, evaluate: Evaluation) -> Tensor:
-    """Return the loss, 0-d and with its graph, however the caller has set gradients.
-
-    Raises:
-        SoonerError: the closure returns anything else.
-    """
-    with torch.enable_grad():
-        loss = evaluate()
-    if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
-        shown = f"a {type(loss).__name__}"
-        if isinstance(loss, Tensor):
-            shown = f"a tensor of shape {tuple(loss.shape)}" if loss.ndim else "a tensor without its graph"
-        raise SoonerError(
-            f"{part}: the closure returned {shown}; return the 0-d loss as computed, without item(), detach() or "
-            "no_grad()"
-        )
-    return loss
-
-
-def dense(part: str, gradients: Sequence[Tensor | None]) -> None:
-    """Refuse sparse gradients.
-
-    Raises:
-        SoonerError: one of them is.
-    """
-    if any(g is not None and g.layout != torch.strided for g in gradients):
-        raise SoonerError(f"{part} takes no sparse gradients; build the embedding with sparse=False")
-
-
-@contextlib.contextmanager
-def aside(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, parameters have no ``.grad``; afterwards the very tensors are back, whatever the closure did to them.
-
-    Raises:
-        SoonerError: what is evaluated inside can't be differentiated as the part wants it; says what to change.
-    """
-    kept = [p.grad for p in parameters]
-    for p in parameters:
-        p.grad = None
-    try:
-        yield
-    except (RuntimeError, NotImplementedError) as error:
-        for signs, remedy in _REMEDIES:
-            if any(sign in str(error) for sign in signs):
-                raise SoonerError(f"{part} {remedy}") from error
-        raise
-    finally:
-        for p, gradient in zip(parameters, kept, strict=True):
-            p.grad = gradient
-
-
-_REMEDIES = (
-    (
-        ("use_reentrant", "Checkpointing is not compatible", "CheckpointFunction"),
-        "differentiates the loss in a way that reentrant checkpointing does not allow; checkpoint with "
-        "use_reentrant=False (Hugging Face: gradient_checkpointing_kwargs={'use_reentrant': False})",
-    ),
-    (
-        ("torch.utils.checkpoint",),
-        "looks into the loss, which is checkpointed and so computed again outside of that look; checkpoint the model's "
-        "blocks, not the cross-entropy",
-    ),
-    (
-        ("double backward", "donated buffers", "backward pass is not implemented for compiled"),
-        "can't differentiate a compiled function in this way; let the closure call the plain model (model._orig_mod)",
-    ),
-    (
-        ("CuDNN RNN", "_cudnn_rnn_backward"),
-        "needs a second derivative, which cuDNN's recurrent layers lack; evaluate the loss inside "
-        "torch.backends.cudnn.flags(enabled=False)",
-    ),
-    (
-        ("sparse", "Sparse"),
-        "takes no sparse gradients; build the embedding with sparse=False",
-    ),
-    (
-        ("is not implemented", "once_differentiable", "does not support it because it has not been implemented"),
-        "needs a derivative of a derivative, or a forward-mode one, which an operation of this model lacks; use eager "
-        "attention and plain PyTorch operations, or another method",
-    ),
-)
-
-
-@contextlib.contextmanager
-def unnoticed(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, the loss may be evaluated; afterwards gradients, random numbers and buffers are as they were.
-
-    Buffers are those of modules in training mode, such as the running statistics of batch normalisation; gradients
-    also those of other optimizers' parameters.
-
-    Raises:
-        SoonerError: as `aside`.
-    """
-    thread = threading.get_ident()
-    buffers: dict[tuple[nn.Module, str], tuple[Tensor, Tensor]] = {}
-    gradients: list[tuple[Tensor, Tensor]] = []
-
-    def note(module: nn.Module, inputs: Any) -> None:
-        if threading.get_ident() != thread:
-            return
-        for p in module._parameters.values():
-            if p is not None and p.is_leaf and p.grad is not None:
-                gradients.append((p, p.grad))
-                p.grad = None
-        if module.training:
-            for name, buffer in module._buffers.items():
-                if buffer is not None and (module, name) not in buffers:
-                    buffers[module, name] = buffer, buffer.detach().clone()
-
-    numbers = RandomNumbers(parameters)
-    with aside(part, parameters):
-        handle = register_module_forward_pre_hook(note)
-        try:
-            yield
-        finally:
-            handle.remove()
-            numbers.rewind()
-            for p, gradient in gradients:
-                p.grad = gradient
-            for (module, name), (buffer, before) in buffers.items():
-                module._buffers[name] = buffer
-                buffer.data.copy_(before)  # graphs of the evaluation are not disturbed
-
-
-@contextlib.contextmanager
-def _random_numbers(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, random numbers may be drawn on the CPU and the parameters' devices; afterwards they go on as before."""
-    devices = {p.device for p in parameters if p.device.type not in ("cpu", "meta")}
-    if not devices:
-        with torch.random.fork_rng([]):
-            yield
-        return
-    kind = next(iter(devices)).type
-    with torch.random.fork_rng(sorted(d.index or 0 for d in devices), device_type=kind):
-        yield
 
 
 @contextlib.contextmanager
