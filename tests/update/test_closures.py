@@ -2,7 +2,11 @@
 
 import copy
 import functools
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +23,7 @@ import sooner
 from sooner.intercept import BackwardHeld
 from sooner.objective import Objective
 from sooner.part import load, names
-from sooner.update import GradNormSmooth, NormalizedLogisticGD, SophiaG, SophiaH, SoftmaxGhosts
+from sooner.update import GradNormSmooth, NormalizedLogisticGD, SoftmaxGhosts, SophiaG, SophiaH
 
 METHODS = {
     "sophia_g": functools.partial(SophiaG, every=3),
@@ -514,3 +518,16 @@ def test_the_step_by_which_checkpoints_set_up_the_state_disturbs_nothing(make):
             take_step("alone", optimizer, model, lambda s=step, m=model: F.cross_entropy(m(data(s)[0]), data(s)[1]))
         found.append(model)
     assert same(*found)
+
+
+def test_workers_who_share_a_model_stay_together(tmp_path):
+    script, meeting = Path(__file__).with_name("workers_run.py"), f"file://{tmp_path}/meeting"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, script, str(rank), meeting], stderr=subprocess.PIPE, text=True, env=environment
+        )
+        for rank in range(2)
+    ]
+    said = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)

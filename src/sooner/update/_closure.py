@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from sooner.error import SoonerError
+from sooner.execute.shards import is_sharded
 from sooner.intercept import BackwardHeld
 from sooner.objective import Objective
 
@@ -35,7 +38,7 @@ def required(part: str, closure: Any, call: str = "") -> Evaluation:
     return closure  # type: ignore[no-any-return]
 
 
-class NoLoss(SoonerError):
+class NoLossError(SoonerError):
     """A closure returned None and went back through nothing, as Lightning's does for a batch that it skips."""
 
 
@@ -60,7 +63,7 @@ class Loss:
         if held.roots:
             return functools.reduce(torch.add, held.roots)
         if loss is None:
-            raise NoLoss(
+            raise NoLossError(
                 f"{self.part}: the closure returned a NoneType; return the 0-d loss as computed, without item(), "
                 "detach() or no_grad()"
             )
@@ -111,7 +114,8 @@ def dense(part: str, gradients: Sequence[Tensor | None]) -> None:
 def aside(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
     """Inside, parameters have no ``.grad``; afterwards the very tensors are back, whatever the closure did to them.
 
-    So it is for the parameters of all modules that are called inside, also those of other optimizers.
+    So it is for the parameters of all modules that are called inside, also those of other optimizers. Workers who share
+    the model by DDP or FSDP2 don't average anything meanwhile, see `averaged`.
 
     Raises:
         SoonerError: what is evaluated inside can't be differentiated as the part wants it; says what to change.
@@ -121,13 +125,14 @@ def aside(part: str, parameters: Sequence[Tensor]) -> Iterator[None]:
         p.grad = None
 
     def note(module: nn.Module) -> None:
+        _workers.note(module)
         for p in module._parameters.values():
             if p is not None and p.is_leaf and p.grad is not None:
                 kept.append((p, p.grad))
                 p.grad = None
 
     try:
-        with _before_every_module(note):
+        with _workers.sought(), _before_every_module(note):
             yield
     except (RuntimeError, NotImplementedError) as error:
         for signs, remedy in _REMEDIES:
@@ -153,6 +158,80 @@ def _before_every_module(look: Callable[[nn.Module], None]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+class _Workers(threading.local):
+    """The workers who share the model that is called, each with a batch of its own; found when it is called."""
+
+    group: dist.ProcessGroup | None = None
+
+    def __init__(self) -> None:
+        self._silent: list[DistributedDataParallel] = []
+        self._gathered: list[Any] = []
+
+    def note(self, module: nn.Module) -> None:
+        """See whether a module is one that workers share, and keep it from averaging."""
+        if isinstance(module, DistributedDataParallel):
+            self.group = module.process_group
+            if module.require_backward_grad_sync:
+                module.require_backward_grad_sync = False
+                self._silent.append(module)
+        elif hasattr(module, "reshard") and any(is_sharded(p) for p in module.parameters()):
+            self._gathered.append(module)
+            mesh = next(p for p in module.parameters() if is_sharded(p)).device_mesh  # type: ignore[union-attr]
+            if mesh.ndim > 1:
+                raise SoonerError(
+                    "the loss is evaluated by a part that knows workers in one dimension, and these weights are "
+                    f"sharded over a mesh of {mesh.ndim}; use another part, or fully_shard over one dimension"
+                )
+            self.group = mesh.get_group()
+
+    @contextlib.contextmanager
+    def sought(self) -> Iterator[None]:
+        """Inside, modules may be noted; afterwards they are as before."""
+        before = self.group, self._silent, self._gathered
+        self._silent, self._gathered = [], []
+        try:
+            yield
+        finally:
+            for module in self._silent:
+                module.require_backward_grad_sync = True
+            for module in self._gathered:
+                module.reshard()  # what was gathered for a loss that nobody goes back through would outlive the step
+            self.group, self._silent, self._gathered = before
+
+
+_workers = _Workers()
+
+
+def number_of_workers() -> int:
+    """Return how many workers share the model that was called inside `aside`; 1 where nobody else does."""
+    return 1 if _workers.group is None else dist.get_world_size(_workers.group)
+
+
+def averaged(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the mean of tensors over the workers who share the model, so that all of them take the same step."""
+    if number_of_workers() == 1:
+        return list(tensors)
+    found = [t.detach().clone(memory_format=torch.contiguous_format) for t in tensors]
+    for t in found:
+        dist.all_reduce(t, group=_workers.group)
+    return [t / number_of_workers() for t in found]
+
+
+def largest(number: Tensor) -> Tensor:
+    """Return the largest of a 0-d tensor over the workers who share the model."""
+    if number_of_workers() > 1:
+        number = number.clone()
+        dist.all_reduce(number, dist.ReduceOp.MAX, group=_workers.group)
+    return number
+
+
+@contextlib.contextmanager
+def workers_noticed() -> Iterator[None]:
+    """Inside, `averaged` and `largest` know the workers who share a model that is called."""
+    with _workers.sought(), _before_every_module(_workers.note):
+        yield
 
 
 _REMEDIES = (

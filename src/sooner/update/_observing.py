@@ -21,7 +21,7 @@ from sooner.error import SoonerError
 from sooner.execute.shards import whole
 from sooner.objective import Objective
 from sooner.unwrap import unwrapped
-from sooner.update._closure import Evaluation, Loss, NoLoss, aside, dense, required, unnoticed, with_graph
+from sooner.update._closure import Evaluation, Loss, NoLossError, aside, dense, required, unnoticed, with_graph
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -92,7 +92,7 @@ class Observing(_Base):
         The caller has put them there, the closure does, or else they are found from the loss, and taken away again.
 
         Yields:
-            How to evaluate the loss, None where there is none (see `NoLoss`), and what the closure returned.
+            How to evaluate the loss, None where there is none (see `NoLossError`), and what the closure returned.
         """
         with self._found_gradients(closure) as found:
             if self.gradients_ready is not None:
@@ -120,7 +120,7 @@ class Observing(_Base):
                 result = closure()
             self._refuse_accumulation([p for p, g in before if p.grad is g])
             if goes_back is None and any(p.grad is not None for p in self._parameters()):
-                raise NoLoss(
+                raise NoLossError(
                     f"{self._called()}: the closure returned None and called no backward, so there is no loss to "
                     "evaluate; return the loss, or call optimizer.observe(lambda: loss_of(batch)) before the step"
                 )
@@ -161,7 +161,7 @@ class Observing(_Base):
             )
 
     def _goes_back(self, evaluate: Objective | Loss) -> bool | None:
-        """Return whether a closure calls backward itself; None where it has no loss to show (see `NoLoss`).
+        """Return whether a closure calls backward itself; None where it has no loss to show (see `NoLossError`).
 
         What has not been seen before is tried, without a trace: it must suit the method before the first step is taken.
         Closures that run the same code, such as the lambdas of one loop, are the same here.
@@ -178,7 +178,7 @@ class Observing(_Base):
             try:
                 with unnoticed(self._called(), parameters):
                     self._try(evaluate, [p for p in parameters if p.requires_grad])
-            except NoLoss:
+            except NoLossError:
                 if evaluate.closure is self._observed:
                     raise
                 return None

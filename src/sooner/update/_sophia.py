@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Unpack
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
-from sooner.update._closure import Evaluation, NoLoss, unnoticed
+from sooner.update._closure import Evaluation, NoLossError, unnoticed
 from sooner.update._observing import Observing
 from sooner.update._optimizer import ChainOptimizer, Options
 
@@ -46,6 +47,7 @@ class Sophia(Observing, ChainOptimizer):
     """
 
     needs = frozenset({"closure"})
+    draws_apart: ClassVar[bool] = False  # whether every worker draws for its own answers
     space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-4, 1e-2), "rho": Log(1e-2, 10.0)}
 
     def __init__(self, params: Any, defaults: dict[str, Any], every: int, **options: Unpack[Options]) -> None:
@@ -119,11 +121,12 @@ class Sophia(Observing, ChainOptimizer):
         if not parameters:
             return
         first = self.param_groups[0]
-        self.generator.manual_seed((first["seed"] * 1_000_003 + first["steps_taken"]) % 2**63)
+        own = dist.get_rank() if self.draws_apart and dist.is_available() and dist.is_initialized() else 0
+        self.generator.manual_seed((first["seed"] * 1_000_003 + first["steps_taken"] + own * 0x9E3779B1) % 2**63)
         try:
             with unnoticed(self.name(), self._parameters()):
                 found = dict(zip(parameters, self.estimate(closure, parameters), strict=True))
-        except NoLoss:  # the closure skips this batch
+        except NoLossError:  # the closure skips this batch
             return
         for group, members in zip(self.param_groups, groups, strict=True):
             if members:

@@ -33,7 +33,7 @@ from sooner.execute.shards import is_sharded
 from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.space import Knob, Log
-from sooner.update._closure import Evaluation, Loss, NoLoss, RandomNumbers, aside, unnoticed
+from sooner.update._closure import Evaluation, Loss, NoLossError, RandomNumbers, aside, number_of_workers, unnoticed
 from sooner.update._curvature import Local, conjugate_gradient, gauss_newton, hessian, value_and_gradient
 from sooner.update._observing import Observing, nonzero
 from sooner.update._optimizer import check_parameters
@@ -124,7 +124,7 @@ class GradNormSmooth(Observing, Part, Optimizer):
         if self._sets_up(closure):
             return None
         if closure is not None and self._observed is not None and not isinstance(closure, Objective):
-            with unnoticed(self.name(), self._parameters()), torch.enable_grad(), contextlib.suppress(NoLoss):
+            with unnoticed(self.name(), self._parameters()), torch.enable_grad(), contextlib.suppress(NoLossError):
                 Loss(self.name(), closure)()  # it may observe
             closure = None
         evaluate = self._evaluation(closure)
@@ -139,7 +139,7 @@ class GradNormSmooth(Observing, Part, Optimizer):
         try:
             with aside(self.name(), self._parameters()):
                 return self._search(evaluate, parameters, present)
-        except NoLoss:
+        except NoLossError:
             if self._observed is not None or present:
                 raise
             return None
@@ -151,6 +151,11 @@ class GradNormSmooth(Observing, Part, Optimizer):
         local = self._local(evaluate, parameters)
         if isinstance(evaluate, Loss) and evaluate.adds:
             self._refuse_accumulation(nonzero(present))
+        if number_of_workers() > 1:
+            raise SoonerError(
+                f"{self.name()} solves for the loss of one worker, so that workers who share a model would go apart; "
+                "evaluate all data on one worker"
+            )
         with unnoticed(self.name(), parameters):
             return self._trials(evaluate, parameters, local, start)
 

@@ -38,7 +38,7 @@ from sooner.intercept import BackwardHeld
 from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.space import Choice, Knob
-from sooner.update._closure import evaluating
+from sooner.update._closure import averaged, evaluating, workers_noticed
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "predictor": ("linear", "quadratic"),
@@ -125,7 +125,7 @@ class LeapVerify(Part):
         yield
         self.steps_taken += 1
         if self.steps_taken % self.interval == 0:
-            with torch.no_grad():
+            with torch.no_grad(), workers_noticed():
                 self._check(objective)
 
     def _check(self, objective: Objective) -> None:
@@ -154,7 +154,8 @@ class LeapVerify(Part):
         self._put(self.last)
         before = self._outputs(objective)
         self._put(here)
-        self.similarities.append(float(nn.functional.cosine_similarity(now, before, dim=1).mean()))
+        similarity = nn.functional.cosine_similarity(now, before, dim=1).mean()
+        self.similarities.append(float(averaged([similarity])[0]))
         seen = torch.tensor(self.similarities, dtype=torch.float64)
         low, high = seen.quantile(0.3).item(), seen.quantile(0.7).item()
         self.calm = self.calm + 1 if seen[-1] >= high else 0
@@ -210,8 +211,9 @@ class LeapVerify(Part):
         return rows[0].float()
 
     def _held_out_loss(self, objective: Objective) -> float:
+        """Return the loss, its mean over the workers who share the model: all of them decide alike."""
         with evaluating(self.model), BackwardHeld():
-            return float(objective.held_out_loss())
+            return float(averaged([objective.held_out_loss()])[0])
 
     def _put(self, weights: Sequence[Tensor]) -> None:
         torch._foreach_copy_(self.parameters, list(weights))

@@ -30,7 +30,7 @@ from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain
 from sooner.update._answers import answers
-from sooner.update._closure import Evaluation, NoLoss, evaluations, unnoticed
+from sooner.update._closure import Evaluation, NoLossError, averaged, evaluations, unnoticed
 from sooner.update._observing import Observing
 from sooner.update._optimizer import ChainOptimizer, Options
 
@@ -106,19 +106,19 @@ class NormalizedLogisticGD(Observing, ChainOptimizer):
 
     def _measure(self, evaluate: Evaluation) -> None:
         """Set beta; that of the step before stays where the closure skips this batch."""
-        with contextlib.suppress(NoLoss), unnoticed(self.name(), self._parameters()):
+        with contextlib.suppress(NoLossError), unnoticed(self.name(), self._parameters()):
             self.beta = 1 / self._wrong(evaluate).clamp(min=self.param_groups[0]["eps"])
 
     def _try(self, evaluate: Evaluation, parameters: list[Tensor]) -> None:
         self._wrong(evaluate)
 
     def _wrong(self, closure: Evaluation) -> Tensor:
-        """Return the mean probability of a wrong answer, 0-d."""
+        """Return the mean probability of a wrong answer, 0-d, over all workers who share the model."""
         total: Any = 0.0
         for share, evaluate in evaluations(closure):
             for one in answers(self.name(), evaluate)[1]:
                 total = total + share * (one.weights.abs() * one.wrong).sum()
-        return total  # type: ignore[no-any-return]
+        return averaged([total])[0]
 
     def rule(self, group: dict[str, Any]) -> Chain:
         """``scale | descend``."""

@@ -29,6 +29,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 from sooner.error import SoonerError
+from sooner.execute.shards import is_sharded
 from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.space import Knob, Log
@@ -36,10 +37,11 @@ from sooner.update._answers import Watch
 from sooner.update._closure import (
     Evaluation,
     Loss,
-    NoLoss,
+    NoLossError,
     differentiable_attention,
     evaluating,
     evaluations,
+    largest,
     required,
     unnoticed,
 )
@@ -104,6 +106,8 @@ class SoftmaxGhosts(Part):
         given = required(self.name(), closure, "around_step")
         evaluate = given if isinstance(given, Objective) else Loss(self.name(), given)
         named: dict[str, Tensor] = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        if any(is_sharded(p) for p in named.values()):
+            raise SoonerError(f"{self.name()} needs forward-mode derivatives, which sharded weights do not have")
         if not self._tried:
             self._try(evaluate, named)
         self.steps_taken += 1
@@ -112,13 +116,13 @@ class SoftmaxGhosts(Part):
             return
         before = [p.detach().clone() for p in named.values()]
         yield
-        with torch.no_grad(), contextlib.suppress(NoLoss):
+        with torch.no_grad(), contextlib.suppress(NoLossError):
             self._shorten(evaluate, named, before)
 
     @torch.no_grad()
     def _try(self, evaluate: Evaluation, named: dict[str, Tensor]) -> None:
         here = [p.detach() for p in named.values()]
-        with contextlib.suppress(NoLoss):
+        with contextlib.suppress(NoLossError):
             self._spread(evaluate, list(named), here, tuple(torch.ones_like(p) for p in here))
             self._tried = True
 
@@ -157,7 +161,7 @@ class SoftmaxGhosts(Part):
                     if drift is not None:
                         spread = (drift.amax(1) - drift.amin(1)) * (call.scale != 0)
                         widest = torch.maximum(widest, spread.max().to(widest))
-        return widest
+            return largest(widest)
 
     def _call(self, evaluator: nn.Module, duals: dict[str, Tensor]) -> None:
         try:
