@@ -75,7 +75,7 @@ class BackwardHeld(TorchFunctionMode):
 
     def __enter__(self) -> BackwardHeld:
         """Begin to hold."""
-        torch.clear_autocast_cache()  # type: ignore[no-untyped-call]  # casts of weights that have moved since
+        torch.clear_autocast_cache()  # casts of weights that have moved since
         if "torch._dynamo" in sys.modules:  # else nothing is compiled
             self._stack.enter_context(torch.compiler.set_stance("force_eager"))
         self._stack.enter_context(_without_effect(self))
@@ -175,4 +175,5 @@ def _unless_held(original: Callable[..., Any], answer: Callable[..., Any]) -> Ca
 
 def _family(base: type) -> list[type]:
     """Return a class and all that derive from it."""
-    return [base, *(one for child in base.__subclasses__() for one in _family(child))]
+    children: list[type] = base.__subclasses__()
+    return [base, *(one for child in children for one in _family(child))]

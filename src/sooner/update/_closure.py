@@ -178,7 +178,7 @@ class _Workers(threading.local):
                 self._silent.append(module)
         elif hasattr(module, "reshard") and any(is_sharded(p) for p in module.parameters()):
             self._gathered.append(module)
-            mesh = next(p for p in module.parameters() if is_sharded(p)).device_mesh  # type: ignore[union-attr]
+            mesh: Any = next(p for p in module.parameters() if is_sharded(p)).device_mesh  # type: ignore[attr-defined]
             if mesh.ndim > 1:
                 raise SoonerError(
                     "the loss is evaluated by a part that knows workers in one dimension, and these weights are "

@@ -60,7 +60,7 @@ class Observing(_Base):
                 f"lambda: loss_of(batch); got {loss!r}"
             )
         own = unwrapped(self)  # Lightning's wrappers inherit from the class they wrap
-        own._observed = loss  # type: ignore[attr-defined]
+        own._observed = loss
 
     def _called(self) -> str:
         return type(self).__module__.rpartition(".")[2]

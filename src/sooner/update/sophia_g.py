@@ -19,7 +19,6 @@ Liu et al., 2023, arXiv 2305.14342, algorithm 3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
 
@@ -117,12 +116,12 @@ class SophiaG(Sophia):
         return (logits.detach().float() - waits.to(logits.device).log()).argmax(1)
 
 
-def _gradients(losses: list[Tensor], parameters: list[Tensor]) -> Sequence[Tensor]:
+def _gradients(losses: list[Tensor], parameters: list[Tensor]) -> tuple[Tensor, ...]:
     """Return the gradient of a sum of losses; of sharded parameters, their pieces of the mean over the workers'."""
     if not any(is_sharded(p) for p in parameters):
         return torch.autograd.grad(losses, parameters, materialize_grads=True)
     torch.autograd.backward(losses)
-    found = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    found = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
     for p in parameters:
         p.grad = None  # those of the step are aside
     return found
