@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from sooner.unwrap import unwrapped
 from wrapped_optimizers import Accelerated, Lightning
+
+from sooner.unwrap import unwrapped
 
 
 def test_an_optimizer_is_its_own_inside() -> None:
