@@ -70,4 +70,5 @@ _said: set[str] = set()
 
 
 def _averages_itself(model: nn.Module) -> bool:
-    return isinstance(model, DistributedDataParallel) or any(is_sharded(p) for p in model.parameters())
+    wrapped = any(isinstance(m, DistributedDataParallel) for m in model.modules())
+    return wrapped or any(is_sharded(p) for p in model.parameters())
