@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from sooner.hooks import due
 from sooner.part import Part, check_range
 
 
@@ -32,6 +33,11 @@ class Schedule(Part, LRScheduler):
     def name(cls) -> str:
         """The part's name, which is the name of its file."""
         return cls.__module__.rpartition(".")[2]
+
+    def step(self, epoch: int | None = None) -> None:
+        """Advance by one step; not behind a step that the optimizer has left out, as for gradients that are not finite."""
+        if self._is_initial or due(self.optimizer):
+            super().step(epoch)
 
     def factor(self, step: int) -> float:
         """Return the multiple of the base learning rate used in step number `step`, counted from 0."""

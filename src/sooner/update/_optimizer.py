@@ -20,9 +20,11 @@ from torch.optim import Optimizer
 from sooner.error import SoonerError, nearest
 from sooner.execute import Cohort, Work, run
 from sooner.execute.shards import spread_of, whole
+from sooner.gradient_norm import gradient_norm
 from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.transform import Chain, Clock, Reduction, Transform, chain
+from sooner.unwrap import unwrapped
 from sooner.update._saved_state import check_state, not_a_state, restore_precision
 
 NON_FINITE = ("pass", "skip", "raise")
@@ -59,6 +61,8 @@ class ChainOptimizer(Part, Optimizer):
     Attributes:
         gradient_rules: rules that the gradient station put before the chain of every group.
         non_finite_steps: steps whose gradients were not finite, counted unless `non_finite` is "pass".
+        last_step_taken: whether the last call of `step` moved the weights; not where `non_finite` is "skip" and has
+            left the step out. Schedules, EMA and gradient parts go by it.
 
     Raises:
         SoonerError: no parameters, a parameter that is listed twice or is not floating point, or a hyper-parameter out
@@ -67,6 +71,7 @@ class ChainOptimizer(Part, Optimizer):
 
     station: ClassVar[str] = "update"
     owns = frozenset({"step"})
+    last_step_taken = True
 
     def __init__(
         self,
@@ -139,6 +144,20 @@ class ChainOptimizer(Part, Optimizer):
         own = self.rule(settings)
         return chain(*self.gradient_rules, *own.rules) if self.gradient_rules else own
 
+    @property
+    def gradient_norm(self) -> Tensor:
+        """The global L2 norm of the gradients of the last step, 0-d, for logging; nothing waits for the device.
+
+        Of the gradients as the step found them: averaged over workers, without the scale of a GradScaler, not clipped
+        yet. Read it after `step`. The first reading computes it from ``.grad``, so it has to come before `zero_grad`;
+        every step from then on keeps its norm (at the price of one pass over the gradients), also for after
+        `zero_grad`. Of sharded gradients the norm of the whole ones is returned: all processes read it together.
+
+        Raises:
+            SoonerError: the gradients are gone, and nobody had asked for their norm before that step.
+        """
+        return gradient_norm([unwrapped(self)])  # Lightning's wrappers inherit from the class they wrap
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step. Parameters without a gradient are left alone, as torch does.
@@ -168,6 +187,7 @@ class ChainOptimizer(Part, Optimizer):
         if bool(torch.isfinite(largest)):
             return True
         self.non_finite_steps += 1
+        self.last_step_taken = False
         if self.non_finite == "raise":
             raise SoonerError(
                 f"{self.name()}: the gradients hold NaN or infinity (step refused, nothing was changed); lower the "
@@ -176,6 +196,7 @@ class ChainOptimizer(Part, Optimizer):
         return False
 
     def _take_step(self) -> None:
+        self.last_step_taken = True
         shares = [share for group in self.param_groups for share in self.shares(group)]
         chains = [self.full_rule(settings) for _, settings in shares]
         if not self._state_is_ours():
