@@ -104,7 +104,9 @@ def check_memories_go_along_with_their_parameters():
     optimizer = sgd(net)
     communication = Communication(net, optimizer, [TopK(0.1), EF()])
     step_of(net, optimizer, 0)
-    before = {n: v.clone() for n, v in communication.layout.views(communication.exchange.state["memory"]["error"]).items()}
+    before = {
+        n: v.clone() for n, v in communication.layout.views(communication.exchange.state["memory"]["error"]).items()
+    }
     net[0].requires_grad_(True)
     communication._follow()
     after = communication.layout.views(communication.exchange.state["memory"]["error"])
@@ -160,7 +162,14 @@ def check_what_changes_on_one_rank_only_is_refused_on_all():
     def add(net):
         net.append(nn.Linear(2, 2))
 
-    words = ("was frozen", "was replaced", "has another type", "has another shape", "no longer there or tied", "new one")
+    words = (
+        "was frozen",
+        "was replaced",
+        "has another type",
+        "has another shape",
+        "no longer there or tied",
+        "new one",
+    )
     for (change, text), parts in itertools.product(
         zip((freeze, replace, cast, resize, tie, add), words, strict=True), ((), (TopK(0.3), EF()), (LocalSGD(1),))
     ):
@@ -288,7 +297,7 @@ def check_gradients_of_some_ranks_at_some_steps():
             assert same_everywhere(net), step
         torch.testing.assert_close(flat(net), flat(other), rtol=1e-5, atol=1e-7)
         asked = communication.wire.traffic.messages - 9
-        assert asked == (9 if look else 9 - 0) or not look
+        assert asked == 9 if look else asked < 9
 
 
 def check_copies():
@@ -300,7 +309,8 @@ def check_copies():
             step_of(net, optimizer, step)
             step_of(twin, second, step)
         assert copied.parameters["0.weight"] is twin[0].weight
-        assert copied.wire.traffic.messages == communication.wire.traffic.messages > 0
+        asked = copied.wire.traffic.messages - communication.wire.traffic.messages
+        assert asked == communication.averages_gradients, "who has gradients, once more"
         for one in (communication, copied):
             one.finish()
         assert torch.equal(flat(net), flat(twin)), parts
@@ -418,7 +428,10 @@ def check_gradient_scalers():
         loss = scaler.scale(loss_of(net, 0, rank()))
         loss.backward()
         assert "call communication.average_gradients() before" in refused(lambda s=scaler, o=optimizer: s.step(o))
+        communication.detach()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, fused=fused)
         optimizer.zero_grad()
+        communication = Communication(net, optimizer)
         scaler = GradScaler("cpu", init_scale=8.0, growth_interval=100)
         other = copy.deepcopy(net)
         reference = torch.optim.SGD(other.parameters(), lr=0.1)
@@ -540,7 +553,7 @@ class Zoo(nn.Module):
         self.tied = self.matrix
         self.turned = nn.Parameter(torch.randn(5, 6).t())
         self.images = nn.Parameter(torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last))
-        self.half = nn.Parameter(torch.randn(5).bfloat16())
+        self.low = nn.Parameter(torch.randn(5).bfloat16())
         self.wide_gradient = nn.Parameter(torch.randn(5).bfloat16())
         self.wide_gradient.grad_dtype = torch.float32
         self.narrow_gradient = nn.Parameter(torch.randn(5))
@@ -593,7 +606,6 @@ def check_every_kind_of_parameter_through_every_codec():
                     continue
                 assert p.grad.dtype == (torch.float32 if p.grad_dtype is None else p.grad_dtype), (name, parts)
                 torch.testing.assert_close(p.grad.float(), want.to(p.grad.dtype).float(), msg=f"{name} {parts}")
-            communication.skip_step()
             optimizer.step()
             assert torch.equal(*everyone(torch.cat([p.detach().float().flatten() for p in net.parameters()])))
 
@@ -614,7 +626,7 @@ def check_states_by_name():
                 setattr(self, name, nn.Linear(2, 2))
 
         def forward(self, x):
-            return self.a(x) + self.b(x * 2)
+            return sum(getattr(self, n)(x * k) for n, k in (("a", 1), ("b", 2)))
 
     for parts in ((TopK(0.2), EF()), (DiLoCo(3),)):
         nets = [torch.compile(Two("a", "b"), backend="eager"), Two("b", "a")]
@@ -639,8 +651,10 @@ def check_states_by_name():
         ours, theirs = nets[1].state_dict(), nets[0]._orig_mod.state_dict()
         for name, value in theirs.items():
             torch.testing.assert_close(ours[name], value, rtol=1e-6, atol=1e-7)
-        renamed = Communication(nn.ModuleDict({"a": nn.Linear(2, 2), "c": nn.Linear(2, 2)}), sgd(Two("a", "b")), parts) if False else None
-        assert renamed is None
+        other = Communication(twin := Two("a", "c"), sgd(twin), parts)
+        assert "parameter b.weight is [2, 2] there and not trained here" in refused(
+            lambda c=other, s=state: c.load_state_dict(s)
+        )
 
 
 def check_ranks_that_finish_at_different_steps():
