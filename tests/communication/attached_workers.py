@@ -630,7 +630,7 @@ def main(own, rendezvous, script):
 
 
 def run_checks(script):
-    """Run the functions of a script whose names begin with ``check_``, in two processes; the command line says where."""
+    """Run the functions of a script whose names begin with ``check_``, in two processes that meet where argv says."""
     multiprocessing.spawn(main, (sys.argv[1], script), nprocs=2)
 
 

@@ -52,20 +52,30 @@ class Communication:
     steps. The model needs no wrapper. Weights and buffers are made equal to those of rank 0 here. Whoever looks at the
     gradients before the step (clipping, a gradient scaler) calls `average_gradients` first.
 
+    The model and the groups of the optimizers may change afterwards, on all ranks at the same step: layers may be frozen,
+    unfrozen, replaced, resized, cast, moved or tied. What is remembered goes along by names, and what is new begins as
+    on rank 0. Where only some ranks change something, all of them end with one sentence; so they do when a wrapper such
+    as DistributedDataParallel averages the same gradients, or when ranks are at different places of the program.
+
+    A parameter that any worker has a gradient of gets the average, in which a missing one counts as zero; one that none
+    has a gradient of keeps none. Several optimizers may step in turn, each behind a backward pass of its own.
+
     Buffers such as the running statistics of BatchNorm stay each worker's own while training goes on, which does not
     look at them; they are averaged for evaluation (`view`) and at the end (`finish`). Counters stay as they are.
 
     Args:
         model: the model; only parameters that require gradients are communicated.
-        optimizers: those that move its weights; they are stepped in this order.
+        optimizers: those that move its weights; they are stepped in this order. Those wrapped by Accelerate, Lightning
+            or Fabric are unwrapped.
         parts: a codec, a memory, an outer part, a local part, each at most once; none means dense averaging.
         wire: connects the workers; None for the default process group.
         steps: how many optimizer steps are planned, if that is known.
-        look_every_step: ask at every step which parameters have a gradient on any worker. Otherwise the first step
-            decides: those without one anywhere are left alone from then on.
+        look_every_step: ask at every step which parameters have a gradient on any worker, rather than only when one of
+            them has gradients of others than before. The result is the same.
 
     Raises:
-        SoonerError: on all ranks: parts that do not go together, parameters on several devices, workers that disagree.
+        SoonerError: on all ranks: parts that do not go together, parameters on several devices, sharded or complex ones,
+            an optimizer that holds others, a wrapper that averages itself, workers that disagree.
     """
 
     def __init__(
@@ -109,6 +119,7 @@ class Communication:
 
     def _prepare(self) -> None:
         """Make what needs no other rank, or refuse."""
+        self.layout = Layout.of(self.parameters)
         _check(self._model, self._watch.named, self.parameters, self.optimizers)
         if averaging(self._model, self.wire):
             raise SoonerError(
@@ -118,7 +129,6 @@ class Communication:
             )
         if any(p.requires_grad for p in self._watch.strangers()):
             raise SoonerError(meeting.sentence(meeting.STRANGER))
-        self.layout = Layout.of(self.parameters)
         self.exchange = Exchange(self.layout, self.wire, only(self.parts, Codec), only(self.parts, Memory))
         self.outer, local = only(self.parts, Outer), only(self.parts, Local)
         if self.outer is None or self.outer.averages_gradients:
@@ -172,7 +182,8 @@ class Communication:
         self._handles = []
         for number, one in enumerate(self.optimizers):
             handle = one.register_step_pre_hook(functools.partial(self._before_step, number))
-            one._optimizer_step_pre_hooks.move_to_end(handle.id, last=False)
+            hooks: Any = one._optimizer_step_pre_hooks  # an OrderedDict
+            hooks.move_to_end(handle.id, last=False)
             self._handles.append(handle)
         if self.outer is not None:
             self._handles.append(self.optimizers[-1].register_step_post_hook(self._after_step))

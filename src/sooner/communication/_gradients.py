@@ -108,7 +108,8 @@ class Gradients:
             if p.grad is None or p.grad.dtype != kind:  # the same type on all workers, whatever some have
                 p.grad = torch.empty_like(p, dtype=kind)
         if self._copied:
-            torch._foreach_copy_([p.grad for p, _ in self._copied], [place for _, place in self._copied])
+            own: list[Tensor] = [p.grad for p, _ in self._copied]  # type: ignore[misc]  # just made, where there was none
+            torch._foreach_copy_(own, [place for _, place in self._copied])
 
     def note(self) -> None:
         """Remember which tensors the averages are in, for `untouched`."""

@@ -89,7 +89,7 @@ class Outer(Part):
         own_slots: vectors (..., d) that every worker keeps for itself, zero before the first outer step.
         takes_stale: uses `Window.started`, so that workers may start from weights of earlier rounds.
         meets: when workers tell each other that they take the outer step together: "first", which waits for all of
-            them, "meanwhile", which is heard when the rule waits for an average, or "never", where not all of them meet.
+            them, "meanwhile", heard when the rule waits for an average, or "never", where not all of them meet.
         weights_kept: names in the state under which the rule keeps weights (d,), rather than something like momentum.
         averages_gradients: workers average their gradients before every step, through codec and memory, and are the
             same when the outer step comes, which then sends nothing.
