@@ -173,7 +173,8 @@ def _register_ahead(optimizer: Any, hook: Any) -> Any:
 
 def _state(optimizer: Any) -> dict[str, Any]:
     """Return what copies and pickles of the optimizer consist of: as torch has it, and what hangs on it."""
-    own: dict[str, Any] = type(optimizer).__getstate__(optimizer)
+    kind: Any = type(optimizer)
+    own: dict[str, Any] = kind.__getstate__(optimizer)
     return {**own, **_attributes(optimizer, vars(optimizer)[_NAME], OrderedDict(), OrderedDict())}
 
 
