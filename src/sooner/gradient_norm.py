@@ -71,7 +71,7 @@ class Watch(Attachment):
 
     def before(self, optimizer: Optimizer, evaluation: int) -> None:
         """Measure; with a closure, what its first evaluation has found."""
-        if evaluation <= 1:
+        if evaluation in (0, 1):
             self._coming = self.now(optimizer)
 
     def after(self, optimizer: Optimizer, taken: bool) -> None:
