@@ -42,7 +42,8 @@ def global_norm(gradients: Iterable[Tensor], order: float = 2.0) -> Tensor | Non
     if not norms:
         return None
     exact = max((n.dtype for n in norms), key=lambda dtype: dtype.itemsize)
-    return torch.linalg.vector_norm(torch.stack([n.to(norms[0].device, exact) for n in norms]), order)
+    total: Tensor = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device, exact) for n in norms]), order)
+    return total
 
 
 def present(optimizers: Iterable[Optimizer]) -> list[Tensor]:
@@ -70,7 +71,7 @@ class Watch(Attachment):
 
     def before(self, optimizer: Optimizer, evaluation: int) -> None:
         """Measure; with a closure, what its first evaluation has found."""
-        if evaluation <= 1:
+        if evaluation in (0, 1):
             self._coming = self.now(optimizer)
 
     def after(self, optimizer: Optimizer, taken: bool) -> None:

@@ -24,6 +24,9 @@ from sooner.unwrap import unwrapped
 AROUND, LOOKS, CHANGES = range(3)
 """When an attachment's turn is: around all else, at the gradients as they are, or to put others in their place."""
 
+UNSEEN = -1
+"""Said of gradients that an optimizer finds inside its own step."""
+
 _NAME = "sooner"
 """Key of our hooks among the optimizer's own, whose keys are numbers, and the attribute that holds the `Hooks`."""
 
@@ -45,7 +48,8 @@ class Attachment:
 
         Args:
             optimizer: the one that is about to step.
-            evaluation: 0 where the gradients were there before the step, else how often its closure has found some.
+            evaluation: 0 where the gradients were there before the step, else how often its closure has found some;
+                `UNSEEN` where the optimizer makes its gradients itself of what the closure returns.
         """
 
     def after(self, optimizer: Optimizer, taken: bool) -> None:
@@ -93,6 +97,9 @@ class Hooks:
                 scale = take_off_scale(optimizer)
                 self._scale = scale if self._scale is None else self._scale
             self._prepare(optimizer, 0)
+            return None
+        if "closure" in getattr(optimizer, "needs", ()):
+            self._prepare(optimizer, UNSEEN)
             return None
         evaluations = 0
 
@@ -173,7 +180,8 @@ def _register_ahead(optimizer: Any, hook: Any) -> Any:
 
 def _state(optimizer: Any) -> dict[str, Any]:
     """Return what copies and pickles of the optimizer consist of: as torch has it, and what hangs on it."""
-    own: dict[str, Any] = type(optimizer).__getstate__(optimizer)
+    kind: Any = type(optimizer)
+    own: dict[str, Any] = kind.__getstate__(optimizer)
     return {**own, **_attributes(optimizer, vars(optimizer)[_NAME], OrderedDict(), OrderedDict())}
 
 

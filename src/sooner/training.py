@@ -64,7 +64,7 @@ class Training:
     ) -> None:
         self.model = model
         self.optimizers = list(optimizers)
-        self.schedules = list(schedules)
+        self.schedules: list[Any] = list(schedules)  # those of batch sizes are no scheduler of PyTorch
         self.others = list(others)
         self.communication = communication
         self._seen: tuple[nn.Module, bool] | None = None  # whose loss it was, and if that averages
@@ -154,10 +154,11 @@ class Training:
         taken, found = self._take_step(given)
         result = found if result is None else result
         self._averaged = False
+        moved = any(taken.values())
         for schedule in self.schedules:
-            if taken.get(id(unwrapped(getattr(schedule, "optimizer", None))), True):  # batch_scaling has none
+            if taken.get(id(unwrapped(getattr(schedule, "optimizer", None))), moved) and self._advances(schedule):
                 schedule.step()
-        if any(taken.values()) and not self._attached:
+        if moved and not self._attached:
             for after_step in self._after_step:
                 after_step()
         for hook in self._post_hooks.values():
@@ -214,8 +215,8 @@ class Training:
 
         Afterwards what this returns can be handed over: ``Trainer(..., optimizers=training.attach())``. Weight averages
         and other parts that follow the steps hang on the optimizer, behind each step really taken; the schedule, which
-        the Trainer advances, ignores calls behind a step that was left out. Evaluate inside `view`; calling twice does
-        no more than once.
+        the Trainer advances, ignores calls behind a step that was left out if it is one of ours. Evaluate inside
+        `view`; calling twice does no more than once.
 
         Returns:
             The optimizer and its schedule, or None for it.
@@ -238,7 +239,7 @@ class Training:
                     "or call training.backward(objective) and training.step(objective) in a loop of your own"
                 )
         (optimizer,) = self.optimizers
-        schedule = self.schedules[0] if self.schedules else None
+        schedule = next((one for one in self.schedules if isinstance(one, LRScheduler)), None)
         if not self._attached:
             self._attached = True
             hooks = hooks_of(optimizer)
@@ -246,6 +247,10 @@ class Training:
             if schedule is not None:
                 hooks.paced = False
         return optimizer, schedule
+
+    def _advances(self, schedule: Any) -> bool:
+        """Whether `step` advances the schedule, rather than a hook on the optimizer."""
+        return not self._attached or isinstance(schedule, LRScheduler)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients, or fill them with zeros where `set_to_none` is False."""
@@ -364,6 +369,9 @@ class _Around(Attachment):
     def after(self, optimizer: Optimizer, taken: bool) -> None:
         """Leave them, and let follow what follows a step."""
         self._leave(taken)
+        for schedule in self._training.schedules if taken else ():
+            if not isinstance(schedule, LRScheduler):  # such as one of batch sizes, which no Trainer would advance
+                schedule.step()
         for part in self._training.others if taken else ():
             if hasattr(part, "after_step"):
                 part.after_step()

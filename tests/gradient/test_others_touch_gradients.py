@@ -384,6 +384,26 @@ def test_norms_are_logged_once_per_step_with_a_closure(make):
     assert float(p.detach().norm()) == pytest.approx(3.0)
 
 
+def test_rules_that_cannot_reach_gradients_found_inside_a_step_refuse():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
+    optimizer = sooner.update.SophiaG(net.parameters())
+    log = NormLog(optimizer)
+
+    def closure():
+        return nn.functional.cross_entropy(net(torch.ones(1, 2)), torch.tensor([1]))
+
+    for _ in range(3):
+        closure().backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in net.parameters()], 1.0)
+        optimizer.step(closure)
+        optimizer.zero_grad()
+        torch.testing.assert_close(log.norms()[-1], norm)
+    assert len(log.norms()) == 3
+    ClipAdaptive(optimizer, skip_last=True, model=net)
+    with pytest.raises(sooner.SoonerError, match="clip_adaptive: SophiaG finds its gradients inside its own step"):
+        optimizer.step(closure)
+
+
 def test_the_norm_of_the_last_step_can_be_read_for_logging():
     p, optimizer = single(sooner.update.SGD)
     ClipNorm(optimizer, max_norm=1e-3)

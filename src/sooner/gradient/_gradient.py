@@ -122,7 +122,7 @@ class GradientPart(Part):
         """Put the changed gradients, in memory of their own, where the gradients are."""
         held = dict.fromkeys(p for o in self.optimizers for g in o.param_groups for p in g["params"])
         present = [p for p in held if p.grad is not None]
-        gradients: list[Tensor] = [p.grad for p in present]  # type: ignore[misc]
+        gradients: list[Tensor] = [p.grad for p in present]
         if not {torch.strided}.issuperset(map(_layout_of, gradients)):
             raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
         if list(map(_shape_of, present)) != list(map(_shape_of, gradients)):

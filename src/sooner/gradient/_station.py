@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from sooner.error import SoonerError
 from sooner.gradient_norm import global_norm, present
-from sooner.hooks import CHANGES, Attachment, hooks_of
+from sooner.hooks import CHANGES, UNSEEN, Attachment, hooks_of
 
 if TYPE_CHECKING:
     from sooner.gradient._gradient import GradientPart
@@ -57,6 +57,11 @@ class Station(Attachment):
         """Put the optimizer's changed gradients in place, after finding those of all where none are at hand."""
         if self.joins or _refuses(optimizer):
             return
+        if evaluation == UNSEEN:
+            raise SoonerError(
+                f"{self.parts[0].name()}: {type(optimizer).__name__} finds its gradients inside its own step, where "
+                "this rule can't reach them; call backward before the step and pass the loss as a sooner.objective.Objective"
+            )
         mine = _with_gradients([optimizer])
         if not mine:
             return
