@@ -58,7 +58,11 @@ def test_races_against_one_baseline_share_its_runs(run, tmp_path):
 
 
 def place(seed):
-    return {"task": str(task_file("triplets")), "said": f"{task_file('triplets')} is out", "others": [seed, None, "a/b.py"]}
+    return {
+        "task": str(task_file("triplets")),
+        "said": f"{task_file('triplets')} is out",
+        "others": [seed, None, "a/b.py"],
+    }
 
 
 def test_evidence_names_the_files_of_the_package_from_the_package_on(run):

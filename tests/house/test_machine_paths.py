@@ -45,7 +45,9 @@ def test_no_tracked_file_names_a_folder_of_a_machine():
     for path in tracked():
         if path.is_file():
             text = path.read_bytes().decode("utf-8", "replace")
-            found += [f"{path.relative_to(CHECKOUT)}: {text[m.start() : m.end() + 60]!r}" for m in MACHINE.finditer(text)]
+            found += [
+                f"{path.relative_to(CHECKOUT)}: {text[m.start() : m.end() + 60]!r}" for m in MACHINE.finditer(text)
+            ]
     assert found == []
 
 

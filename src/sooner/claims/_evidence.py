@@ -79,8 +79,8 @@ def make(
 ) -> Evidence:
     """Return the evidence of a claim that has just been run: outcomes and verdict follow from the findings.
 
-    Files of the package are named from the package on, wherever the findings speak of one: evidence is published, and where
-    a checkout lies is nobody's business.
+    Files of the package are named from the package on, wherever the findings speak of one: evidence is published, and
+    where a checkout lies is nobody's business.
     """
     findings = _from_the_package_on(findings)
     found = Findings(findings)
