@@ -115,7 +115,7 @@ def short(contender: Contender) -> str:
 
 def baseline_hits(measured: dict[str, Any], result: Result, target: str) -> int | None:
     """Return in how many of a contender's seeds the baseline reached the target; None where that was not recorded."""
-    baseline = next((each for each in result["contenders"] if each.get("baseline")), {})
+    baseline: Contender = next((each for each in result["contenders"] if each.get("baseline")), {})
     steps = at(baseline, target).get("steps")
     if steps is None or not measured.get("of") or len(steps) < measured["of"]:
         return None
