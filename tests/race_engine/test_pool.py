@@ -21,7 +21,7 @@ HERE = str(Path(__file__).parent)
 
 
 SILENCE = 3
-"""Seconds that a worker may be silent where silence is tested: it starts in less on a busy machine too."""
+"""Seconds that a worker may be silent where silence is tested: a sound one speaks sooner on a busy machine too."""
 
 
 class Ledger:
