@@ -610,7 +610,7 @@ def check_compressed_gradients_resume():
 
 def main(own, rendezvous, script):
     torch.set_num_threads(1)
-    patience = datetime.timedelta(seconds=120)  # so that no process outlives a check that failed on one rank alone
+    patience = datetime.timedelta(minutes=10)  # so that no process outlives a check that failed on one rank alone
     distributed.init_process_group("gloo", f"file://{rendezvous}", patience, 2, own)
     checks = runpy.run_path(script, run_name="checks")
     for name, check in checks.items():

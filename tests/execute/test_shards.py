@@ -21,7 +21,7 @@ def run_with_two_processes(script, *arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     file = str(Path(__file__).with_name(script))
-    done = subprocess.run([*command, file, *arguments], capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run([*command, file, *arguments], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
