@@ -90,13 +90,13 @@ class Hooks:
         self._overflow = overflows(optimizer)
         if self._overflow:
             return None
+        if getattr(optimizer, "tells_gradients", False):  # only it knows when a closure has found them
+            optimizer.gradients_ready = functools.partial(self._ready, optimizer)  # type: ignore[attr-defined]
+            return None
         _, *given = args  # the first one is the optimizer
         closure = kwargs.get("closure", given[0] if given else None)
         if closure is None or isinstance(closure, Objective):
-            if any(a.turn != AROUND for a in self.attachments):
-                scale = take_off_scale(optimizer)
-                self._scale = scale if self._scale is None else self._scale
-            self._prepare(optimizer, 0)
+            self._ready(optimizer)
             return None
         if "closure" in getattr(optimizer, "needs", ()):
             self._prepare(optimizer, UNSEEN)
@@ -112,6 +112,13 @@ class Hooks:
             return loss
 
         return ((optimizer, prepared, *given[1:]), kwargs) if given else (args, {**kwargs, "closure": prepared})
+
+    def _ready(self, optimizer: Optimizer) -> None:
+        """Prepare the step with the gradients that are there, without a scale."""
+        if any(a.turn != AROUND for a in self.attachments):
+            scale = take_off_scale(optimizer)
+            self._scale = scale if self._scale is None else self._scale
+        self._prepare(optimizer, 0)
 
     def _undo(self, optimizer: Optimizer) -> None:
         for attachment in self.attachments:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,8 +37,10 @@ class Observing(_Base):
     Attributes:
         gradients_ready: called once in every step, when its gradients are in ``.grad`` and before anything moves; for
             those who change or look at gradients, since only the optimizer knows whether a closure finds them.
+        tells_gradients: whether it is called at all.
     """
 
+    tells_gradients: ClassVar[bool] = True
     gradients_ready: Callable[[], None] | None = None
     _observed: Callable[[], Any] | None = None
 

@@ -26,6 +26,7 @@ from sooner.objective import Objective
 from sooner.part import Part, check_choice, check_range
 from sooner.transform import Chain, Transform, chain
 from sooner.unwrap import unwrapped
+from sooner.update._graphs import outside_graphs
 from sooner.update._matching import Difference
 from sooner.update._plan import Plan, Share
 from sooner.update._roles import DECAYS, Roles, explained
@@ -201,6 +202,7 @@ class ChainOptimizer(Part, Optimizer):
         """
         return gradient_norm([unwrapped(self)])  # Lightning's wrappers inherit from the class they wrap
 
+    @outside_graphs
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step. Parameters without a gradient are left alone, as torch does.

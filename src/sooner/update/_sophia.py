@@ -24,6 +24,7 @@ from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.update._closure import Evaluation, NoLossError, unnoticed
+from sooner.update._graphs import outside_graphs
 from sooner.update._observing import Observing
 from sooner.update._optimizer import ChainOptimizer, Options
 
@@ -78,6 +79,7 @@ class Sophia(Observing, ChainOptimizer):
         check_range(cls.name(), "rho", group["rho"], 0.0, math.inf)
         check_range(cls.name(), "weight_decay", group["weight_decay"], 0.0, math.inf)
 
+    @outside_graphs
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move by the gradients; after every `every`-th step evaluate the loss for the curvature.
@@ -156,18 +158,18 @@ class Sophia(Observing, ChainOptimizer):
         shared = {name: self.param_groups[0][name] for name in ("steps_taken", "seed")} if self.param_groups else {}
         super().add_param_group({**param_group, **shared})
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave.
+    def adapted(self, state_dict: Any) -> Any:
+        """Return a state, also of versions that kept the estimates' progress apart.
 
         Raises:
-            SoonerError: the state belongs to another method, other groups or other shapes.
+            SoonerError: it holds nothing of that.
         """
         if isinstance(state_dict, dict) and FORMER in state_dict:
             state_dict = _renewed(state_dict)
         groups = state_dict.get("param_groups", []) if isinstance(state_dict, dict) else []
         if any("steps_taken" not in group for group in groups):
             raise SoonerError(f"{self.name()}: the state holds no 'steps_taken'; it was saved by another method")
-        super().load_state_dict(state_dict)
+        return super().adapted(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "every": self.every, "numbers": self.generator.get_state()}

@@ -35,6 +35,7 @@ from sooner.part import Part, check_range
 from sooner.space import Knob, Log
 from sooner.update._closure import Evaluation, Loss, NoLossError, RandomNumbers, aside, number_of_workers, unnoticed
 from sooner.update._curvature import Local, conjugate_gradient, gauss_newton, hessian, value_and_gradient
+from sooner.update._graphs import outside_graphs
 from sooner.update._observing import Observing, nonzero
 from sooner.update._optimizer import check_parameters
 
@@ -69,6 +70,7 @@ class GradNormSmooth(Observing, Part, Optimizer):
 
     station: ClassVar[str] = "update"
     needs = frozenset({"closure"})
+    tells_gradients: ClassVar[bool] = False  # it makes its own, one after the other
     owns = frozenset({"step"})
     space: ClassVar[Mapping[str, Knob]] = {"gamma": Log(1e-3, 1e3)}
     stuck: bool = False
@@ -106,6 +108,7 @@ class GradNormSmooth(Observing, Part, Optimizer):
         """The part's name, which is the name of its file."""
         return cls.__module__.rpartition(".")[2]
 
+    @outside_graphs
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Tensor | None:  # type: ignore[override]
         """Search one step and take it.

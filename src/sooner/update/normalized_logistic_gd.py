@@ -31,6 +31,7 @@ from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain
 from sooner.update._answers import answers
 from sooner.update._closure import Evaluation, NoLossError, averaged, evaluations, unnoticed
+from sooner.update._graphs import outside_graphs
 from sooner.update._observing import Observing
 from sooner.update._optimizer import ChainOptimizer, Options
 
@@ -79,6 +80,7 @@ class NormalizedLogisticGD(Observing, ChainOptimizer):
         super().check(group)
         check_range("normalized_logistic_gd", "eps", group["eps"], 0.0, math.inf)
 
+    @outside_graphs
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move by the gradients, times beta of the weights before the step.
