@@ -249,9 +249,9 @@ class EMA(Part):
         self.steps = steps
         self._averages = [_Average(place.names) for place in new]
         for place in found:
-            if (theirs := hits.get(id(place))) is not None:
-                value = _respread(averages[theirs].detach(), spread_of(averages[theirs]), place.tensor)
-                start = steps - own.get(theirs, steps)
+            if (hit := hits.get(id(place))) is not None:
+                value = _respread(averages[hit].detach(), spread_of(averages[hit]), place.tensor)
+                start = steps - own.get(hit, steps)
                 one = _Average(place.names, place.tensor, place.holders, value.clone(), start)
                 self._averages.append(replace(one, shape=place.tensor.shape, spread=spread_of(place.tensor)))
         self._look()
