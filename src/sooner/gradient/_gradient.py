@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from sooner.error import SoonerError
 from sooner.execute import Cohort, Work, run, state_dtype
-from sooner.execute.shards import is_sharded, local, spread_of
-from sooner.gradient._station import attach, station_of
+from sooner.execute.shards import local, spread_of
+from sooner.gradient._station import attach, station_of, with_gradients
 from sooner.objective import Objective
 from sooner.part import Part
 from sooner.transform import Chain, Clock, Transform
@@ -121,8 +121,7 @@ class GradientPart(Part):
     @torch.no_grad()
     def swap_in(self) -> None:
         """Put the changed gradients, in memory of their own, where the gradients are."""
-        held = dict.fromkeys(p for o in self.optimizers for g in o.param_groups for p in g["params"])
-        present = [p for p in held if p.grad is not None]
+        present = with_gradients(self.optimizers)
         gradients: list[Tensor] = [p.grad for p in present]
         if not {torch.strided}.issuperset(map(_layout_of, gradients)):
             raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
@@ -132,7 +131,8 @@ class GradientPart(Part):
                 f"{self.name()}: a parameter was resized after its gradient was found; call zero_grad() and find the "
                 "gradients anew"
             )
-        spreads = list(map(spread_of, present)) if any(map(is_sharded, present)) else []
+        plain = {Tensor, torch.nn.Parameter}.issuperset(map(type, present))
+        spreads = [] if plain else list(map(spread_of, present))
         if not self._fits(present, shapes, kinds, spreads):
             self._regroup(present)
             self._seen = (present, shapes, kinds, spreads)
