@@ -52,12 +52,14 @@ class Move:
 
     Attributes:
         unsure: the method branches here on something that rounding decides.
+        eps: of the arithmetic, where it is not that of the parameter's own dtype.
     """
 
     u: Tensor
     state: dict[str, Tensor]
     size: Tensor
     unsure: bool = False
+    eps: float = 0.0
 
 
 @dataclass
@@ -209,7 +211,7 @@ def normalized_gd(entries: Sequence[Entry]) -> list[Move]:
             direction = e.settings["momentum"] * e.kept("momentum_buffer") + direction
             state = {"momentum_buffer": direction}
         moves.append(_moved(e, direction, state))
-    return moves
+    return _as_exact_as_the_sum(entries, moves)
 
 
 def adagrad_norm(entries: Sequence[Entry]) -> list[Move]:
@@ -220,7 +222,14 @@ def adagrad_norm(entries: Sequence[Entry]) -> list[Move]:
     total = before + sum(float((e.g**2).sum()) for e in entries)
     first = entries[0].settings
     root = math.sqrt(total + first["b0"] ** 2 + first["eps"])
-    return [_moved(e, e.g / root, {"squared_norms": torch.tensor(total, dtype=torch.float64)}) for e in entries]
+    kept = {"squared_norms": torch.tensor(total, dtype=torch.float64)}
+    return _as_exact_as_the_sum(entries, [_moved(e, e.g / root, kept) for e in entries])
+
+
+def _as_exact_as_the_sum(entries: Sequence[Entry], moves: list[Move]) -> list[Move]:
+    for move in moves:
+        move.eps = max(torch.finfo(state_dtype(e.p)).eps for e in entries)
+    return moves
 
 
 def muon(e: Entry) -> Move:
@@ -373,7 +382,7 @@ def _outcome(
 
 def _value(p: Tensor, wanted: Tensor, move: Move) -> tuple[Tensor, Tensor]:
     eps = torch.finfo(state_dtype(p)).eps
-    slack = eps * (2 * wanted.abs() + 64 * move.size) + torch.finfo(state_dtype(p)).tiny
+    slack = eps * 2 * wanted.abs() + max(eps, move.eps) * 64 * move.size + torch.finfo(state_dtype(p)).tiny
     if p.dtype in HALVES:  # rounded once, to the nearest
         info = torch.finfo(p.dtype)
         slack = 1.001 * slack + 0.5001 * info.eps * wanted.abs() + info.smallest_normal * info.eps
@@ -381,7 +390,7 @@ def _value(p: Tensor, wanted: Tensor, move: Move) -> tuple[Tensor, Tensor]:
 
 
 def _state(e: Entry, move: Move) -> dict[str, tuple[Tensor, Tensor]]:
-    eps = torch.finfo(state_dtype(e.p)).eps
+    eps = max(torch.finfo(state_dtype(e.p)).eps, move.eps)
     around = 1 + e.g.abs() + e.g**2 + e.theta.abs()
     found = {}
     for slot, wanted in move.state.items():
