@@ -4,6 +4,7 @@ import copy
 import gc
 import inspect
 import io
+import math
 import pickle
 import weakref
 
@@ -15,7 +16,7 @@ from torch import nn
 
 from sooner import part
 from sooner.transform import Reduction
-from sooner.update import SGD, AdaBelief, AdamW, Muon, NormalizedGD
+from sooner.update import SGD, AdaBelief, AdaGradNorm, AdamW, Muon, NormalizedGD
 from sooner.update._matrices import MatrixOptimizer
 
 UPDATES = [part.load(name) for name, station in part.names().items() if station == "update"]
@@ -54,6 +55,12 @@ def shares_a_number(optimizer):
     """Whether all parameters that step together share a number, such as the norm of all gradients."""
     rules = (rule for group in optimizer.param_groups for rule in optimizer.full_rule(group).rules)
     return any(isinstance(rule, Reduction) and rule.over == "model" for rule in rules)
+
+
+def remembers_a_number(optimizer):
+    """Whether what all parameters share is kept from step to step."""
+    rules = (rule for group in optimizer.param_groups for rule in optimizer.full_rule(group).rules)
+    return any(isinstance(rule, Reduction) and rule.over == "model" and rule.memory for rule in rules)
 
 
 def needs_a_matrix(method):
@@ -134,6 +141,8 @@ def test_gradients_may_come_and_go_as_in_torch(pattern, ours_theirs):
 def test_a_split_and_reunited_set_of_parameters_forgets_nothing(method):
     together, apart = make([(3,), (3, 4)]), make([(3,), (3, 4)])
     a, b = method(together, lr=0.01), [method([p], lr=0.01) for p in apart[::2]]
+    if remembers_a_number(a):  # which is not forgotten by those who sit out: see the test below
+        return
     both = [] if shares_a_number(a) else [[1, 0, 1]]
     for step, present in enumerate([*both, [1, 0, 0], [1, 0, 0], [0, 0, 1], *both, [0, 0, 1]]):
         give_gradients(together, step, present)
@@ -142,6 +151,23 @@ def test_a_split_and_reunited_set_of_parameters_forgets_nothing(method):
         for one in b:
             one.step()
     assert all(torch.allclose(p, q, rtol=1e-13) for p, q in zip(together[::2], apart[::2], strict=True))
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_belongs_to_the_model_is_not_forgotten_by_those_who_sit_out(resumed):
+    a, b = (nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in "ab")
+    optimizer = AdaGradNorm([a, b], lr=1.0, b0=1e-9, eps=0.0)
+    for ga, gb, total in ((3.0, 4.0, 25.0), (12.0, None, 169.0), (None, 1.0, 170.0), (None, math.sqrt(30.0), 200.0)):
+        for p, g in ((a, ga), (b, gb)):
+            p.grad = None if g is None else torch.tensor([g], dtype=torch.float64)
+        before = b.item()
+        optimizer.step()
+        if gb is not None:
+            assert b.item() - before == pytest.approx(-gb / math.sqrt(total), rel=1e-12)
+        if resumed:
+            saved = copy.deepcopy(optimizer.state_dict())
+            optimizer = AdaGradNorm([a, b], lr=1.0, b0=1e-9, eps=0.0)
+            optimizer.load_state_dict(saved)
 
 
 @every_method

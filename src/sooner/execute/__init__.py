@@ -6,8 +6,18 @@ is native where that is possible and eager elsewhere.
 """
 
 from sooner.execute.choice import run, using
-from sooner.execute.cohort import Cohort, Work, state_dtype
+from sooner.execute.cohort import Cohort, MisfitError, SparseGradientError, Work, state_dtype
 from sooner.execute.eager import run_eager
 from sooner.execute.native import run_native
 
-__all__ = ["Cohort", "Work", "run", "run_eager", "run_native", "state_dtype", "using"]
+__all__ = [
+    "Cohort",
+    "MisfitError",
+    "SparseGradientError",
+    "Work",
+    "run",
+    "run_eager",
+    "run_native",
+    "state_dtype",
+    "using",
+]

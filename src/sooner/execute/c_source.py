@@ -1,6 +1,6 @@
 """Writing a traced program out as C: one loop over a list of tensors, in one parallel region.
 
-State lies in flat vectors, parameters and gradients where PyTorch put them. Every operation is rounded on its own (no
+Every vector is one tensor per parameter, where PyTorch put it. Every operation is rounded on its own (no
 fused multiply-add), so a compiled step is the eager step to the last bit wherever it uses only + - * / and roots.
 
 Every tensor is cut into rows of equal length (a whole tensor may be a single row). Sums are kept per row; a row that
@@ -12,9 +12,6 @@ from __future__ import annotations
 from sooner.execute.expression import Operand, Program
 
 C_TYPES = {"float32": "float", "float64": "double", "bfloat16": "uint16_t", "float16": "_Float16"}
-PER_TENSOR = ("theta", "gradient")
-"""Vectors that PyTorch keeps per parameter; every other vector is flat."""
-
 ROW_VALUE = "row "
 """Inputs with this prefix have one value per row."""
 
@@ -72,10 +69,16 @@ _OPERATIONS = {
     "where": "{0} != 0 ? {1} : {2}",
 }
 
+_ROUNDED = {
+    "bfloat16": "load_bfloat16(store_bfloat16({0}))",
+    "float16": "(T)(_Float16){0}",
+    "float32": "{0}",
+    "float64": "{0}",
+}
+
 _RUN = """
-void run(long tensors, const int64_t *offsets, const int64_t *rows, const int64_t *first_row,
-         void **theta, void **gradient, void **flats, void **row_values, const double *numbers, uint32_t salt,
-         int threads, double *sums) {
+void run(long tensors, const int64_t *offsets, const int64_t *rows, const int64_t *first_row, const int64_t *set,
+         void **vectors, void **row_values, const double *numbers, const int64_t *noise, int threads, double *sums) {
   const long total = offsets[tensors], all_rows = tensors ? first_row[tensors - 1] + rows[tensors - 1] : 0;
   double edges[2 * threads][SUMS + 1]; /* what each thread added up for the rows it shares at either end */
   long edge_rows[2 * threads];
@@ -103,6 +106,7 @@ void run(long tensors, const int64_t *offsets, const int64_t *rows, const int64_
         if (shared) edge_rows[edge] = r;
         double *into = shared ? edges[edge] : sums + r;
         const long stride = shared ? 1 : all_rows;
+        const double *number = numbers + set[k] * NUMBERS;
         CALL
         a = b;
         row++;
@@ -121,7 +125,7 @@ def write_source(program: Program, theta: str, gradient: str, state: str) -> str
     Args:
         program: what to compute.
         theta, gradient: dtypes of parameters and gradients, such as "bfloat16".
-        state: dtype of flat vectors, row values and the arithmetic, "float32" or "float64".
+        state: dtype of all other vectors, row values and the arithmetic, "float32" or "float64".
 
     Returns:
         Source that exports ``run`` as called by `sooner.execute.native`.
@@ -129,19 +133,22 @@ def write_source(program: Program, theta: str, gradient: str, state: str) -> str
     suffix = "" if state == "float64" else "f"
     dtypes = {"theta": theta, "gradient": gradient}
     vectors, rowed = vector_names(program), row_value_names(program)
-    flats = flat_names(program)
     parameters = [f"{C_TYPES[dtypes.get(name, state)]} *restrict v{i}" for i, name in enumerate(vectors)]
     parameters += [f"T w{i}" for i in range(len(rowed))] + [f"T n{i}" for i in range(len(program.numbers))]
-    arguments = [_pointer(name, dtypes, flats) for name in vectors]
+    arguments = [
+        f"({C_TYPES[dtypes.get(name, state)]} *)vectors[{i} * tensors + k] + (a - start)"
+        for i, name in enumerate(vectors)
+    ]
     arguments += [f"((T *)row_values[{i}])[r]" for i in range(len(rowed))]
-    arguments += [f"(T)numbers[{i}]" for i in range(len(program.numbers))]
+    arguments += [f"(T)number[{i}]" for i in range(len(program.numbers))]
     reduction = f" reduction(+ : {', '.join(f's{i}' for i in range(len(program.sums)))})" if program.sums else ""
     taken = ["long n", "uint32_t first", "double *sums", "long stride", *parameters]
-    call = f"segment({', '.join(['b - a', '(uint32_t)a + salt', 'into', 'stride', *arguments])});"
+    call = f"segment({', '.join(['b - a', '(uint32_t)(a - start + noise[k])', 'into', 'stride', *arguments])});"
     return "\n".join(
         [
             _HEADER,
             f"#define SUMS {len(program.sums)}",
+            f"#define NUMBERS {len(program.numbers)}",
             f"typedef {C_TYPES[state]} T;",
             *(f"#define {name.upper()} {name}{suffix}" for name in ("fabs", "sqrt", "exp")),
             f"EACH void segment({', '.join(taken)}) {{",
@@ -163,20 +170,9 @@ def vector_names(program: Program) -> list[str]:
     return [*inputs, *(name for name in program.outputs if name not in inputs)]
 
 
-def flat_names(program: Program) -> list[str]:
-    """Return the flat vectors of a program in the order in which ``run`` takes them."""
-    return [name for name in vector_names(program) if name not in PER_TENSOR]
-
-
 def row_value_names(program: Program) -> list[str]:
     """Return the inputs with one value per row, in the order in which ``run`` takes them."""
     return [name for name in program.inputs if name.startswith(ROW_VALUE)]
-
-
-def _pointer(name: str, dtypes: dict[str, str], flats: list[str]) -> str:
-    if name in PER_TENSOR:
-        return f"({C_TYPES[dtypes[name]]} *){name}[k] + (a - start)"
-    return f"(T *)flats[{flats.index(name)}] + a"
 
 
 def _body(program: Program, vectors: list[str], rowed: list[str], dtypes: dict[str, str], state: str) -> list[str]:
@@ -193,7 +189,8 @@ def _body(program: Program, vectors: list[str], rowed: list[str], dtypes: dict[s
             bfloat = dtypes.get(name, state) == "bfloat16"
             lines.append(f"    const T x{i} = {f'load_bfloat16({vector})' if bfloat else f'(T){vector}'};")
     for i, (name, *operands) in enumerate(program.lines):
-        lines.append(f"    const T t{i} = {_OPERATIONS[name].format(*map(operand, operands))};")
+        form = _ROUNDED[dtypes["theta"]] if name == "as_theta" else _OPERATIONS[name]
+        lines.append(f"    const T t{i} = {form.format(*map(operand, operands))};")
     for i, one in enumerate(program.sums):
         lines.append(f"    s{i} += (double){operand(one)};")
     for name, one in program.outputs.items():

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from sooner.error import SoonerError
-from sooner.execute.cohort import Bucket, Work
+from sooner.execute.cohort import Bucket, Chunk, Work
 from sooner.execute.shards import Spread
-from sooner.transform import Quantity, Reduction, Scope
+from sooner.transform import Clock, Quantity, Reduction, Scope
 
 RowSums = tuple[Tensor, ...]
 """For one bucket and every vector that was added up, ``[count, rows]``."""
@@ -29,37 +29,30 @@ def sum_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def decide(rules: Sequence[Reduction], work: Sequence[Work], sums: Sequence[Sequence[RowSums]]) -> list[list[Numbers]]:
-    """Run the middle part of one rule for all cohorts, and keep its memory.
+def decide(rule: Reduction, chunk: Chunk, clock: Clock, sums: Sequence[RowSums]) -> list[Numbers]:
+    """Run the middle part of a rule for rows or parameters, and keep its memory.
 
     Args:
-        rules: the rule of each cohort.
-        work: the cohorts.
-        sums: what was added up for each cohort and bucket.
+        rule: the rule.
+        chunk: the parameters.
+        clock: as everywhere.
+        sums: what was added up for each bucket.
 
     Returns:
-        For each cohort and bucket the numbers, in the dtype of the cohort's state.
+        For each bucket the numbers, in the dtype of the cohort's state.
     """
-    if rules[0].over == "model":
-        return _decide_for_model(rules[0], work, sums)
+    spread = chunk.cohort.spread
+    memory = {name: chunk.state(name) for name in rule.memory}
     found = []
-    for rule, w, of_cohort in zip(rules, work, sums, strict=True):
-        per_bucket = []
-        for bucket, of_bucket in zip(w.cohort.buckets, of_cohort, strict=True):
-            kept = {name: bucket.kept(name, w.cohort.state[name]) for name in rule.memory}
-            exact = {name: view.to(sum_dtype(view.device)) for name, view in kept.items()}
-            wanted = tuple(_complete(one, rule.over, bucket, w.cohort.spread) for one in of_bucket)
-            numbers, after = rule.decide(wanted, exact, bucket.whole, w.clock)
-            for name, view in kept.items():
-                view.copy_(after[name])
-            per_bucket.append(tuple(_for_rows(n, bucket, w.cohort.spread).to(w.cohort.dtype) for n in numbers))
-        found.append(per_bucket)
+    for bucket, of_bucket in zip(chunk.buckets, sums, strict=True):
+        kept = {name: bucket.kept(name, flat) for name, flat in memory.items()}
+        exact = {name: view.to(sum_dtype(view.device)) for name, view in kept.items()}
+        wanted = tuple(_complete(one, rule.over, bucket, spread) for one in of_bucket)
+        numbers, after = rule.decide(wanted, exact, bucket.whole, clock)
+        for name, view in kept.items():
+            view.copy_(after[name])
+        found.append(tuple(_for_rows(n, bucket, spread).to(chunk.cohort.dtype) for n in numbers))
     return found
-
-
-def _total(sums: Tensor, spread: Spread | None) -> Tensor:
-    total = sums.sum()
-    return spread.whole_sums(total.view(1, 1), ()).squeeze() if spread else total
 
 
 def _complete(sums: Tensor, over: Scope, bucket: Bucket, spread: Spread | None) -> Tensor:
@@ -76,26 +69,46 @@ def _for_rows(number: Tensor, bucket: Bucket, spread: Spread | None) -> Tensor:
     return spread.own_rows(number, bucket.whole, bucket.rows[0]) if spread else number
 
 
-def _decide_for_model(rule: Reduction, work: Sequence[Work], sums: Sequence[Sequence[RowSums]]) -> list[list[Numbers]]:
-    device = work[0].cohort.device
-    oldest = max(work, key=lambda w: w.cohort.step).cohort
-    exact = {name: oldest.state[name][0].to(device, sum_dtype(device)) for name in rule.memory}
+def decide_for_model(
+    rules: Sequence[Reduction],
+    work: Sequence[Work],
+    sums: Sequence[tuple[Tensor, ...]],
+    updates: Callable[[], Sequence[Tensor]],
+) -> list[Numbers]:
+    """Run the middle part of a rule for the whole model, and keep its memory.
+
+    Args:
+        rules: the rule of each cohort, of one kind; that of the first counts.
+        work: the cohorts.
+        sums: what each of them added up, 0-d.
+        updates: returns ``u`` of each cohort as one vector; asked only where the rule wants to look at it.
+
+    Returns:
+        For each cohort the numbers, 0-d, in the dtype of its state.
+    """
+    rule, first = rules[0], work[0]
+    device = first.cohort.device
+    shared = first.cohort.shared
+    exact = {name: shared[name].to(device, sum_dtype(device)) for name in rule.memory}
+    cohorts = [w.cohort for w in work]
     if isinstance(rule, Quantity):
-        if any(w.cohort.spread for w in work):
+        if any(cohort.spread for cohort in cohorts):
             raise SoonerError(
                 f"{type(rule).__name__} looks at all elements at once, which sharded parameters do not allow; "
                 "use a rule that works with sums, such as clipping by norm"
             )
-        totals = rule.look([w.cohort.update for w in work], work[0].clock)
+        totals = rule.look(updates(), first.clock)
     else:
         parts = [
-            tuple(_total(s, w.cohort.spread).to(device) for s in bucket)
-            for w, of_cohort in zip(work, sums, strict=True)
-            for bucket in of_cohort
+            tuple(_total(s, cohort.spread).to(device) for s in of_cohort)
+            for cohort, of_cohort in zip(cohorts, sums, strict=True)
         ]
         totals = tuple(functools.reduce(operator.add, one) for one in zip(*parts, strict=True))
-    numbers, after = rule.decide(totals, exact, (), work[0].clock)
-    for w in work:
-        for name in rule.memory:
-            w.cohort.state[name].copy_(after[name].expand_as(w.cohort.state[name]))
-    return [[tuple(n.to(w.cohort.update) for n in numbers) for _ in w.cohort.buckets] for w in work]
+    numbers, after = rule.decide(totals, exact, (), first.clock)
+    for name in rule.memory:
+        shared[name].copy_(after[name])
+    return [tuple(n.to(cohort.device, cohort.dtype) for n in numbers) for cohort in cohorts]
+
+
+def _total(total: Tensor, spread: Spread | None) -> Tensor:
+    return spread.whole_sums(total.view(1, 1), ()).squeeze() if spread else total

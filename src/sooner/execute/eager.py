@@ -1,121 +1,207 @@
 """The eager executor: every rule as written, with ordinary PyTorch operations. It is the reference for faster ones.
 
-On a CPU, element rules run over pieces of the flat vectors that fit the cache: a large temporary would be fetched from
-the operating system, page by page, at every operation.
+Rules run over a few parameters, or a piece of one, at a time: on a CPU as many elements as fit the cache, for a large
+temporary would be fetched from the operating system, page by page, at every operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sooner.execute.cohort import PIECE, Bucket, Cohort, Work
-from sooner.execute.decide import Numbers, RowSums, decide, sum_dtype
-from sooner.transform import Clock, Reduction, State, Transform
+from sooner.execute.cohort import MASTER, Bucket, Chunk, Work
+from sooner.execute.decide import RowSums, decide, sum_dtype
+from sooner.execute.passage import Passage, Pending, drive, is_of_model, stores
+from sooner.execute.rounding import round_stochastically
+from sooner.transform import Reduction, Transform
+
+PIECE = 2**18
+"""Elements of a piece on a CPU: 1 MiB in float32. See benchmarks/update_step.py."""
+
+CHUNK = 2**20
+"""Elements that rules for whole parameters work on at a time on a CPU."""
+
+ON_DEVICE = 2**24
+"""Elements that rules work on at a time on an accelerator: 64 MiB in float32."""
 
 
 def run_eager(work: Sequence[Work]) -> None:
-    """Take one step for every cohort.
+    """Take one step for every cohort."""
+    drive(work, advance_eagerly)
 
-    All chains must have the same kinds of rules, so that model rules see all cohorts at once.
+
+def advance_eagerly(passages: Sequence[Passage]) -> list[tuple[Tensor, ...]]:
+    """Run every passage up to its cut."""
+    return [_advance(passage) for passage in passages]
+
+
+def _advance(passage: Passage) -> tuple[Tensor, ...]:
+    work, cut = passage.work, passage.cut
+    whole = any(rule.grain != "element" for rule in passage.rules[passage.position : cut])
+    on_cpu = work.cohort.device.type == "cpu"
+    limit = CHUNK if on_cpu and whole else PIECE if on_cpu else ON_DEVICE
+    keep = cut < len(passage.rules) and stores(passage.rules[cut])
+    if passage.flat is None and not work.cohort.plain_gradients:
+        work.gradients = list(map(Tensor.contiguous, work.gradients))  # once, not for every piece
+    flat, found = passage.flat, []
+    for chunk in work.cohort.chunks(limit, whole=whole):
+        start = of_gradients(work, chunk) if flat is None else chunk.cut_from(flat)
+        stretch = Eagerly(work, chunk, start, passage.pending)
+        found.append(stretch.run(passage.position, cut))
+        if cut < len(passage.rules) and (keep or stretch.u is not start):
+            chunk.cut_from(passage.place()).copy_(stretch.u)
+    return tuple(functools.reduce(operator.add, one) for one in zip(*found, strict=True))
+
+
+def of_gradients(work: Work, chunk: Chunk) -> Tensor:
+    """Return what a chain starts from, one vector ``[d]`` of the chunk in the state's dtype; never written."""
+    gradients = chunk.flat(work.gradients).to(work.cohort.dtype)
+    return -gradients if work.maximize else gradients
+
+
+def of_parameters(work: Work, chunk: Chunk) -> Tensor:
+    """Return the parameters as one vector ``[d]`` in the state's dtype; of half-precision ones their float32 selves."""
+    cohort = work.cohort
+    shown = chunk.flat(cohort.pieces).detach()
+    if not cohort.master:
+        return shown.to(cohort.dtype)
+    master = chunk.state(MASTER)
+    return torch.where(master.to(shown.dtype) == shown, master, shown.to(cohort.dtype))  # unless somebody set them
+
+
+class Eagerly:
+    """One chunk on its way through a stretch of a chain.
+
+    Args:
+        work: the cohort's step.
+        chunk: some of its parameters.
+        u: the vector ``[d]`` of the chunk to start from; it is not written.
+        pending: the reduction whose last part comes first.
+
+    Attributes:
+        u: what it is now.
     """
-    for w in work:
-        w.cohort.gather_gradients(w.gradients, w.maximize)
-        if w.chain.reads_theta:
-            w.cohort.gather_parameters()
-    run_rules(work, 0)
-    for w in work:
-        if w.moves:
-            w.cohort.apply(w.salt)
+
+    def __init__(self, work: Work, chunk: Chunk, u: Tensor, pending: Pending | None) -> None:
+        self.work, self.chunk, self.u, self.pending = work, chunk, u, pending
+
+    @functools.cached_property
+    def theta(self) -> Tensor:
+        """The parameters as one vector ``[d]``."""
+        return of_parameters(self.work, self.chunk)
+
+    def run(self, position: int, stop: int) -> tuple[Tensor, ...]:
+        """Run the rules ``[position, stop)``; at the chain's end move the parameters, before it begin the model rule.
+
+        Returns:
+            What the model rule at `stop` adds up.
+        """
+        rules = self.work.chain.rules
+        if self.pending:
+            self._finish(self.pending)
+        for rule in rules[position:stop]:
+            if isinstance(rule, Reduction):
+                numbers = decide(rule, self.chunk, self.work.clock, self._prepare(rule))
+                self._finish(Pending(rule, numbers))
+            elif rule.grain == "tensor":
+                self.u = run_tensor_rule(rule, self.work, self.chunk, self.u, self._theta_for(rule))
+            else:
+                self._kept(rule, rule.rule)
+        if stop == len(rules):
+            arrive(self.work, self.chunk, self.u, lambda: self.theta)
+            return ()
+        rule = rules[stop]
+        assert isinstance(rule, Reduction)
+        vectors = self._begin(rule)
+        totals = [v.sum(dtype=sum_dtype(self.work.cohort.device)) for v in vectors]
+        return tuple(totals)
+
+    def _theta_for(self, rule: Transform) -> Tensor | None:
+        return self.theta if rule.reads_theta else None
+
+    def _kept(self, rule: Transform, function: Callable[..., Any]) -> list[Any]:
+        """Call a rule with its state, keep the new state and return what else it returned after the new ``u``."""
+        before = {slot: self.chunk.state(slot) for slot in rule.slots}
+        self.u, after, *more = function(self.u, before, self._theta_for(rule), self.work.clock)
+        for slot in rule.slots:
+            self.chunk.keep(slot, before[slot], after[slot])
+        return more
+
+    def _begin(self, rule: Reduction) -> tuple[Tensor, ...]:
+        (vectors,) = self._kept(rule, rule.prepare)
+        return vectors  # type: ignore[no-any-return]
+
+    def _prepare(self, rule: Reduction) -> list[RowSums]:
+        """Run the first part of a reduction and return what it added up, for every bucket."""
+        vectors = self._begin(rule)
+        exact = sum_dtype(self.work.cohort.device)
+        return [
+            tuple(bucket.rowed(v).sum(1, dtype=exact).view(bucket.count, bucket.rows[0]) for v in vectors)
+            for bucket in self.chunk.buckets
+        ]
+
+    def _finish(self, pending: Pending) -> None:
+        """Run the last part of a reduction with its numbers."""
+        rule, clock = pending.rule, self.work.clock
+        theta = self._theta_for(rule)
+        if is_of_model(rule):
+            self.u = rule.finish(self.u, theta, pending.numbers[0], clock)
+            return
+        done = []
+        for bucket, numbers in zip(self.chunk.buckets, pending.numbers, strict=True):
+            every = tuple(n.expand(bucket.count, bucket.rows[0]).reshape(-1, 1) for n in numbers)  # one for every row
+            rowed = bucket.rowed(theta) if theta is not None else None
+            done.append(rule.finish(bucket.rowed(self.u), rowed, every, clock).reshape(-1))
+        self.u = done[0] if len(done) == 1 else torch.cat(done)
 
 
-def run_rules(work: Sequence[Work], first: int) -> None:
-    """Run the rules from number `first` on, from the cohorts' flat update vectors into the same vectors."""
-    for position in range(first, len(work[0].chain.rules) if work else 0):
-        rules = [w.chain.rules[position] for w in work]
-        if isinstance(rules[0], Reduction):
-            run_reduction(rules, work)  # type: ignore[arg-type]
-            continue
-        for w, rule in zip(work, rules, strict=True):
-            (run_tensor_rule if rule.grain == "tensor" else _run_element_rule)(rule, w.cohort, w.clock)
+def run_tensor_rule(rule: Transform, work: Work, chunk: Chunk, u: Tensor, theta: Tensor | None) -> Tensor:
+    """Run a rule on stacks of same-shaped parameters, from the chunk's vectors ``u`` and `theta` to the new ``u``."""
+    before = {slot: chunk.state(slot) for slot in rule.slots}
+    after: dict[str, list[Tensor]] = {slot: [] for slot in rule.slots}
+    done = []
+    for bucket in chunk.buckets:
+        kept = {slot: bucket.kept(slot, before[slot]) for slot in rule.slots}
+        weights = _whole(bucket, chunk, bucket.stack(theta)) if theta is not None else None
+        stacked, new = rule.rule(_whole(bucket, chunk, bucket.stack(u)), kept, weights, work.clock)
+        spread = chunk.cohort.spread
+        done.append((spread.pieces_of_stack(stacked) if spread else stacked).reshape(-1))
+        for slot, values in after.items():
+            values.append(new[slot].reshape(-1))
+    for slot, values in after.items():
+        chunk.keep(slot, before[slot], values[0] if len(values) == 1 else torch.cat(values))
+    return done[0] if len(done) == 1 else torch.cat(done)
 
 
-def _run_element_rule(rule: Transform, cohort: Cohort, clock: Clock) -> None:
-    for piece in cohort.pieces():
-        state = {slot: cohort.state[slot][piece] for slot in rule.slots}
-        theta = cohort.theta[piece] if rule.reads_theta else None
-        u, after = rule.rule(cohort.update[piece], state, theta, clock)
-        _store(rule, after, state)
-        cohort.update[piece].copy_(u)
+def _whole(bucket: Bucket, chunk: Chunk, stack: Tensor) -> Tensor:
+    return chunk.cohort.spread.whole_stack(stack, bucket.whole) if chunk.cohort.spread else stack
 
 
-def run_tensor_rule(rule: Transform, cohort: Cohort, clock: Clock) -> None:
-    """Run a rule on stacks of same-shaped parameters, from the cohort's flat update vector into the same vector."""
-    for bucket in cohort.buckets:
-        before = {slot: bucket.kept(slot, cohort.state[slot]) for slot in rule.slots}
-        theta = _whole(bucket, cohort, bucket.stack(cohort.theta)) if rule.reads_theta else None
-        u = bucket.stack(cohort.update)
-        stacked, after = rule.rule(_whole(bucket, cohort, u), before, theta, clock)
-        _store(rule, after, before)
-        u.copy_(cohort.spread.pieces_of_stack(stacked) if cohort.spread else stacked)
+def arrive(work: Work, chunk: Chunk, u: Tensor, theta: Callable[[], Tensor]) -> None:
+    """Add ``u`` to the parameters, in the state's dtype, rounding once at the end; or put it where it is wanted.
 
-
-def _whole(bucket: Bucket, cohort: Cohort, stack: Tensor) -> Tensor:
-    return cohort.spread.whole_stack(stack, bucket.whole) if cohort.spread else stack
-
-
-def run_reduction(rules: Sequence[Reduction], work: Sequence[Work]) -> None:
-    """Run one rule that needs sums, for all cohorts: add up, decide, finish."""
-    sums = [_prepare(rule, w) for rule, w in zip(rules, work, strict=True)]
-    for rule, w, numbers in zip(rules, work, decide(rules, work, sums), strict=True):
-        finish_eagerly(rule, w, numbers)
-
-
-def _prepare(rule: Reduction, w: Work) -> list[RowSums]:
-    """Run the first part of a reduction and return what it added up, for every bucket."""
-    cohort = w.cohort
-    added = []
-    for bucket in cohort.buckets:
-        height, length = bucket.rows
-        found: list[RowSums] = []
-        for rows, piece in _whole_rows(bucket, cohort.device):
-            state = {slot: cohort.state[slot][piece] for slot in rule.slots}
-            theta = cohort.theta[piece] if rule.reads_theta else None
-            u, after, vectors = rule.prepare(cohort.update[piece], state, theta, w.clock)
-            found.append(
-                tuple(v.view(rows.stop - rows.start, length).sum(1, dtype=sum_dtype(cohort.device)) for v in vectors)
-            )
-            _store(rule, after, state)
-            cohort.update[piece].copy_(u)
-        added.append(tuple(torch.cat(one).view(bucket.count, height) for one in zip(*found, strict=True)))
-    return added
-
-
-def _whole_rows(bucket: Bucket, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Yield rows of the bucket and the piece of the flat vectors that they fill; one empty piece if there are none."""
-    height, length = bucket.rows
-    rows = bucket.count * height
-    at_once = max(1, PIECE // max(length, 1)) if device.type == "cpu" else max(rows, 1)
-    for row in range(0, max(rows, 1), at_once):
-        last = min(row + at_once, rows)
-        yield slice(row, last), slice(bucket.start + row * length, bucket.start + last * length)
-
-
-def finish_eagerly(rule: Reduction, w: Work, numbers: list[Numbers]) -> None:
-    """Run the last part of a reduction with its numbers."""
-    cohort = w.cohort
-    for bucket, of_bucket in zip(cohort.buckets, numbers, strict=True):
-        height, length = bucket.rows
-        every = [n.expand(bucket.count, height).reshape(-1, 1) for n in of_bucket]  # a number for every row
-        for rows, piece in _whole_rows(bucket, cohort.device):
-            shape = rows.stop - rows.start, length
-            theta = cohort.theta[piece].view(shape) if rule.reads_theta else None
-            u = cohort.update[piece].view(shape)
-            u.copy_(rule.finish(u, theta, tuple(n[rows] for n in every), w.clock))
-
-
-def _store(rule: Transform, new: State, into: State) -> None:
-    for slot in rule.slots:
-        into[slot].copy_(new[slot])
+    Args:
+        work: the cohort's step.
+        chunk: some of its parameters.
+        u: the displacement ``[d]``.
+        theta: returns the parameters ``[d]`` in the state's dtype.
+    """
+    cohort = work.cohort
+    if work.into is not None:
+        torch._foreach_copy_(chunk.of(work.into), chunk.split(u, cohort.pieces))
+        return
+    parameters = chunk.of(cohort.pieces)
+    if not cohort.mixed:
+        torch._foreach_add_(parameters, chunk.split(u, cohort.pieces))
+        return
+    moved = u + theta()
+    if cohort.master:
+        chunk.keep(MASTER, chunk.state(MASTER), moved)
+    elif work.salt is not None:
+        moved = round_stochastically(moved, chunk.start, work.salt)
+    torch._foreach_copy_(parameters, chunk.split(moved, cohort.pieces))

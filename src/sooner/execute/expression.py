@@ -20,7 +20,8 @@ BINARY = (
 )
 UNARY = ("neg", "abs", "sqrt", "rsqrt", "sign", "sigmoid", "square", "reciprocal", "exp", "isfinite", "logical_not")
 
-_OPERANDS = {**dict.fromkeys(UNARY, 1), **dict.fromkeys(BINARY, 2), "where": 3}
+_OPERANDS = {**dict.fromkeys(UNARY, 1), **dict.fromkeys(BINARY, 2), "where": 3, "as_theta": 1}
+"""Operations and how many operands they take; "as_theta" rounds to the parameters' dtype and is not for rules."""
 
 Operand = tuple[str, int]
 """``("in", i)``, ``("number", i)`` or ``("line", i)``."""

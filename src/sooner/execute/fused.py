@@ -5,16 +5,24 @@ What can't be traced or compiled runs as in the eager executor, from the beginni
 
 from __future__ import annotations
 
+import functools
 import logging
+import operator
 from collections.abc import Sequence
 
-from sooner.execute.cohort import Work
+from torch import Tensor
+
+from sooner.execute.cohort import Chunk, Work
 from sooner.execute.compiler import NoCompilerError
-from sooner.execute.decide import decide
-from sooner.execute.eager import run_rules
+from sooner.execute.decide import RowSums, decide
+from sooner.execute.eager import Eagerly, advance_eagerly, arrive, of_gradients, of_parameters, run_tensor_rule
 from sooner.execute.expression import UntraceableError
+from sooner.execute.passage import Passage, Pending, drive
 from sooner.execute.trace import Stretch
-from sooner.transform import Quantity, Transform
+from sooner.transform import Transform
+
+CHUNK = 2**22
+"""Elements that rules for whole parameters work on at a time: 16 MiB in float32."""
 
 log = logging.getLogger(__name__)
 
@@ -22,66 +30,96 @@ _said: set[tuple[type[Transform], ...]] = set()
 
 
 def run_fused(work: Sequence[Work], kind: type[Stretch]) -> None:
-    """Take one step for every cohort, all with the same kinds of rules, in stretches of this kind."""
-    rules = work[0].chain.rules
-    stretches = [kind(w) for w in work]
-    position = 0
-    while position < len(rules) or stretches[0].pending:
-        if position < len(rules) and rules[position].grain == "tensor" and not stretches[0].pending:
-            for s in stretches:
-                s.run_tensor_rule(position)
+    """Take one step for every cohort, in stretches of this kind."""
+    drive(work, functools.partial(_advance, kind))
+
+
+def _advance(kind: type[Stretch], passages: Sequence[Passage]) -> list[tuple[Tensor, ...]]:
+    """Run every passage up to its cut; all that work by element alone together."""
+    found: dict[int, tuple[Tensor, ...]] = {}
+    together: list[tuple[Passage, Stretch]] = []
+    for passage in passages:
+        if passage.eagerly:
+            (found[id(passage)],) = advance_eagerly([passage])
+            continue
+        by_element = all(rule.grain == "element" for rule in passage.rules[passage.position : passage.cut])
+        if by_element and kind.takes_all:
+            stretch = _stretch(kind, passage, passage.work.cohort.whole, passage.flat)
+            if _ready(stretch, passage):
+                together.append((passage, stretch))
+            else:
+                (found[id(passage)],) = advance_eagerly([passage])
+            continue
+        flat = passage.flat
+        sums = [_through(kind, passage, chunk, flat) for chunk in passage.work.cohort.chunks(CHUNK, whole=True)]
+        found[id(passage)] = tuple(functools.reduce(operator.add, one) for one in zip(*sums, strict=True))
+    for (passage, stretch), of_buckets in zip(together, kind.run_all([s for _, s in together]), strict=True):
+        if not stretch.arrived:
+            passage.flat = stretch.u
+        found[id(passage)] = _totals(of_buckets)
+    return [found[id(passage)] for passage in passages]
+
+
+def _stretch(kind: type[Stretch], passage: Passage, chunk: Chunk, flat: Tensor | None) -> Stretch:
+    u = None if flat is None else chunk.cut_from(flat)
+    last = passage.cut == len(passage.rules)
+    return kind(passage.work, chunk, u, passage.pending, None if last else lambda: chunk.cut_from(passage.place()))
+
+
+def _ready(stretch: Stretch, passage: Passage) -> bool:
+    """Trace and compile a stretch of rules that work by element; False where that fails."""
+    try:
+        stretch.trace(passage.position, passage.cut)
+        stretch.compile()
+    except (UntraceableError, NoCompilerError) as error:
+        _give_up(passage, passage.position, error)
+        return False
+    return True
+
+
+def _through(kind: type[Stretch], passage: Passage, chunk: Chunk, flat: Tensor | None) -> tuple[Tensor, ...]:
+    """Take one chunk up to the passage's cut and return what the model rule there adds up."""
+    work, rules, cut = passage.work, passage.rules, passage.cut
+    position = passage.position
+    s = _stretch(kind, passage, chunk, flat)
+    while True:
+        if position < cut and rules[position].grain == "tensor" and not s.pending:
+            theta = of_parameters(work, chunk) if rules[position].reads_theta else None
+            u = of_gradients(work, chunk) if s.u is None else s.u
+            s.put(run_tensor_rule(rules[position], work, chunk, u, theta))
             position += 1
             continue
         try:
-            behind, reducing = _trace(stretches, position)
-            for s in stretches:
-                s.compile()
+            behind, waiting = s.trace(position, cut)
+            s.compile()
         except (UntraceableError, NoCompilerError) as error:
-            _say(rules[position:], error)
-            for s in stretches:
-                s.give_up()
-            run_rules(work, position)
-            break
-        sums = [s.launch() for s in stretches]
-        if reducing:
-            numbers = decide([s.reduction(behind - 1) for s in stretches], work, sums)
-            for s, of_cohort in zip(stretches, numbers, strict=True):
-                s.pending = s.reduction(behind - 1), of_cohort
+            _give_up(passage, position, error)
+            eagerly = Eagerly(work, chunk, of_gradients(work, chunk) if s.u is None else s.u, s.pending)
+            sums = eagerly.run(position, cut)
+            if cut < len(rules):
+                chunk.cut_from(passage.place()).copy_(eagerly.u)
+            return sums
+        (of_buckets,) = kind.run_all([s])
+        at_cut = cut < len(rules) and waiting is rules[cut]
+        if at_cut or (waiting is None and behind == len(rules)):
+            if not at_cut and not s.arrived:
+                arrive(work, chunk, s.place(), lambda: of_parameters(work, chunk))
+            return _totals(of_buckets)
+        if waiting is not None:
+            s.pending = Pending(waiting, decide(waiting, chunk, work.clock, of_buckets))
         position = behind
-    for s in stretches:
-        s.apply()
 
 
-def _trace(stretches: Sequence[Stretch], position: int) -> tuple[int, bool]:
-    """Trace from `position` to the next cut, in all cohorts together.
+def _totals(of_buckets: Sequence[RowSums]) -> tuple[Tensor, ...]:
+    """Return the sums over all rows of all buckets."""
+    parts = [tuple(one.sum() for one in bucket) for bucket in of_buckets]
+    return tuple(functools.reduce(operator.add, one) for one in zip(*parts, strict=True))
 
-    Returns:
-        The position behind the cut, and whether the cut is a rule that waits for its sums.
-    """
-    rules = stretches[0].work.chain.rules
-    for s in stretches:
-        s.begin()
-    while position < len(rules) and rules[position].grain != "tensor":
-        if rules[position].grain == "sum":
-            for s in stretches:
-                s.prepare(position)
-            if any(s.program.sums for s in stretches) or isinstance(rules[position], Quantity):
-                for s in stretches:
-                    s.end(last=False)
-                return position + 1, True
-            # nothing to add up: the numbers come from the rule's memory alone, so the stretch goes on
-            reductions = [s.reduction(position) for s in stretches]
-            nothing = [[() for _ in s.work.cohort.buckets] for s in stretches]
-            numbers = decide(reductions, [s.work for s in stretches], nothing)
-            for s, rule, of_cohort in zip(stretches, reductions, numbers, strict=True):
-                s.finish(rule, of_cohort)
-        else:
-            for s in stretches:
-                s.element(position)
-        position += 1
-    for s in stretches:
-        s.end(last=position == len(rules))
-    return position, False
+
+def _give_up(passage: Passage, position: int, error: Exception) -> None:
+    """Let the rest of a chain run eagerly, and say so once."""
+    passage.eagerly = True
+    _say(passage.rules[position:], error)
 
 
 def _say(rules: Sequence[Transform], error: Exception) -> None:

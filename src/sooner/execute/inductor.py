@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from sooner.execute.c_source import row_value_names, vector_names
 from sooner.execute.cohort import Work
 from sooner.execute.decide import RowSums, sum_dtype
+from sooner.execute.eager import of_parameters
 from sooner.execute.expression import Operand, Program
 from sooner.execute.fused import run_fused
 from sooner.execute.trace import Stretch
@@ -36,37 +37,52 @@ class InductorStretch(Stretch):
     """A stretch as one graph over flat vectors."""
 
     moves_parameters = False
+    takes_all = False
     _played: Callable[..., list[Tensor]]
-
-    def begin(self) -> None:
-        """Start a trace that works on flat vectors only."""
-        self.gather()
-        super().begin()
 
     def compile(self) -> None:
         """Have the graph's function; `torch.compile` compiles it when it first runs."""
         self._played = _compiled(self.program.key(), BACKEND)
 
-    def run(self) -> list[RowSums]:
-        """Play the program back on the cohort's flat vectors."""
-        cohort, program = self.work.cohort, self.program
-        if "theta" in program.inputs:
-            cohort.gather_parameters()
-        flats = {**cohort.state, "update": cohort.update}
-        vectors = [cohort.theta if name == "theta" else flats[name] for name in vector_names(program)]
+    @classmethod
+    def run_all(cls, stretches: Sequence[Stretch]) -> list[list[RowSums]]:
+        """Play the programs back on the chunks' flat vectors."""
+        found = []
+        for s in stretches:
+            assert isinstance(s, InductorStretch)
+            found.append(s._run())
+            s.launched()
+        return found
+
+    def _run(self) -> list[RowSums]:
+        work, chunk, program = self.work, self.chunk, self.program
+        vectors: dict[str, Tensor] = {}
+        for name in vector_names(program):
+            if name == "gradient":
+                vectors[name] = chunk.flat(work.gradients).to(work.cohort.dtype)
+            elif name == "theta":
+                vectors[name] = of_parameters(work, chunk)
+            elif name == "update":
+                vectors[name] = self.place()
+            elif name == "into":
+                vectors[name] = torch.empty(chunk.length, dtype=work.cohort.dtype, device=work.cohort.device)
+            else:
+                vectors[name] = chunk.state(name)
+        before = {name: vectors[name] for name in program.outputs}
         values = [self._for_elements(of_buckets) for of_buckets in self.row_numbers]
         with _torch_folder_quoted():
-            added = self._played(vectors, values, _as_tensor(program.numbers, cohort.update))
-        if self.over == "model":
-            return [tuple(one.sum(dtype=sum_dtype(one.device)) for one in added)]
-        return [
-            tuple(one[b.start : b.stop].view(b.count, *b.rows).sum(2, dtype=sum_dtype(one.device)) for one in added)
-            for b in cohort.buckets
-        ]
+            added = self._played(list(vectors.values()), values, _as_tensor(program.numbers, vectors))
+        for name in program.outputs:
+            if name == "into":
+                torch._foreach_copy_(chunk.of(work.into or []), chunk.split(before[name], work.cohort.pieces))
+            elif name != "update" and chunk.last - chunk.first > 1:
+                chunk.write(name, before[name])
+        return [tuple(bucket.rowed(one).sum(1, dtype=sum_dtype(one.device)).view(bucket.count, -1) for one in added)
+                for bucket in chunk.buckets]  # fmt: skip
 
     def _for_elements(self, of_buckets: list[Tensor]) -> Tensor:
         """Return the value of its row for every element of the cohort."""
-        buckets = self.work.cohort.buckets
+        buckets = self.chunk.buckets
         every = [
             n.expand(bucket.count, bucket.rows[0]).unsqueeze(2).expand(bucket.count, *bucket.rows).reshape(-1)
             for n, bucket in zip(of_buckets, buckets, strict=True)
@@ -74,8 +90,9 @@ class InductorStretch(Stretch):
         return torch.cat(every)
 
 
-def _as_tensor(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:
+def _as_tensor(numbers: Sequence[float | Tensor], vectors: Mapping[str, Tensor]) -> Tensor:
     """Return the numbers as a vector on the parameters' device, without waiting for those that are there already."""
+    like = next(iter(vectors.values()))
     plain = torch.tensor([0.0 if isinstance(n, Tensor) else n for n in numbers], dtype=like.dtype)
     moved = plain.to(like.device, non_blocking=True)
     for i, number in enumerate(numbers):

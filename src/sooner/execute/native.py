@@ -1,13 +1,14 @@
 """The native executor: element rules written out as one C loop over the list of tensors, compiled and kept on disk.
 
-It takes the same steps as the eager executor, to the last bit where only + - * / and roots are used.
+It takes the same steps as the eager executor, to the last bit where only + - * / and roots are used. No loop runs on
+memory that was not checked in the same step: shapes, strides and dtypes by the cohort, addresses taken anew.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import operator
+import itertools
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sooner.execute.c_source import flat_names, row_value_names, write_source
+from sooner.execute.c_source import C_TYPES, row_value_names, vector_names, write_source
 from sooner.execute.cohort import Work
 from sooner.execute.compiler import compiler, load
 from sooner.execute.decide import RowSums
@@ -39,42 +40,110 @@ def run_native(work: Sequence[Work]) -> None:
 
 
 class NativeStretch(Stretch):
-    """A stretch as one C loop."""
+    """A stretch as one C loop, together with all others that run the same program."""
 
     _kernel: Kernel
+    gradients: list[Tensor]
 
     def compile(self) -> None:
         """Compile the traced program, or find it in the cache."""
         cohort = self.work.cohort
-        dtypes = (cohort.params[0].dtype, self.work.gradients[0].dtype, cohort.dtype)
+        gradient = cohort.dtype
+        if "gradient" in self.program.inputs:
+            self.gradients, gradient = self._dense(self.chunk.of(self.work.gradients))
+        dtypes = (cohort.params[0].dtype, gradient, cohort.dtype)
         self._kernel = _compiled(self.program.key(), *(str(d).removeprefix("torch.") for d in dtypes))
 
-    def run(self) -> list[RowSums]:
-        """Run the loop where parameters and gradients are."""
-        cohort, program = self.work.cohort, self.program
-        layout = cohort.layout(self.by_rows)
-        parameters = cohort.tensors()
-        gradients, copies = _dense(self.work.gradients), _contiguous(parameters)
-        threads = max(1, min(torch.get_num_threads(), cohort.offsets[-1] // ELEMENTS_PER_THREAD))
-        flats = [cohort.update if n == "update" else cohort.state[n] for n in flat_names(program)]
-        sums = torch.zeros(len(program.sums), layout.total_rows, dtype=torch.float64)
-        values = [self.for_rows(self.row_numbers[i]) for i in range(len(row_value_names(program)))]
-        arguments = (
-            *(layout.offsets, layout.rows, layout.first_row),
-            *(_addresses(copies), _addresses(gradients), _addresses(flats), _addresses(values)),
-            array("d", map(float, program.numbers)),
-        )
-        addresses = (one.buffer_info()[0] for one in arguments)
-        self._kernel(len(cohort.params), *addresses, self.work.salt or 0, threads, sums.data_ptr())
-        if "theta" in program.outputs and copies is not parameters:
-            torch._foreach_copy_(parameters, copies)
-        return [tuple(s[a:b].view(n, -1) for s in sums) for a, b, n in layout.buckets]
+    def _dense(self, gradients: list[Tensor]) -> tuple[list[Tensor], torch.dtype]:
+        """Return gradients that are contiguous and of one dtype, and this dtype."""
+        cohort = self.work.cohort
+        dtype = gradients[0].dtype
+        if not cohort.plain_gradients or str(dtype).removeprefix("torch.") not in C_TYPES:
+            kinds = {g.dtype for g in gradients}
+            if len(kinds) > 1 or str(dtype).removeprefix("torch.") not in C_TYPES:
+                dtype = cohort.dtype
+            gradients = [g.detach().to(dtype).contiguous() for g in gradients]
+        return gradients, dtype
+
+    @classmethod
+    def run_all(cls, stretches: Sequence[Stretch]) -> list[list[RowSums]]:
+        """Run the traced programs where parameters, gradients and state are, each program once for all it serves."""
+        alike: dict[int, list[NativeStretch]] = {}
+        for s in stretches:
+            assert isinstance(s, NativeStretch)
+            alike.setdefault(id(s._kernel), []).append(s)
+        found = {id(s): sums for some in alike.values() for s, sums in zip(some, _run(some), strict=True)}
+        for s in stretches:
+            s.launched()
+        return [found[id(s)] for s in stretches]
+
+    def addresses(self, name: str, parameters: Sequence[Tensor]) -> array[int]:
+        """Return where the tensors of a vector of the program begin, one per parameter."""
+        if name == "theta":
+            return _addresses(parameters)
+        if name == "gradient":
+            return _addresses(self.gradients)
+        if name == "into":
+            return _addresses(self.chunk.of(self.work.into or []))
+        if name == "update":
+            base, size = self.place().data_ptr(), self.work.cohort.dtype.itemsize
+            return array("Q", [base + size * offset for offset in self.chunk.offsets[:-1]])
+        return _addresses(self.chunk.of(self.work.cohort.state[name]))
+
+
+def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
+    """Run one program over all parameters of all these stretches, in one loop."""
+    program = stretches[0].program
+    rows = [s.chunk.rows(s.by_rows) for s in stretches]
+    counts = [len(r.rows) for r in rows]
+    parameters = [s.chunk.of(s.work.cohort.pieces) for s in stretches]
+    dense = [_contiguous(some) for some in parameters]
+    names = vector_names(program)
+    vectors = array("Q")
+    for name in names:
+        for s, some in zip(stretches, dense, strict=True):
+            vectors.extend(s.addresses(name, some))
+    if len(stretches) == 1:
+        offsets, heights, first_rows = rows[0].offsets, rows[0].rows, rows[0].first_row
+    else:
+        heights = array("q", itertools.chain.from_iterable(r.rows for r in rows))
+        starts = [0, *itertools.accumulate(r.offsets[-1] for r in rows)]
+        offsets = array("q", (start + o for start, r in zip(starts, rows, strict=False) for o in r.offsets[:-1]))
+        offsets.append(starts[-1])
+        first_rows = array("q", [0, *itertools.accumulate(heights)][:-1])
+    sets = array("q", itertools.chain.from_iterable(itertools.repeat(i, n) for i, n in enumerate(counts)))
+    noise = array("q", bytes(8 * sum(counts)))
+    if program.stochastic:
+        noise = array("q", (o + s.chunk.start + (s.work.salt or 0) for s in stretches for o in s.chunk.offsets[:-1]))
+    all_rows = sum(r.total_rows for r in rows)
+    sums = torch.zeros(len(program.sums), all_rows, dtype=torch.float64) if program.sums else None
+    values = [
+        torch.cat([s.for_rows(s.row_numbers[i]) for s in stretches]) for i in range(len(row_value_names(program)))
+    ]
+    numbers = array("d", itertools.chain.from_iterable(map(float, s.program.numbers) for s in stretches))
+    threads = max(1, min(torch.get_num_threads(), offsets[-1] // ELEMENTS_PER_THREAD))
+    if len(set(vectors)) < len(vectors) and threads > 1:
+        threads = 1  # parameters that share memory move one after the other
+    arguments = (offsets, heights, first_rows, sets, vectors, _addresses(values), numbers, noise)
+    addresses = [one.buffer_info()[0] for one in arguments]
+    stretches[0]._kernel(sum(counts), *addresses, threads, None if sums is None else sums.data_ptr())
+    if "theta" in program.outputs:
+        for some, copies in zip(parameters, dense, strict=True):
+            if copies is not some:
+                torch._foreach_copy_(some, copies)
+    if sums is None:
+        return [[() for _ in r.buckets] for r in rows]
+    firsts = [0, *itertools.accumulate(r.total_rows for r in rows)]
+    return [
+        [tuple(s[first + a : first + b].view(n, -1) for s in sums) for a, b, n in r.buckets]
+        for first, r in zip(firsts, rows, strict=False)
+    ]
 
 
 @functools.lru_cache(maxsize=256)
 def _compiled(key: tuple[Any, ...], theta: str, gradient: str, state: str) -> Kernel:
     run: Kernel = load(write_source(Program.from_key(key), theta, gradient, state)).run
-    run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 8, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p]  # type: ignore[attr-defined]
+    run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 8, ctypes.c_int, ctypes.c_void_p]  # type: ignore[attr-defined]
     run.restype = None  # type: ignore[attr-defined]
     return run
 
@@ -86,15 +155,5 @@ def _contiguous(parameters: list[Tensor]) -> list[Tensor]:
     return [p.detach().contiguous() for p in parameters]
 
 
-def _dense(tensors: list[Tensor]) -> list[Tensor]:
-    """Return the list itself, or one with copies of those that are not contiguous or not of the first one's dtype."""
-    if all(map(Tensor.is_contiguous, tensors)) and len(set(map(_dtype, tensors))) == 1:
-        return tensors
-    return [t.detach().to(tensors[0].dtype).contiguous() for t in tensors]
-
-
-_dtype = operator.attrgetter("dtype")
-
-
-def _addresses(tensors: list[Tensor]) -> array[int]:
+def _addresses(tensors: Sequence[Tensor]) -> array[int]:
     return array("Q", map(Tensor.data_ptr, tensors))

@@ -2,104 +2,159 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from sooner.execute.c_source import ROW_VALUE
-from sooner.execute.cohort import Work
-from sooner.execute.decide import Numbers, RowSums
-from sooner.execute.eager import finish_eagerly, run_tensor_rule
+from sooner.execute.cohort import MASTER, Chunk, Work
+from sooner.execute.decide import RowSums, decide
 from sooner.execute.expression import Operand, Program, Symbol
-from sooner.transform import Quantity, Reduction, Scope
+from sooner.execute.passage import Pending, is_of_model, stores
+from sooner.transform import Reduction
 
 
 class Stretch:
-    """One cohort's way through its chain, stretch by stretch.
+    """One chunk's way through a chain, stretch by stretch.
+
+    Args:
+        work: the cohort's step.
+        chunk: some of its parameters, or all.
+        u: where ``u`` is, a vector ``[d]`` of the chunk in the state's dtype; None for the gradients.
+        pending: a reduction whose last part opens the next stretch.
+        place: returns the vector to put ``u`` into; None makes one.
 
     Attributes:
-        work: the cohort, its chain and its clock.
-        pending: a reduction that was added up and decided, whose last part opens the next stretch, with its numbers.
         program: what was traced since `begin`.
-        source: where ``u`` is between stretches, "gradient" (in ``.grad``, untouched) or "update" (the flat vector).
-        over: over what the stretch's last rule adds up.
         by_rows: whether the stretch works with the rows of weights; otherwise every parameter is one row.
         row_numbers: for every row value of the program, the numbers of each bucket.
         moves_parameters: whether the last stretch of a chain writes the parameters itself.
+        takes_all: whether element rules run over all parameters of a cohort at once, where these are.
+        arrived: whether it has.
     """
 
     moves_parameters: ClassVar[bool] = True
+    takes_all: ClassVar[bool] = True
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self.pending: tuple[Reduction, list[Numbers]] | None = None
+    def __init__(
+        self,
+        work: Work,
+        chunk: Chunk,
+        u: Tensor | None,
+        pending: Pending | None,
+        place: Callable[[], Tensor] | None = None,
+    ) -> None:
+        self.work, self.chunk, self.u, self.pending = work, chunk, u, pending
+        self._place = place
         self.program = Program()
-        self.source = "gradient"
-        self._applied = False
-        self._u: Any = None
+        self.arrived = False
+        self.by_rows = False
+        self.row_numbers: list[list[Tensor]] = []
+        self._symbol: Any = None
         self._start: Operand = ("in", 0)
         self._state: dict[str, Symbol] = {}
-        self.by_rows = False
-        self.over: Scope | None = None
-        self.row_numbers: list[list[Tensor]] = []
 
-    def reduction(self, position: int) -> Reduction:
-        """Return the rule at a position that is known to be a reduction."""
-        rule = self.work.chain.rules[position]
-        assert isinstance(rule, Reduction)
-        return rule
+    def trace(self, position: int, stop: int) -> tuple[int, Reduction | None]:
+        """Trace the rules from `position` on, up to one that waits for its sums, one for whole parameters, or `stop`.
 
-    def begin(self) -> None:
+        Returns:
+            The position behind the last rule that was traced, and the reduction that waits there for its sums.
+
+        Raises:
+            UntraceableError: a rule does what can't be traced.
+        """
+        rules = self.work.chain.rules
+        self._begin()
+        while position < stop:
+            rule = rules[position]
+            if rule.grain == "tensor":
+                break
+            position += 1
+            if isinstance(rule, Reduction):
+                self._prepare(rule)
+                if self.program.sums:
+                    self._end(last=False)
+                    return position, rule
+                nothing: list[RowSums] = [() for _ in self.chunk.buckets]
+                self._finish(Pending(rule, decide(rule, self.chunk, self.work.clock, nothing)))
+            else:
+                before: Any = {slot: self.program.input(slot) for slot in rule.slots}
+                self._symbol, after = rule.rule(self._symbol, before, self._theta(rule.reads_theta), self.work.clock)
+                self._keep(rule.slots, after)
+        if position == stop < len(rules) and is_of_model(rules[stop]):
+            waiting = rules[stop]
+            assert isinstance(waiting, Reduction)
+            self._prepare(waiting)
+            if stores(waiting):  # it looks at the vector itself
+                self._start = ("none", 0)
+            self._end(last=False)
+            return stop, waiting
+        self._end(last=position == len(rules))
+        return position, None
+
+    def _begin(self) -> None:
         """Start a trace, with what is left of the last reduction."""
         self.program, self._state, self.row_numbers, self.by_rows = Program(), {}, [], False
-        self._u = self.program.input(self.source)
-        if self.source == "gradient" and self.work.maximize:
-            self._u = -self._u
-        self._start = self._u.operand
+        self._symbol = self.program.input("gradient" if self.u is None else "update")
+        if self.u is None and self.work.maximize:
+            self._symbol = -self._symbol
+        self._start = self._symbol.operand
         if self.pending:
-            self.finish(*self.pending)
+            self._finish(self.pending)
 
-    def element(self, position: int) -> None:
-        """Trace an element rule."""
-        rule = self.work.chain.rules[position]
-        before: Any = {slot: self.program.input(slot) for slot in rule.slots}
-        self._u, after = rule.rule(self._u, before, self._theta(rule.reads_theta), self.work.clock)
-        self._keep(rule.slots, after)
-
-    def prepare(self, position: int) -> None:
+    def _prepare(self, rule: Reduction) -> None:
         """Trace the first part of a reduction."""
-        rule = self.reduction(position)
         before: Any = {slot: self.program.input(slot) for slot in rule.slots}
-        self._u, after, vectors = rule.prepare(self._u, before, self._theta(rule.reads_theta), self.work.clock)
+        self._symbol, after, vectors = rule.prepare(
+            self._symbol, before, self._theta(rule.reads_theta), self.work.clock
+        )
         self._keep(rule.slots, after)
         self.program.sums = [self.program.operand(v) for v in vectors]
         self.by_rows |= rule.over == "row"
-        self.over = rule.over
-        if isinstance(rule, Quantity):  # it looks at the vector itself
-            self._start = ("none", 0)
 
-    def finish(self, rule: Reduction, numbers: list[Numbers]) -> None:
+    def _finish(self, pending: Pending) -> None:
         """Trace the last part of a reduction, with its numbers as arguments."""
+        rule = pending.rule
         symbols: list[Any] = []
-        for i in range(len(numbers[0]) if numbers else 0):
-            of_buckets = [of_bucket[i] for of_bucket in numbers]
-            if rule.over == "model":
-                symbols.append(of_buckets[0])
-            else:
+        if is_of_model(rule):
+            symbols += pending.numbers[0]
+        else:
+            for of_buckets in zip(*pending.numbers, strict=True):
                 symbols.append(self.program.input(f"{ROW_VALUE}{len(self.row_numbers)}"))
-                self.row_numbers.append(of_buckets)
+                self.row_numbers.append(list(of_buckets))
         self.by_rows |= rule.over == "row"
-        self._u = rule.finish(self._u, self._theta(rule.reads_theta), tuple(symbols), self.work.clock)
+        self._symbol = rule.finish(self._symbol, self._theta(rule.reads_theta), tuple(symbols), self.work.clock)
 
-    def end(self, *, last: bool) -> None:
+    def _end(self, *, last: bool) -> None:
         """Say what the stretch writes: the parameters at the end of a chain, else `u` unless it is where it was."""
-        self.program.outputs.update({slot: self.program.operand(symbol) for slot, symbol in self._state.items()})
-        if last and self.work.moves and self.moves_parameters:
+        outputs, operand = self.program.outputs, self.program.operand
+        outputs.update({slot: operand(symbol) for slot, symbol in self._state.items()})
+        if last and self.work.into is not None:
+            outputs["into"] = operand(self._symbol)
+        elif last and self.moves_parameters:
             self.program.stochastic = self.work.salt is not None
-            self.program.outputs["theta"] = self.program.operand(self.program.input("theta") + self._u)
-        elif last or self.program.operand(self._u) != self._start:
-            self.program.outputs["update"] = self.program.operand(self._u)
+            moved = operand(self._theta(True) + self._symbol)
+            if self.work.cohort.master:
+                outputs[MASTER] = moved
+            outputs["theta"] = moved
+        elif last or operand(self._symbol) != self._start:
+            outputs["update"] = operand(self._symbol)
+
+    def _theta(self, reads: bool) -> Any:
+        """Return the parameters' symbol; of half-precision ones their float32 selves, unless somebody else set them."""
+        if not reads:
+            return None
+        theta = self.program.input("theta")
+        if not self.work.cohort.master or not self.moves_parameters:
+            return theta
+        master = self.program.input(MASTER)
+        return master.where(self.program.apply("as_theta", master) == theta, theta)
+
+    def _keep(self, slots: tuple[str, ...], after: Any) -> None:
+        self._state.update({slot: after[slot] for slot in slots})
 
     def compile(self) -> None:
         """Have the traced program ready to run.
@@ -109,57 +164,36 @@ class Stretch:
         """
         raise TypeError(f"{type(self).__name__} compiles nothing")
 
-    def run(self) -> list[RowSums]:
-        """Run the compiled program over the cohort and return what it added up, per bucket."""
-        raise TypeError(f"{type(self).__name__} runs nothing")
+    @classmethod
+    def run_all(cls, stretches: Sequence[Stretch]) -> list[list[RowSums]]:
+        """Run the compiled programs and return what each added up, per bucket."""
+        raise TypeError(f"{cls.__name__} runs nothing")
 
-    def launch(self) -> list[RowSums]:
-        """Run the stretch and remember where its results are."""
-        sums = self.run()
-        self._applied = "theta" in self.program.outputs
-        if "update" in self.program.outputs:
-            self.source = "update"
+    def launched(self) -> None:
+        """Note that the traced program has run: its last reduction is finished and ``u`` is where it put it."""
         self.pending = None
-        return sums
+        self.arrived = "theta" in self.program.outputs or "into" in self.program.outputs
 
-    def run_tensor_rule(self, position: int) -> None:
-        """Run a rule that needs whole parameters."""
-        rule = self.work.chain.rules[position]
-        self.gather()
-        if rule.reads_theta:
-            self.work.cohort.gather_parameters()
-        run_tensor_rule(rule, self.work.cohort, self.work.clock)
+    def place(self) -> Tensor:
+        """Return where the program puts ``u``, a vector ``[d]``."""
+        if self.u is None:
+            cohort = self.work.cohort
+            empty = functools.partial(torch.empty, self.chunk.length, dtype=cohort.dtype, device=cohort.device)
+            self.u = (self._place or empty)()
+        return self.u
 
-    def give_up(self) -> None:
-        """Leave the cohort's flat vectors as the eager executor expects them before the next rule."""
-        self.gather()
-        self.work.cohort.gather_parameters()
-        if self.pending:
-            finish_eagerly(self.pending[0], self.work, self.pending[1])
+    def put(self, u: Tensor) -> None:
+        """Take over a new vector ``u`` ``[d]``."""
+        if self._place is None:
+            self.u = u
+        else:  # somebody waits for it behind the cut
+            self.place().copy_(u)
 
-    def apply(self) -> None:
-        """Move the parameters, if the last stretch has not done it."""
-        if self.work.moves and not self._applied:
-            self.work.cohort.apply(self.work.salt)
-
-    def gather(self) -> None:
-        """Have ``u`` in the cohort's flat update vector."""
-        if self.source == "gradient":
-            self.work.cohort.gather_gradients(self.work.gradients, self.work.maximize)
-            self.source = "update"
-
-    def _theta(self, reads: bool) -> Any:
-        return self.program.input("theta") if reads else None
-
-    def _keep(self, slots: tuple[str, ...], after: Any) -> None:
-        self._state.update({slot: after[slot] for slot in slots})
-
-    def for_rows(self, of_buckets: list[Tensor]) -> Tensor:
-        """Return one value for every row of the cohort, in the order of the parameters."""
-        cohort = self.work.cohort
-        heights = [bucket.rows[0] if self.by_rows else 1 for bucket in cohort.buckets]
+    def for_rows(self, of_buckets: Sequence[Tensor]) -> Tensor:
+        """Return one value for every row of the chunk, in the order of the parameters."""
+        buckets = self.chunk.buckets
         every = [
-            n.expand(bucket.count, height).reshape(-1)
-            for n, bucket, height in zip(of_buckets, cohort.buckets, heights, strict=True)
+            n.expand(bucket.count, bucket.rows[0] if self.by_rows else 1).reshape(-1)
+            for n, bucket in zip(of_buckets, buckets, strict=True)
         ]
         return torch.cat(every)

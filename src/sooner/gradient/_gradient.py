@@ -51,7 +51,8 @@ class GradientPart(Part):
         self._left_out = set(left_out)
         self._state: dict[Tensor, dict[str, Tensor]] = {}
         self._present: list[Tensor] = []
-        self._cohorts: list[Cohort] = []
+        self._shared: dict[str, Tensor] = {}
+        self._cohorts: list[tuple[Cohort, list[Tensor]]] = []  # each with the tensors that its changed gradients go to
         self._changed: list[tuple[Tensor, Tensor]] = []
         self._swapped: list[tuple[Tensor, Tensor, Tensor]] = []
         strangers = [type(one).__name__ for one in self.optimizers if not isinstance(one, Optimizer)]
@@ -104,12 +105,13 @@ class GradientPart(Part):
             present = [p for p in present if p not in self._left_out]
         if any(p.grad.layout != torch.strided for p in present):
             raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
-        if len(present) != len(self._present) or not all(map(operator.is_, present, self._present)):
+        same = len(present) == len(self._present) and all(map(operator.is_, present, self._present))
+        if not same or not all(cohort.fits() for cohort, _ in self._cohorts):
             self._regroup(present)
         self.steps += 1
         chain = Chain((self.rule,))
         clock = Clock(self.steps, 0.0)  # rules for gradients do not look at the learning rate
-        run([Work(cohort, chain, clock, moves=False) for cohort in self._cohorts])
+        run([Work(cohort, chain, clock, into=into) for cohort, into in self._cohorts])
         for p, changed in self._changed:
             own = changed.to(p.dtype)
             self._swapped.append((p, p.grad, own))  # type: ignore[arg-type]  # all of them have one
@@ -130,12 +132,12 @@ class GradientPart(Part):
             together.setdefault((p.device, p.dtype, spread_of(p)), []).append(p)
         chain = Chain((self.rule,))
         self._present = present
-        self._cohorts = [Cohort(params, self._state, chain, self.steps) for params in together.values()]
-        self._changed = [(p, view) for c in self._cohorts for p, view in zip(c.params, _laid_out(c), strict=True)]
-        for cohort in self._cohorts:
-            for slot, views in cohort.shown.items():
-                for p, view in zip(cohort.params, views, strict=True):
-                    self._state.setdefault(p, {})[slot] = view
+        self._cohorts, self._changed = [], []
+        for params in together.values():
+            cohort = Cohort(params, self._state, chain, None, self._shared)
+            into = [torch.empty(piece.shape, dtype=cohort.dtype, device=cohort.device) for piece in cohort.pieces]
+            self._cohorts.append((cohort, into))
+            self._changed += zip(cohort.params, _laid_out(cohort, into), strict=True)
 
     def _parameters(self) -> list[Tensor]:
         return [p for one in self.optimizers for group in one.param_groups for p in group["params"]]
@@ -165,10 +167,11 @@ class GradientPart(Part):
         self._present = []
 
 
-def _laid_out(cohort: Cohort) -> list[Tensor]:
-    """Return the cohort's update vector as one tensor per parameter, sharded as the parameter is."""
-    views = cohort.views(cohort.update)
-    return [cohort.spread.shown(v, p) for p, v in zip(cohort.params, views, strict=True)] if cohort.spread else views
+def _laid_out(cohort: Cohort, pieces: list[Tensor]) -> list[Tensor]:
+    """Return one tensor per parameter, sharded as the parameter is, from this process's pieces."""
+    if cohort.spread is None:
+        return pieces
+    return [cohort.spread.shown(piece, p) for p, piece in zip(cohort.params, pieces, strict=True)]
 
 
 def _attach(optimizer: Optimizer, part: GradientPart) -> None:

@@ -8,9 +8,8 @@ handled here, once.
 from __future__ import annotations
 
 import math
-import operator
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
@@ -18,11 +17,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
-from sooner.execute import Cohort, Work, run
-from sooner.execute.shards import spread_of, whole
+from sooner.execute import run
+from sooner.execute.shards import whole
 from sooner.objective import Objective
 from sooner.part import Part, check_range
-from sooner.transform import Chain, Clock, Reduction, Transform, chain
+from sooner.transform import Chain, Transform, chain
+from sooner.update._plan import Plan, Share
 from sooner.update._saved_state import check_state, not_a_state, restore_precision
 
 NON_FINITE = ("pass", "skip", "raise")
@@ -34,7 +34,9 @@ class Options(TypedDict, total=False):
     Attributes:
         maximize: ascend instead of descend, default False.
         stochastic_rounding: round bfloat16 parameters up or down at random so that the mean is kept, default False:
-            to the nearest, which loses steps below 1/256 of a weight.
+            to the nearest, which loses steps below 1/256 of a weight. Refused for float16.
+        master_weights: keep a float32 copy of half-precision parameters and step that, default False. Nothing is lost
+            to rounding then, for 4 bytes per parameter. A parameter that somebody else sets takes its copy along.
         non_finite: what to do about a step whose gradients hold NaN or infinity: "pass" takes it as torch does
             (default), "skip" leaves parameters and state alone, "raise" refuses it. The last two read all gradients
             once more, wait for the device, and count such steps in ``optimizer.non_finite_steps``.
@@ -42,10 +44,14 @@ class Options(TypedDict, total=False):
 
     maximize: bool
     stochastic_rounding: bool
+    master_weights: bool
     non_finite: Literal["pass", "skip", "raise"]
 
 
-_layout_of = operator.attrgetter("layout")
+TORCH_ONLY = ("foreach", "fused", "capturable", "differentiable")
+"""Keywords of `torch.optim` that choose among its implementations; `$SOONER_EXECUTOR` chooses among ours."""
+
+_told: set[str] = set()
 
 
 class ChainOptimizer(Part, Optimizer):
@@ -54,7 +60,8 @@ class ChainOptimizer(Part, Optimizer):
     Args:
         params: what `torch.optim` takes: parameters, named parameters or groups of them; or a whole `nn.Module`.
         defaults: hyper-parameters of every group; ``lr`` is among them.
-        maximize, stochastic_rounding, non_finite: see `Options`.
+        maximize, stochastic_rounding, master_weights, non_finite: see `Options`.
+        **foreign: keywords of torch.optim that have no meaning here; a warning says so once.
 
     Attributes:
         gradient_rules: rules that the gradient station put before the chain of every group.
@@ -75,15 +82,17 @@ class ChainOptimizer(Part, Optimizer):
         *,
         maximize: bool = False,
         stochastic_rounding: bool = False,
+        master_weights: bool = False,
         non_finite: Literal["pass", "skip", "raise"] = "pass",
+        **foreign: Any,
     ) -> None:
+        _tell_of(self.name(), foreign)
         if non_finite not in NON_FINITE:
             raise SoonerError(
                 f"{self.name()}: non_finite={non_finite!r}{nearest(str(non_finite), NON_FINITE)} is not one of "
                 f"{', '.join(NON_FINITE)}; choose one of them"
             )
-        self._layout: dict[int, tuple[list[Cohort], list[Tensor]]] = {}  # per share: cohorts, and what never stepped
-        self._states: list[dict[str, Tensor]] = []
+        self._plan = Plan(self.name(), self._label)
         self.gradient_rules: tuple[Transform, ...] = ()
         self.non_finite = non_finite
         self.non_finite_steps = 0
@@ -94,7 +103,8 @@ class ChainOptimizer(Part, Optimizer):
                 f"{self.name()}: the parameter list is empty; a generator can be used only once, "
                 "so pass model.parameters() anew"
             )
-        super().__init__(groups, {**defaults, "maximize": maximize, "stochastic_rounding": stochastic_rounding})
+        switches = {"stochastic_rounding": stochastic_rounding, "master_weights": master_weights}
+        super().__init__(groups, {**defaults, "maximize": maximize, **switches})
 
     @classmethod
     def name(cls) -> str:
@@ -176,92 +186,23 @@ class ChainOptimizer(Part, Optimizer):
         return False
 
     def _take_step(self) -> None:
-        shares = [share for group in self.param_groups for share in self.shares(group)]
-        chains = [self.full_rule(settings) for _, settings in shares]
-        if not self._state_is_ours():
-            self._layout = {}
-        found = [self._cohorts(i, s[0], c) for i, (s, c) in enumerate(zip(shares, chains, strict=True))]
-        self._states = list(self.state.values())
-        work = [  # all groups fit: from here on the step is taken
-            Work(
-                cohort,
-                rules,
-                Clock(self._advance(cohort), settings["lr"]),
-                settings["maximize"],
-                settings["stochastic_rounding"],
-                gradients=gradients,
-            )
-            for (_, settings), rules, members in zip(shares, chains, found, strict=True)
-            for cohort, gradients in members
+        shares = [
+            Share(params, settings, self.full_rule(settings))
+            for group in self.param_groups
+            for params, settings in self.shares(group)
         ]
-        shared = any(isinstance(rule, Reduction) and rule.over == "model" for rule in self.gradient_rules)
-        if shared and len(_alike(work)) > 1:
-            # one norm for groups that run different chains: the rules for gradients go ahead, over all of them
-            run([replace(one, chain=Chain(self.gradient_rules), moves=False) for one in work])
-            work = [_rest(one, len(self.gradient_rules)) for one in work]
-        for some in _alike(work):
-            run(some)
+        run(self._plan.work(shares, self.state))
 
-    def _advance(self, cohort: Cohort) -> int:
-        cohort.step += 1
-        self.state[cohort.params[0]]["step"].fill_(cohort.step)  # one tensor, shared by all parameters of the cohort
-        return cohort.step
-
-    def _state_is_ours(self) -> bool:
-        """Whether nobody put other state in the place of the flat buffers' views since the last step."""
-        try:
-            return (
-                len(self.state) == len(self._states)
-                and all(
-                    all(map(operator.is_, map(operator.itemgetter(slot), cohort.states), views))
-                    for cohorts, _ in self._layout.values()
-                    for cohort in cohorts
-                    for slot, views in cohort.shown.items()
-                )
-                and all(map(operator.is_, self.state.values(), self._states))
-            )
-        except KeyError:
-            return False
-
-    def _cohorts(self, index: int, params: list[Tensor], rules: Chain) -> list[tuple[Cohort, list[Tensor]]]:
-        """Return the share's cohorts that have gradients, with these, regrouping when the layout no longer fits."""
-        known, idle = self._layout.get(index, ([], []))
-        found = [(cohort, cohort.gradients()) for cohort in known]
-        kinds = [set(map(type, gradients)) for _, gradients in found]
-        complete = len(idle) + sum(len(c.params) for c in known) == len(params)
-        steady = complete and all(p.grad is None for p in idle) and all(c.slots == rules.slots for c in known)
-        if not steady or any(type(None) in kind and len(kind) > 1 for kind in kinds):
-            self._regroup(index, params, rules)
-            found = [(cohort, cohort.gradients()) for cohort in self._layout[index][0]]
-        stepping = [(cohort, gradients) for cohort, gradients in found if gradients[0] is not None]
-        for _, gradients in stepping:
-            if set(map(_layout_of, gradients)) != {torch.strided}:
-                raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
-        return stepping  # type: ignore[return-value]
-
-    def _regroup(self, index: int, params: list[Tensor], rules: Chain) -> None:
-        together: dict[tuple[Any, ...], list[Tensor]] = {}
-        for p in params:
-            steps = int(self.state[p]["step"]) if "step" in self.state.get(p, {}) else 0
-            together.setdefault((p.grad is not None, p.device, p.dtype, steps, spread_of(p)), []).append(p)
-        cohorts, idle = [], []
-        for (stepping, _device, _dtype, steps, _spread), members in together.items():
-            if not stepping and steps == 0:
-                idle += members  # never had a gradient: no state, as torch
-                continue
-            cohort = Cohort(members, self.state, rules, steps)
-            self._show_state(cohort)
-            cohorts.append(cohort)
-        self._layout[index] = cohorts, idle
-
-    def _show_state(self, cohort: Cohort) -> None:
-        """Let ``optimizer.state[p]`` show the cohort's flat buffers as ordinary per-parameter tensors."""
-        step = torch.tensor(float(cohort.step))
-        cohort.states = [{"step": step} for _ in cohort.params]
-        for slot, views in cohort.shown.items():
-            for kept, view in zip(cohort.states, views, strict=True):
-                kept[slot] = view
-        self.state.update(zip(cohort.params, cohort.states, strict=True))
+    def _label(self, parameter: Tensor) -> str:
+        """Return how a message calls a parameter: by its name where names were given, else by its number."""
+        number = 0
+        for group in self.param_groups:
+            for i, p in enumerate(group["params"]):
+                if p is parameter:
+                    names = group.get("param_names", ())
+                    return f"parameter {names[i]!r}" if len(names) > i else f"parameter number {number}"
+                number += 1
+        return "a parameter"
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as `torch.optim.Optimizer.add_param_group`.
@@ -272,7 +213,6 @@ class ChainOptimizer(Part, Optimizer):
         check_parameters(self.name(), [param_group])
         self.check({**self.defaults, **param_group})
         super().add_param_group(param_group)
-        self._layout = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as torch does. The step count, one tensor per cohort here, becomes one per parameter."""
@@ -307,7 +247,6 @@ class ChainOptimizer(Part, Optimizer):
             for name, value in ours.items():
                 group.setdefault(name, value)  # torch.optim knows fewer hyper-parameters
         restore_precision(self, loaded[0])
-        self._layout = {}
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("gradient_rules", "non_finite", "non_finite_steps")}
@@ -315,22 +254,23 @@ class ChainOptimizer(Part, Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._layout = {}
-        self._states = []
+        self._plan = Plan(self.name(), self._label)
 
 
-def _alike(work: Sequence[Work]) -> list[list[Work]]:
-    """Return the work in groups that run the same kinds of rules, as the executors want it."""
-    groups: dict[tuple[type, ...], list[Work]] = {}
-    for one in work:
-        groups.setdefault(tuple(map(type, one.chain.rules)), []).append(one)
-    return list(groups.values())
-
-
-def _rest(work: Work, done: int) -> Work:
-    """Return what is left to do after the first rules, whose result is in the cohort's update vector."""
-    rules = Chain(work.chain.rules[done:])
-    return replace(work, chain=rules, maximize=False, gradients=work.cohort.views(work.cohort.update))
+def _tell_of(name: str, foreign: dict[str, Any]) -> None:
+    """Say once that a keyword of torch.optim does nothing here; refuse every other keyword."""
+    for keyword, value in foreign.items():
+        if keyword not in TORCH_ONLY:
+            raise TypeError(
+                f"{name} has no setting {keyword!r}{nearest(keyword, (*Options.__annotations__, *TORCH_ONLY))}"
+            )
+        if keyword not in _told and value:
+            _told.add(keyword)
+            warnings.warn(
+                f"{name}: {keyword}={value!r} chooses among the implementations of torch.optim and changes nothing "
+                "here; $SOONER_EXECUTOR chooses among those of sooner",
+                stacklevel=4,
+            )
 
 
 def check_parameters(name: str, groups: list[dict[str, Any]]) -> int:

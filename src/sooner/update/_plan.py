@@ -1,0 +1,192 @@
+"""Which parameters step together. A plan is kept from step to step and made anew when anything in it has changed.
+
+Groups may be edited, parameters replaced, moved, cast or frozen, and state put aside or back, by anybody and at any
+time: every step compares what is there with what the plan was made for.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sooner.error import SoonerError
+from sooner.execute import Cohort, MisfitError, SparseGradientError, Work
+from sooner.execute.cohort import Kept
+from sooner.execute.shards import spread_of
+from sooner.transform import Chain, Clock, Reduction
+
+
+@dataclass(frozen=True)
+class Share:
+    """Parameters of a group that are stepped with the same settings.
+
+    Attributes:
+        params: the parameters.
+        settings: the group's hyper-parameters, for these parameters.
+        chain: what `rule` made of them.
+    """
+
+    params: list[Tensor]
+    settings: dict[str, Any]
+    chain: Chain
+
+    def key(self) -> Hashable:
+        """Return what shares have in common whose parameters may step together."""
+        rate = self.settings["lr"]
+        own = (id(rate) if isinstance(rate, Tensor) else rate, *map(self.settings.get, _SWITCHES))
+        try:
+            return hash(self.chain), self.chain, own
+        except TypeError:  # a hyper-parameter that can't be hashed
+            return id(self.settings), own
+
+
+_SWITCHES = ("maximize", "stochastic_rounding", "master_weights")
+
+
+class Plan:
+    """The cohorts of an optimizer.
+
+    Args:
+        name: of the method, for messages.
+        label: says in a few words which parameter a tensor is.
+
+    Attributes:
+        shared: the state that rules keep once for the whole model.
+    """
+
+    def __init__(self, name: str, label: Callable[[Tensor], str]) -> None:
+        self._name, self._label = name, label
+        self.shared: dict[str, Tensor] = {}
+        self._listed: list[list[Tensor]] = []
+        self._classes: list[int] = []
+        self._chains: dict[int, Chain] = {}
+        self._cohorts: list[tuple[int, Cohort]] = []
+        self._idle: list[Tensor] = []
+        self._keys: list[Tensor] = []
+        self._dicts: list[dict[str, Tensor]] = []
+
+    def work(self, shares: Sequence[Share], kept: Kept) -> list[Work]:
+        """Return the work of one step, and count the step.
+
+        Raises:
+            SoonerError: a gradient or state that does not fit its parameter; nothing has moved then.
+        """
+        known: dict[Hashable, int] = {}
+        classes = [known.setdefault(share.key(), len(known)) for share in shares]
+        first = (
+            {number: shares[classes.index(number)] for number in known.values()} if len(known) > 1 else {0: shares[0]}
+        )
+        try:
+            found = self._gradients() if self._holds(shares, classes, first, kept) else None
+            if found is None:
+                self._build(shares, classes, first, kept)
+                found = self._gradients()
+        except SparseGradientError as error:
+            self._listed = []
+            label = self._label(error.parameter)
+            raise SoonerError(
+                f"{self._name} takes no sparse gradients; build the embedding with sparse=False ({label} has one)"
+            ) from error
+        except MisfitError as error:
+            self._listed = []
+            raise SoonerError(
+                f"{self._name}: {self._label(error.parameter)} of shape {tuple(error.parameter.shape)} {error.what}"
+            ) from error
+        assert found is not None
+        return [
+            Work(
+                cohort,
+                first[number].chain,
+                Clock(cohort.advance(), first[number].settings["lr"]),
+                first[number].settings["maximize"],
+                first[number].settings["stochastic_rounding"],
+                gradients=gradients,
+            )
+            for (number, cohort), gradients in zip(self._cohorts, found, strict=True)
+        ]
+
+    def _gradients(self) -> list[list[Tensor]] | None:
+        """Return the gradients of all cohorts; None where others have gradients than when the plan was made."""
+        found = []
+        for _, cohort in self._cohorts:
+            gradients = cohort.gradients()
+            if gradients is None:
+                return None
+            found.append(gradients)
+        return found if all(p.grad is None for p in self._idle) else None
+
+    def _holds(self, shares: Sequence[Share], classes: list[int], first: dict[int, Share], kept: Kept) -> bool:
+        return (
+            len(shares) == len(self._listed)
+            and classes == self._classes
+            and all(_same(share.params, before) for share, before in zip(shares, self._listed, strict=True))
+            and _same(list(kept), self._keys)
+            and _same(list(kept.values()), self._dicts)
+            and all(self._keeps(number, share.chain) for number, share in first.items())
+            and all(cohort.fits() for _, cohort in self._cohorts)
+        )
+
+    def _keeps(self, number: int, chain: Chain) -> bool:
+        """Whether a chain keeps the state for which the cohorts were made, be it with other hyper-parameters."""
+        if chain == self._chains[number]:
+            return True
+        self._chains[number] = chain
+        return all(cohort.keeps(chain) for of, cohort in self._cohorts if of == number)
+
+    def _build(self, shares: Sequence[Share], classes: list[int], first: dict[int, Share], kept: Kept) -> None:
+        together: dict[tuple[Any, ...], list[Tensor]] = {}
+        self._idle = []
+        for share, number in zip(shares, classes, strict=True):
+            for p in share.params:
+                if p.grad is None:
+                    self._idle.append(p)
+                else:
+                    key = number, p.device, p.dtype, steps_of(kept.get(p)), spread_of(p)
+                    together.setdefault(key, []).append(p)
+        self._chains = {number: share.chain for number, share in first.items()}
+        self._share(kept)
+        self._cohorts = []
+        for (number, _device, _dtype, steps, _spread), params in together.items():
+            master = bool(first[number].settings.get("master_weights"))
+            cohort = Cohort(params, kept, first[number].chain, steps, self.shared, master=master)
+            self._cohorts.append((number, cohort))
+        self._show(kept)
+        self._listed = [list(share.params) for share in shares]
+        self._classes = classes
+        self._keys, self._dicts = list(kept), list(kept.values())
+
+    def _share(self, kept: Kept) -> None:
+        """Find what rules keep once for the whole model: what was put there since, or the state that is furthest."""
+        for name in self._of_model():
+            there = [state for state in kept.values() if name in state]
+            put = [state for state in there if state[name] is not self.shared.get(name)]
+            if put or not there:
+                self.shared.pop(name, None)
+            if put:
+                value = max(put, key=steps_of)[name]
+                self.shared[name] = torch.as_tensor(value).detach().clone()
+
+    def _show(self, kept: Kept) -> None:
+        """Let parameters that sit out show the same."""
+        for name in self._of_model():
+            for state in kept.values():
+                if name in state and name in self.shared:
+                    state[name] = self.shared[name]
+
+    def _of_model(self) -> set[str]:
+        rules = [rule for chain in self._chains.values() for rule in chain.rules]
+        return {name for r in rules if isinstance(r, Reduction) and r.over == "model" for name in r.memory}
+
+
+def steps_of(state: Any) -> int:
+    """Return the number of steps that a parameter's state counts; 0 where there is none."""
+    return int(state["step"]) if state and "step" in state else 0
+
+
+def _same(now: Sequence[Any], before: Sequence[Any]) -> bool:
+    return len(now) == len(before) and all(map(operator.is_, now, before))
