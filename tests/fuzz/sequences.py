@@ -62,6 +62,9 @@ EDITS: dict[str, tuple[Any, ...]] = {
     "maximize": (True, False),
 }
 
+NUMBERS = ("step", "squared_norms", "foreign")
+"""State that is not shaped like its parameter."""
+
 GRADIENTS = ("dense", "dense", "transposed", "expanded", "strided", "float32", "float64", "bfloat16", "shared", "own")
 GRADIENTS += ("negated", "zero", "sparse")
 
@@ -633,10 +636,10 @@ class Sequence(RuleBasedStateMachine):
     def odd_state(self, kept: list[Any]) -> bool:
         """Whether the state was not fit for a step when it was saved."""
         return any(
-            isinstance(t, Tensor) and t.ndim and tuple(t.shape) != shape
+            isinstance(t, Tensor) and name not in NUMBERS and tuple(t.shape) != shape
             for group in kept
             for shape, _, state in group
-            for t in state.values()
+            for name, t in state.items()
         )
 
     @operation()
@@ -681,10 +684,9 @@ class Sequence(RuleBasedStateMachine):
     def is_odd(self) -> bool:
         """Whether some state does not suit its parameter, so that it must be refused."""
         return any(
-            isinstance(t, Tensor) and (t.ndim and t.shape != p.shape)
+            isinstance(t, Tensor) and name not in NUMBERS and t.shape != p.shape
             for p in self.listed
             for name, t in self.optimizer.state.get(p, {}).items()
-            if name != "foreign"
         )
 
 
