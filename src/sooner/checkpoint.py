@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sooner.error import SoonerError
+from sooner.model_names import prefix_note, renamed, unwrapped
 
 HISTORY = ("steps", "values", "metrics", "losses", "diverged_at", "cpu_seconds")
 
@@ -37,7 +38,7 @@ def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Resuma
     content = {
         "identity": identity,
         "step": step,
-        "model": training.model.state_dict(),
+        "model": unwrapped(training.model).state_dict(),
         "training": training.state_dict(),
         "history": {name: getattr(run, name) for name in HISTORY},
         "random": random_state(),
@@ -79,15 +80,27 @@ def load_checkpoint(path: str | Path, identity: dict[str, Any], training: Resuma
             f"checkpoint {path} can't be read ({type(error).__name__}); delete it to start again"
         ) from error
     check_identity(path, theirs, identity)
-    try:
-        training.model.load_state_dict(content["model"])
-    except RuntimeError as error:
-        raise SoonerError(f"checkpoint {path} holds another model ({error}); give another file") from error
+    load_weights(path, training.model, content["model"])
     training.load_state_dict(content["training"])
     for name, value in zip(HISTORY, saved, strict=True):
         setattr(run, name, value.to(run.losses.device) if name == "losses" else value)
     set_random_state(random)
     return int(step)
+
+
+def load_weights(path: Path, model: nn.Module, state: dict[str, Any]) -> None:
+    """Load a model's state, whichever wrappers it was saved with, into the model inside of this one's wrappers.
+
+    Raises:
+        SoonerError: it is the state of another model.
+    """
+    plain = unwrapped(model)
+    ours = plain.state_dict().keys()
+    try:
+        plain.load_state_dict(renamed(state, ours))
+    except RuntimeError as error:
+        note = prefix_note(state, ours)
+        raise SoonerError(f"checkpoint {path} holds another model ({error}){note}; give another one") from error
 
 
 def check_identity(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ from sooner.checkpoint import (
     HISTORY,
     check_identity,
     load_checkpoint,
+    load_weights,
     random_state,
     save_checkpoint,
     set_random_state,
@@ -38,6 +39,7 @@ from sooner.checkpoint import (
 from sooner.communication._attached import Communication
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
+from sooner.model_names import unwrapped
 from sooner.training import Training
 from sooner.workers import Workers, goes_apart
 
@@ -137,10 +139,7 @@ def load_world(path: str | Path, identity: dict[str, Any], training: Training, r
             *(place, about["workers"], workers.size),
         )
     own = owns[0] if same else _mean(owns)
-    try:
-        training.model.load_state_dict(shared["model"] | own["model"])
-    except RuntimeError as error:
-        raise SoonerError(f"checkpoint {place} holds another model ({error}); give another folder") from error
+    load_weights(place, training.model, shared["model"] | own["model"])
     training.load_state_dict(_fitting(training, shared["names"], [*shared["parts"], *own["parts"]]))
     for name, value in about["run"].items():
         setattr(run, name, value.to(run.losses.device) if name == "losses" else value)
@@ -154,8 +153,8 @@ def load_world(path: str | Path, identity: dict[str, Any], training: Training, r
 
 def _state(training: Training, run: Any, *, own: bool, apart: bool) -> dict[str, Any]:
     """Return what a worker has for itself, or what it shares with all others."""
-    model, state = training.model.state_dict(), training.state_dict()
-    parameters = {name for name, _ in training.model.named_parameters()}
+    plain, state = unwrapped(training.model), training.state_dict()
+    model, parameters = plain.state_dict(), {name for name, _ in plain.named_parameters()}
     kept = 0 if apart else len(state["parts"]) - (training.communication is not None)  # the last part is each one's own
     if not own:
         shared = {} if apart else {name: value for name, value in model.items() if name in parameters}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
-try:  # torch.compile's own check, which takes 0.07 microseconds per tensor where attributes in Python take 0.4
+GUARDS: Any = None
+"""torch.compile's own check, which takes 0.07 microseconds per tensor where attributes in Python take 0.4."""
+with contextlib.suppress(ImportError):
     from torch._C._dynamo.guards import TensorGuards
-except ImportError:  # pragma: no cover - of a torch that has moved it
-    TensorGuards = None
+
+    GUARDS = TensorGuards
 
 
 class Alike:
@@ -23,8 +26,8 @@ class Alike:
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._count = len(tensors)
         self._check: Callable[..., bool] = _by_attributes(tensors)
-        if TensorGuards is not None and tensors:
-            self._check = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None).check
+        if GUARDS is not None and tensors:
+            self._check = GUARDS(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None).check
 
     def __call__(self, tensors: Sequence[Tensor]) -> bool:
         """Compare with other tensors."""

@@ -173,7 +173,7 @@ class Chunk:
             return [tensors[self.first].view(-1)[slice(*self.piece)]]
         return list(tensors[self.first : self.last])
 
-    def flat(self, tensors: Sequence[Tensor]) -> Tensor:
+    def flat(self, tensors: list[Tensor]) -> Tensor:
         """Return one tensor per parameter of the cohort as one vector ``[d]``, a view where one will do."""
         if self.piece:
             return tensors[self.first].reshape(-1)[slice(*self.piece)]
@@ -184,7 +184,7 @@ class Chunk:
         """Return the chunk's own part of a vector of all elements of the cohort."""
         return flat[self.start : self.start + self.length]
 
-    def split(self, flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    def split(self, flat: Tensor, like: list[Tensor]) -> list[Tensor]:
         """Return a vector of the chunk as views shaped as the chunk's own of one tensor per parameter of the cohort."""
         if self.piece:
             return [flat]
@@ -231,6 +231,7 @@ class Cohort:
         state: per slot, one tensor per parameter (of sharded parameters the piece).
         numbers: slots that hold one number per parameter, as one vector each, of which `state` holds views.
         offsets: where each parameter starts in a flat vector of all elements, and behind the last the total.
+        plain_parameters, plain_gradients: whether all of them lie plainly in memory, gradients in one dtype.
 
     Raises:
         MisfitError: state does not fit its parameter.
@@ -274,6 +275,7 @@ class Cohort:
         self._alike = Alike(self._checked())
         self._gradients_alike: Alike | None = None
         self.plain_gradients = False
+        self.plain_parameters = all(map(plain, self.pieces))
 
     def _pieces(self) -> list[Tensor]:
         if self.spread is None:
@@ -375,9 +377,10 @@ class Cohort:
         Raises:
             MisfitError: a gradient is sparse, or not of the parameter's shape or device.
         """
-        found = [p.grad if self.spread is None else local_gradient(p) for p in self.params]
-        if not _tensors(found):
+        present = [p.grad if self.spread is None else local_gradient(p) for p in self.params]
+        if type(None) in set(map(type, present)):
             return None
+        found: list[Tensor] = present  # type: ignore[assignment]
         if self._gradients_alike is None or not self._gradients_alike(found):
             self._check_gradients(found)
             self._gradients_alike = Alike(found)
@@ -393,7 +396,7 @@ class Cohort:
             if g.device != piece.device or not g.is_floating_point():
                 raise MisfitError(p, f"on {piece.device} has a gradient of {g.dtype} on {g.device}; move model and "
                                   "gradients together")  # fmt: skip
-        self.plain_gradients = len({g.dtype for g in gradients}) == 1 and all(map(Tensor.is_contiguous, gradients))
+        self.plain_gradients = len({g.dtype for g in gradients}) == 1 and all(map(plain, gradients))
 
     @functools.cached_property
     def whole(self) -> Chunk:
@@ -439,14 +442,15 @@ def _numbers(rule: object, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, 
     return tuple(slot for slot in slots if grain == "tensor" and shapes[slot] == ())
 
 
+def plain(tensor: Tensor) -> bool:
+    """Whether the numbers of a tensor are what its memory holds, one after the other."""
+    return tensor.is_contiguous() and not tensor.is_neg()
+
+
 def _in_place(vector: Tensor, views: Sequence[Tensor]) -> bool:
     """Whether the numbers of a vector are still the memory of these 0-d tensors."""
     first, size = vector.data_ptr(), vector.element_size()
     return list(map(Tensor.data_ptr, views)) == [*range(first, first + size * len(views), size)]
-
-
-def _tensors(found: Sequence[Tensor | None]) -> bool:
-    return type(None) not in set(map(type, found))
 
 
 @dataclass

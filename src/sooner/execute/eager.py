@@ -127,6 +127,7 @@ class Eagerly:
     def _kept(self, rule: Transform, function: Callable[..., Any]) -> list[Any]:
         """Call a rule with its state, keep the new state and return what else it returned after the new ``u``."""
         before = {slot: self.chunk.state(slot) for slot in rule.slots}
+        more: list[Any]
         self.u, after, *more = function(self.u, before, self._theta_for(rule), self.work.clock)
         for slot in rule.slots:
             self.chunk.keep(slot, before[slot], after[slot])

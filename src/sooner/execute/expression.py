@@ -89,12 +89,15 @@ class Program:
         """
         if len(values) != _OPERANDS[name]:
             raise UntraceableError(f"{name} of {len(values)} operands")
-        self.lines.append((name, *(self.operand(v) for v in values)))
+        own = [v.operand if type(v) is Symbol and v.program is self else self.operand(v) for v in values]
+        self.lines.append((name, *own))
         return Symbol(self, ("line", len(self.lines) - 1))
 
 
 class Symbol:
     """Stands for a vector while a rule is traced; has the operators and methods of a tensor that work by element."""
+
+    __slots__ = ("operand", "program")
 
     def __init__(self, program: Program, operand: Operand) -> None:
         self.program, self.operand = program, operand

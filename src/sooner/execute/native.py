@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sooner.execute.c_source import C_TYPES, row_value_names, vector_names, write_source
-from sooner.execute.cohort import Work
+from sooner.execute.cohort import Cohort, Work, plain
 from sooner.execute.compiler import compiler, load
 from sooner.execute.decide import RowSums
 from sooner.execute.eager import run_eager
@@ -62,7 +62,7 @@ class NativeStretch(Stretch):
             kinds = {g.dtype for g in gradients}
             if len(kinds) > 1 or str(dtype).removeprefix("torch.") not in C_TYPES:
                 dtype = cohort.dtype
-            gradients = [g.detach().to(dtype).contiguous() for g in gradients]
+            gradients = [g.detach().resolve_neg().to(dtype).contiguous() for g in gradients]
         return gradients, dtype
 
     @classmethod
@@ -97,7 +97,7 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     rows = [s.chunk.rows(s.by_rows) for s in stretches]
     counts = [len(r.rows) for r in rows]
     parameters = [s.chunk.of(s.work.cohort.pieces) for s in stretches]
-    dense = [_contiguous(some) for some in parameters]
+    dense = [_contiguous(some, s.work.cohort) for s, some in zip(stretches, parameters, strict=True)]
     names = vector_names(program)
     vectors = array("Q")
     for name in names:
@@ -127,10 +127,12 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     arguments = (offsets, heights, first_rows, sets, vectors, _addresses(values), numbers, noise)
     addresses = [one.buffer_info()[0] for one in arguments]
     stretches[0]._kernel(sum(counts), *addresses, threads, None if sums is None else sums.data_ptr())
-    if "theta" in program.outputs:
+    written = [p for some in parameters for p in some] if "theta" in program.outputs else []
+    if written:
         for some, copies in zip(parameters, dense, strict=True):
             if copies is not some:
                 torch._foreach_copy_(some, copies)
+        torch.autograd.graph.increment_version(written)  # so that autograd notices, as with operations of torch
     if sums is None:
         return [[() for _ in r.buckets] for r in rows]
     firsts = [0, *itertools.accumulate(r.total_rows for r in rows)]
@@ -148,11 +150,11 @@ def _compiled(key: tuple[Any, ...], theta: str, gradient: str, state: str) -> Ke
     return run
 
 
-def _contiguous(parameters: list[Tensor]) -> list[Tensor]:
-    """Return the list itself, or one with copies of those that are not contiguous."""
-    if all(map(Tensor.is_contiguous, parameters)):
+def _contiguous(parameters: list[Tensor], cohort: Cohort) -> list[Tensor]:
+    """Return the list itself, or one with copies of those that are not laid out plainly."""
+    if cohort.plain_parameters:
         return parameters
-    return [p.detach().contiguous() for p in parameters]
+    return [p if plain(p) else p.detach().resolve_neg().contiguous() for p in parameters]
 
 
 def _addresses(tensors: Sequence[Tensor]) -> array[int]:

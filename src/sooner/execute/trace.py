@@ -151,7 +151,7 @@ class Stretch:
         if not self.work.cohort.master or not self.moves_parameters:
             return theta
         master = self.program.input(MASTER)
-        return master.where(self.program.apply("as_theta", master) == theta, theta)
+        return master.where(self.program.apply("as_theta", master).eq(theta), theta)
 
     def _keep(self, slots: tuple[str, ...], after: Any) -> None:
         self._state.update({slot: after[slot] for slot in slots})

@@ -7,8 +7,10 @@ handled here, once.
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, TypedDict
 
@@ -18,12 +20,13 @@ from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
 from sooner.execute import run
-from sooner.execute.shards import whole
+from sooner.execute.shards import is_sharded, whole
 from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.transform import Chain, Transform, chain
+from sooner.update._matching import Difference
 from sooner.update._plan import Plan, Share
-from sooner.update._saved_state import check_state, not_a_state, restore_precision
+from sooner.update._saved_state import check_state, match_state, not_a_state, restore_precision
 
 NON_FINITE = ("pass", "skip", "raise")
 
@@ -47,6 +50,8 @@ class Options(TypedDict, total=False):
     master_weights: bool
     non_finite: Literal["pass", "skip", "raise"]
 
+
+log = logging.getLogger(__name__)
 
 TORCH_ONLY = ("foreach", "fused", "capturable", "differentiable")
 """Keywords of `torch.optim` that choose among its implementations; `$SOONER_EXECUTOR` chooses among ours."""
@@ -74,6 +79,8 @@ class ChainOptimizer(Part, Optimizer):
 
     station: ClassVar[str] = "update"
     owns = frozenset({"step"})
+    optional_slots: ClassVar[frozenset[str]] = frozenset()
+    """State that a parameter may have though its chain does not use it at present."""
 
     def __init__(
         self,
@@ -215,16 +222,34 @@ class ChainOptimizer(Part, Optimizer):
         super().add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as torch does. The step count, one tensor per cohort here, becomes one per parameter."""
-        content = super().state_dict()
+        """Return the state as torch does, each tensor with memory of its own size; state of parameters that are in no
+        group any more is left out.
+        """
+        everything, listed = self.state, {p for group in self.param_groups for p in group["params"]}
+        self.state = defaultdict(dict, {p: kept for p, kept in everything.items() if p in listed})
+        try:
+            content = super().state_dict()
+        finally:
+            self.state = everything
         content["state"] = {
-            number: {name: value.clone() if name == "step" else value for name, value in kept.items()}
+            number: {name: value.clone() if _is_number(value) else value for name, value in kept.items()}
             for number, kept in sorted(content["state"].items())
         }
         return content
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(  # type: ignore[override]  # torch returns None
+        self, state_dict: dict[str, Any], *, strict: bool = True
+    ) -> Difference:
         """Load what `state_dict` gave, or the state of the same method of torch.optim. Nothing changes unless all fits.
+
+        Parameters are matched by name, in any order, where both sides have names (``Muon(model.named_parameters())``).
+
+        Args:
+            state_dict: the state.
+            strict: refuse a state of other parameters; else what fits is loaded, and the rest starts afresh.
+
+        Returns:
+            The names of parameters that are new here and of those that are gone.
 
         Raises:
             SoonerError: the state belongs to another method, other groups or other shapes.
@@ -232,10 +257,14 @@ class ChainOptimizer(Part, Optimizer):
         if not isinstance(state_dict, dict):
             raise not_a_state(self.name())
         loaded: list[dict[str, Any]] = []
+        differences: list[Difference] = []
 
-        def check(_: Optimizer, hooked: dict[str, Any]) -> None:
-            check_state(self, hooked)
-            loaded.append(hooked)
+        def check(_: Optimizer, hooked: dict[str, Any]) -> dict[str, Any]:
+            fitting, difference = match_state(self, hooked, strict=strict)
+            check_state(self, fitting)
+            loaded.append(fitting)
+            differences.append(difference)
+            return fitting
 
         before = self.param_groups
         handle = self.register_load_state_dict_pre_hook(check)  # runs after the user's hooks, which may adapt the state
@@ -246,7 +275,14 @@ class ChainOptimizer(Part, Optimizer):
         for ours, group in zip(before, self.param_groups, strict=True):
             for name, value in ours.items():
                 group.setdefault(name, value)  # torch.optim knows fewer hyper-parameters
+            if "param_names" in ours:
+                group["param_names"] = ours["param_names"]
         restore_precision(self, loaded[0])
+        (difference,) = differences
+        for words, names in (("start afresh", difference.new), ("of the state are gone", difference.gone)):
+            if names:
+                log.info("%s: %d parameters %s: %s", self.name(), len(names), words, ", ".join(names))
+        return difference
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("gradient_rules", "non_finite", "non_finite_steps")}
@@ -255,6 +291,11 @@ class ChainOptimizer(Part, Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._plan = Plan(self.name(), self._label)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a state value is one number, which may lie in the memory of all parameters' numbers."""
+    return isinstance(value, Tensor) and value.ndim == 0 and not is_sharded(value)
 
 
 def _tell_of(name: str, foreign: dict[str, Any]) -> None:

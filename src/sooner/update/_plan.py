@@ -67,6 +67,7 @@ class Plan:
         self._chains: dict[int, Chain] = {}
         self._cohorts: list[tuple[int, Cohort]] = []
         self._idle: list[Tensor] = []
+        self._steady = True  # whether the last step went by the plan as it was
         self._keys: list[Tensor] = []
         self._dicts: list[dict[str, Tensor]] = []
 
@@ -82,7 +83,9 @@ class Plan:
             {number: shares[classes.index(number)] for number in known.values()} if len(known) > 1 else {0: shares[0]}
         )
         try:
-            found = self._gradients() if self._holds(shares, classes, first, kept) else None
+            steady = self._steady or self._same_gradients()
+            found = self._gradients() if steady and self._holds(shares, classes, first, kept) else None
+            self._steady = found is not None
             if found is None:
                 self._build(shares, classes, first, kept)
                 found = self._gradients()
@@ -120,6 +123,11 @@ class Plan:
             found.append(gradients)
         return found if all(p.grad is None for p in self._idle) else None
 
+    def _same_gradients(self) -> bool:
+        """Whether the same parameters have gradients; a glance that saves the whole comparison where they change."""
+        stepping = all(p.grad is not None for _, cohort in self._cohorts for p in cohort.params)
+        return stepping and all(p.grad is None for p in self._idle)
+
     def _holds(self, shares: Sequence[Share], classes: list[int], first: dict[int, Share], kept: Kept) -> bool:
         return (
             len(shares) == len(self._listed)
@@ -151,7 +159,16 @@ class Plan:
         self._chains = {number: share.chain for number, share in first.items()}
         self._share(kept)
         self._cohorts = []
-        for (number, _device, _dtype, steps, _spread), params in together.items():
+        for (number, _device, dtype, steps, _spread), params in together.items():
+            if dtype == torch.float16 and first[number].settings["stochastic_rounding"]:
+                raise SoonerError(
+                    f"{self._name}: {self._label(params[0])} is float16, which stochastic_rounding does not serve; "
+                    "pass master_weights=True instead, or use bfloat16"
+                )
+            if any(0 in p.stride() and p.numel() > 1 for p in params if spread_of(p) is None):
+                raise SoonerError(
+                    f"{self._name}: a parameter is an expanded view, whose entries share memory; clone it"
+                )
             master = bool(first[number].settings.get("master_weights"))
             cohort = Cohort(params, kept, first[number].chain, steps, self.shared, master=master)
             self._cohorts.append((number, cohort))

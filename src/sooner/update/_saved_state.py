@@ -10,6 +10,9 @@ from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.execute import state_dtype
+from sooner.execute.cohort import MASTER
+from sooner.execute.shards import is_sharded
+from sooner.update._matching import Difference, matched
 
 if TYPE_CHECKING:
     from sooner.update._optimizer import ChainOptimizer
@@ -18,6 +21,20 @@ if TYPE_CHECKING:
 def not_a_state(name: str) -> SoonerError:
     """Return the error for something that is no optimizer state at all."""
     return SoonerError(f"{name}: this is not an optimizer state; pass what optimizer.state_dict() returned")
+
+
+def match_state(
+    optimizer: ChainOptimizer, state_dict: dict[str, Any], *, strict: bool
+) -> tuple[dict[str, Any], Difference]:
+    """Return a state with parameters as this optimizer numbers them, and what that leaves open.
+
+    Raises:
+        SoonerError: it is no state, or one of other parameters.
+    """
+    try:
+        return matched(optimizer.name(), state_dict, optimizer.param_groups, strict=strict)
+    except (KeyError, TypeError, AttributeError):
+        raise not_a_state(optimizer.name()) from None
 
 
 def check_state(optimizer: ChainOptimizer, state_dict: dict[str, Any]) -> None:
@@ -32,13 +49,21 @@ def check_state(optimizer: ChainOptimizer, state_dict: dict[str, Any]) -> None:
         theirs, ours = ([len(g["params"]) for g in some] for some in (groups, optimizer.param_groups))
         if theirs != ours:
             raise SoonerError(f"{name}: the state is for groups of {theirs} parameters, this optimizer has {ours}")
+        for group in groups:
+            if group.get("decoupled_weight_decay") is False and group.get("weight_decay"):
+                raise SoonerError(
+                    f"{name}: the state is of torch.optim.Adam with weight_decay={group['weight_decay']}, added "
+                    f"to the gradient, where {name} shrinks the weights themselves; go on with that one, or set "
+                    "weight_decay to 0 in the groups of the state"
+                )
         shapes = _shapes_under(optimizer, groups)
         for number, p in _numbered(state_dict, optimizer.param_groups):
             kept = state_dict["state"].get(number, {})
-            if kept and set(kept) - {"step"} != set(shapes[p]):
+            slots = set(kept) - {"step"}
+            if kept and not set(shapes[p]) <= slots <= {*shapes[p], *optimizer.optional_slots, MASTER}:
                 raise SoonerError(
-                    f"{name}: the state holds {sorted(set(kept) - {'step'})} where this method keeps "
-                    f"{sorted(shapes[p])}; it was saved by another method"
+                    f"{name}: the state holds {sorted(slots)} where this method keeps {sorted(shapes[p])}; it was "
+                    "saved by another method"
                 )
             for slot, shape in shapes[p].items() if kept else ():
                 if tuple(kept[slot].shape) != shape:
@@ -57,7 +82,8 @@ def restore_precision(optimizer: ChainOptimizer, state_dict: dict[str, Any]) -> 
         if not saved:
             continue
         for slot in set(saved) - {"step"}:
-            optimizer.state[p][slot] = saved[slot].detach().to(p.device, state_dtype(p.dtype), copy=True)
+            precise = saved[slot].detach().to(p.device, state_dtype(p.dtype), copy=True)
+            optimizer.state[p][slot] = precise if is_sharded(precise) else precise.contiguous()
         # torch.optim's SGD and Muon count no steps; that there is state means that at least one was taken
         optimizer.state[p]["step"] = torch.tensor(float(saved.get("step", 1)))
 

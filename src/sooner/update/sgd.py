@@ -61,6 +61,7 @@ class SGD(ChainOptimizer):
     """
 
     space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-2, 3.0)}
+    optional_slots: ClassVar[frozenset[str]] = frozenset({"momentum_buffer"})  # it rests while momentum is 0
 
     def __init__(
         self,
