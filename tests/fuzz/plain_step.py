@@ -215,10 +215,10 @@ def normalized_gd(entries: Sequence[Entry]) -> list[Move]:
 
 
 def adagrad_norm(entries: Sequence[Entry]) -> list[Move]:
-    """The sum is the model's: the largest that any parameter of the groups remembers."""
+    """The sum is the model's: one that a parameter remembers (see `plain_settings`)."""
     if not entries:
         return []
-    before = max(e.settings["sum of the model"] for e in entries)
+    before = entries[0].settings["sum of the model"]
     total = before + sum(float((e.g**2).sum()) for e in entries)
     first = entries[0].settings
     root = math.sqrt(total + first["b0"] ** 2 + first["eps"])
@@ -288,17 +288,26 @@ def state_dtype(p: Tensor) -> torch.dtype:
     return torch.float32 if p.dtype in HALVES else p.dtype
 
 
+def keeps_master(p: Tensor, settings: Mapping[str, Any]) -> bool:
+    """Return whether a half-precision parameter has a float32 copy that is what really steps."""
+    return p.dtype in HALVES and bool(settings.get("master_weights"))
+
+
 def in_float64(t: Any) -> Tensor:
     return torch.as_tensor(t).detach().to(torch.float64, copy=True).contiguous().resolve_neg()
 
 
-def plain_settings(optimizer: Any) -> list[tuple[Tensor, dict[str, Any]]]:
+def sums_of_the_model(optimizer: Any) -> list[float]:
+    """Return what parameters remember of the one sum of the model; several only where somebody changed some of them."""
+    kept = [state["squared_norms"] for state in optimizer.state.values() if "squared_norms" in state]
+    return sorted({float(one) for one in kept}) or [0.0]
+
+
+def plain_settings(optimizer: Any, sum_of_the_model: float = 0.0) -> list[tuple[Tensor, dict[str, Any]]]:
     """Return every parameter of the groups with what applies to it."""
     found = []
     anyone = any(group.get("momentum") for group in optimizer.param_groups)
-    listed = [p for group in optimizer.param_groups for p in group["params"]]
-    sums = [optimizer.state.get(p, {}).get("squared_norms", 0.0) for p in listed]
-    model = {"momentum of any group": anyone, "sum of the model": max(map(float, sums), default=0.0)}
+    model = {"momentum of any group": anyone, "sum of the model": sum_of_the_model}
     for group in optimizer.param_groups:
         shares = optimizer.shares(group) if hasattr(optimizer, "shares") else [(group["params"], group)]
         for params, settings in shares:
@@ -310,17 +319,19 @@ def plain_settings(optimizer: Any) -> list[tuple[Tensor, dict[str, Any]]]:
 def foretell(optimizer: Any, method: Method) -> list[Refused] | list[Stepped]:
     """Return the reasons for which the next step must be refused (any may be given); or what it may come to.
 
-    There is one result, unless parameters share memory: then their order is free, and all may look before any moves.
+    There is one result, unless parameters share memory: then their order is free, and all may look before any moves. Where
+    somebody made parameters remember different sums of the model, it may go on with any of them.
     """
     stepping = [(p, settings) for p, settings in plain_settings(optimizer) if p.grad is not None]
     reasons = [r for p, settings in stepping for r in _reasons(optimizer, method, p, settings)]
     if reasons:
         return reasons
     tied = [p for p, _ in stepping if sum(_same_memory(p, q) for q, _ in stepping) > 1]
-    orders = [list(order) for order in itertools.permutations(tied)] or [[]]
     return [
-        _outcome(optimizer, method, stepping, order, at_once)
-        for order in orders
+        _outcome(optimizer, method, stepping, list(order), at_once)
+        for one in sums_of_the_model(optimizer)
+        for stepping in ([both for both in plain_settings(optimizer, one) if both[0].grad is not None],)
+        for order in itertools.permutations(tied)
         for at_once in ((True, False) if tied else (True,))
     ]
 
@@ -334,7 +345,8 @@ def _reasons(optimizer: Any, method: Method, p: Tensor, settings: Mapping[str, A
     if p.grad.shape != p.shape:
         yield Refused("gradient", p)
     kept = optimizer.state.get(p, {})
-    for slot in method.slots(settings, p):
+    more = ("master_weights",) if keeps_master(p, settings) else ()
+    for slot in (*method.slots(settings, p), *more):
         if isinstance(kept.get(slot), Tensor) and kept[slot].shape != p.shape:
             yield Refused("state", p)
 
@@ -348,8 +360,11 @@ def _entry(optimizer: Any, p: Tensor, settings: Mapping[str, Any]) -> Entry:
     rounded = p.grad.detach().to(state_dtype(p))
     g = in_float64(rounded)
     own = {slot: in_float64(t) for slot, t in kept.items() if slot != "step" and isinstance(t, Tensor)}
+    theta = in_float64(p)
+    if keeps_master(p, settings) and "master_weights" in own:  # unless somebody has set the parameter since
+        theta = torch.where(own["master_weights"].to(p.dtype) == p, own["master_weights"], theta)
     count = None if own and "step" not in kept else round(float(kept.get("step", 0))) + 1
-    return Entry(p, in_float64(p), -g if settings["maximize"] else g, own, count, settings)
+    return Entry(p, theta, -g if settings["maximize"] else g, own, count, settings)
 
 
 def _outcome(
@@ -365,18 +380,26 @@ def _outcome(
     for e, move in moves.values():
         done.values[e.p] = _value(e.p, e.theta + move.u, move)
         done.state[e.p] = _state(e, move)
-    for i, p in enumerate(order):  # these stand on the same memory: each goes on from where the one before it left it
+        if keeps_master(e.p, e.settings):
+            eps = torch.finfo(torch.float32).eps
+            slack = eps * (2 * e.theta.abs() + 64 * move.size)
+            done.state[e.p]["master_weights"] = e.theta + move.u, slack * math.inf if move.unsure else slack
+    if not order:
+        return done
+    total, slack, unsure = moves[order[0]][0].theta, torch.zeros_like(moves[order[0]][0].theta), False
+    for p in order:  # these stand on the same memory: each goes on from where the one before it left it
         e, move = moves[p]
-        if i == 0:
-            total, slack, unsure = e.theta, torch.zeros_like(e.theta), False
         if not at_once:
             e.theta = total
             (move,) = method.rule([e])
         total = total + move.u
         slack, unsure = slack + _value(p, total, move)[1], unsure or move.unsure
         done.state[p] = _state(e, move)
+    unsure |= any(keeps_master(p, moves[p][0].settings) for p in order)  # they fall apart where they were one
     for p in order:
         done.values[p] = total, torch.full_like(slack, math.inf) if unsure else slack
+        if "master_weights" in done.state[p]:
+            done.state[p]["master_weights"] = done.values[p]
     return done
 
 

@@ -60,6 +60,7 @@ EDITS: dict[str, tuple[Any, ...]] = {
     "rectify": (True, False),
     "decoupled": (True, False),
     "maximize": (True, False),
+    "master_weights": (True, False),
 }
 
 NUMBERS = ("step", "squared_norms", "foreign")
@@ -274,7 +275,9 @@ class Sequence(RuleBasedStateMachine):
             if p not in moved and not any(_overlap(p, q) for q in moved):
                 now = self.seen_of(p)
                 assert _same(was, now[0]), f"a parameter without gradient moved: {tuple(p.shape)}"
-                self.check_kept(kept, now[1], "a parameter without gradient")
+                shared = METHODS[self.method].numbers  # of the model: everybody shows the same
+                was, now = ({k: v for k, v in some.items() if k not in shared} for some in (kept, now[1]))
+                self.check_kept(was, now, "a step without gradient")
 
     def compare(self, foretold: Stepped) -> str:
         """Return what is wrong, nothing if all is right."""
@@ -559,8 +562,13 @@ class Sequence(RuleBasedStateMachine):
         elif how == "new mapping":
             self.optimizer.state = type(state)(dict, state)
         after = self.seen()
-        for q in others:
+        for q in others - self.of_the_model(how):
             self.check_kept(before[q][1], after[q][1], f"changing one parameter's state ({how}) also")
+
+    def of_the_model(self, how: str) -> set[Tensor]:
+        """Return whose state may change with another's: one sum of the model is the same number for all."""
+        shared = METHODS[self.method].numbers and how in ("zero", "scale")
+        return set(self.everything) if shared else set()
 
     # copies and files
 
