@@ -460,7 +460,7 @@ class Sequence(RuleBasedStateMachine):
 
     @operation(
         which=NUMBER,
-        how=st.sampled_from(["transpose", "channels last", "strided", "offset", "expand", "fresh", "negated", "tie"]),
+        how=st.sampled_from(["transpose", "channels last", "strided", "offset", "expand", "fresh", "tie"]),
         keep=st.booleans(),
     )
     def lay_out(self, which: int, how: str, keep: bool) -> None:
@@ -480,8 +480,6 @@ class Sequence(RuleBasedStateMachine):
             p.data = old.flatten()[:1].sum().expand(old.shape)
         elif how == "fresh":
             p.data = old.contiguous().clone()
-        elif how == "negated":
-            p.data = torch._neg_view(-old)
         elif how == "tie":
             same = [q for q in self.listed if q is not p and q.shape == p.shape and q.dtype == p.dtype]
             if same and len([q for q in self.listed if _overlap(q, same[0])]) < 3:
