@@ -16,7 +16,7 @@ from sooner.version import __version__
 if TYPE_CHECKING:
     from sooner import communication, execute, gradient, loss, schedule, space, update, weights
     from sooner.loop import Run, train
-    from sooner.recipe import Recipe, explain, slot
+    from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
     from sooner.workloads import find as workload
 
@@ -27,6 +27,7 @@ __all__ = [
     "Task",
     "__version__",
     "communication",
+    "create_optimizer",
     "execute",
     "explain",
     "gradient",
@@ -42,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Recipe": "sooner.recipe",
+    "create_optimizer": "sooner.recipe",
     "explain": "sooner.recipe",
     "slot": "sooner.recipe",
     "Task": "sooner.task",
@@ -58,3 +60,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'sooner' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

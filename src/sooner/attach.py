@@ -6,16 +6,15 @@ import logging
 from collections.abc import Sequence
 
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from sooner.communication._attached import Communication
+from sooner.communication._averages_itself import averages_itself
 from sooner.communication._cohort import Cohort
 from sooner.communication._doubts import doubts
 from sooner.communication._group import Group
 from sooner.communication._wire import Wire
 from sooner.error import SoonerError
-from sooner.execute.shards import is_sharded
 from sooner.part import Part
 
 log = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def attach(
         SoonerError: a part that only a simulated cluster can have, or workers that would go apart unnoticed.
     """
     wire = wire or Group()
-    if not parts and (wire.size == 1 or _averages_itself(model)):
+    if not parts and (wire.size == 1 or averages_itself(model)):
         return None
     for part in parts:
         if isinstance(part, Cohort):
@@ -67,7 +66,3 @@ def attach(
 
 
 _said: set[str] = set()
-
-
-def _averages_itself(model: nn.Module) -> bool:
-    return isinstance(model, DistributedDataParallel) or any(is_sharded(p) for p in model.parameters())

@@ -181,10 +181,14 @@ class Cluster:
         active, weights = self._round.active, self._mover.weights[0]
         batches = self.data.batches(active, step)
         losses, gradients = self.lanes(weights, batches)
+        tokens = self.lanes.counts
         if self.local is not None:
             place = Place(weights, weights, gradients, lambda there: self.lanes(there, batches)[1], {})
             gradients = self.local.direction(place)
         counts = self.data.weights(active)
+        if counts is None and tokens is not None:
+            counts = tokens / tokens.sum().clamp(min=torch.finfo(tokens.dtype).tiny)
+            losses = losses * (len(active) * counts).to(losses)
         if counts is not None:
             gradients = gradients * (len(active) * counts).to(gradients)[:, None]
         update = self.exchange(gradients, active if self._partial else None)

@@ -1,6 +1,6 @@
 """Many models at once: workers, clients or seeds as the leading dimension of one flat tensor of weights.
 
-lanes = Lanes(model, workers=64, loss=loss)                 # loss(model, batch) -> 0-d tensor
+lanes = Lanes(model, workers=64, loss=loss)                 # loss(model, batch) -> 0-d tensor, or (sum, count)
 losses, gradients = lanes(lanes.weights, batches)           # [n], [n, d]: one batched program, see torch.func
 stacked = Stacked(lanes.weights)                            # for one optimizer whose rule works element by element
 models = lanes.replicas()                                   # for any other: one optimizer per model
@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 
 from sooner.error import SoonerError
 from sooner.layout import Layout
+from sooner.objective import Found, exact, mean, measured
 
 ELEMENTWISE = frozenset(
     ("Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
@@ -39,7 +40,7 @@ class Lanes:
     Args:
         model: gives the architecture and the first weights of all copies; it is not changed.
         workers: number of copies.
-        loss: ``loss(model, batch) -> 0-d tensor``.
+        loss: ``loss(model, batch) -> 0-d tensor``, a mean, or ``(sum, count)``; losses and gradients are means.
         batched: run all copies in one program (True) or one after the other (False); None chooses what is usually
             faster, and falls back on the second, with a warning that says why, where the first can't be done. Batches
             of different shapes run in one program per shape.
@@ -48,6 +49,7 @@ class Lanes:
         layout: where every parameter lies in a row of weights.
         start: the model's weights, ``[d]``.
         around: contexts in which the loss is evaluated.
+        counts: what the losses of the last call have counted, ``[m]``; None where the loss is a mean.
 
     Raises:
         SoonerError: no worker, nothing to train, batch normalization, or parameters of several dtypes or devices.
@@ -57,7 +59,7 @@ class Lanes:
         self,
         model: nn.Module,
         workers: int,
-        loss: Callable[[nn.Module, Any], Tensor],
+        loss: Callable[[nn.Module, Any], Found],
         *,
         batched: bool | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Lanes:
         named = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
         self.layout = Layout.of(named)
         self.start = self.layout.flatten(named)
+        self.counts: Tensor | None = None
         self._with_loss = _WithLoss(model, loss)
 
     @functools.cached_property
@@ -100,7 +103,11 @@ class Lanes:
             self.batched = before
 
     def _each(self, weights: Tensor, batches: Sequence[Any], gradients: bool) -> tuple[Tensor, Tensor]:
-        weights = weights.detach()
+        losses, made, counts = self._counted(weights.detach(), batches, gradients)
+        self.counts = counts if self._with_loss.counts else None
+        return losses, made
+
+    def _counted(self, weights: Tensor, batches: Sequence[Any], gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
         if self.batched is False:
             return self._one_by_one(weights, batches, gradients)
         random = torch.get_rng_state()
@@ -120,7 +127,7 @@ class Lanes:
         )
         return found
 
-    def _at_once(self, weights: Tensor, batches: Sequence[Any], gradients: bool) -> tuple[Tensor, Tensor]:
+    def _at_once(self, weights: Tensor, batches: Sequence[Any], gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Run one batched program per shape of batch: one in all where the batches are alike."""
         taken = [_leaves(batch) for batch in batches]
         groups: dict[Any, list[int]] = {}
@@ -128,22 +135,22 @@ class Lanes:
             groups.setdefault(kind, []).append(number)
         if len(groups) == 1:
             return self._alike(weights, [tensors for tensors, _, _ in taken], taken[0][1], gradients)
-        losses = weights.new_empty(len(batches))
+        losses, counts = weights.new_empty(len(batches)), weights.new_empty(len(batches), dtype=exact(weights))
         made = weights.new_empty(len(batches), self.layout.size if gradients else 0)
         for numbers in groups.values():
             own = weights if weights.ndim == 1 else weights[numbers]
-            losses[numbers], made[numbers] = self._alike(
+            losses[numbers], made[numbers], counts[numbers] = self._alike(
                 own, [taken[i][0] for i in numbers], taken[numbers[0]][1], gradients
             )
-        return losses, made
+        return losses, made, counts
 
     def _alike(
         self, weights: Tensor, tensors: list[list[Tensor]], rebuild: Callable[[Sequence[Tensor]], Any], gradients: bool
-    ) -> tuple[Tensor, Tensor]:
-        def value(parameters: dict[str, Tensor], leaves: list[Tensor]) -> Tensor:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        def value(parameters: dict[str, Tensor], leaves: list[Tensor]) -> tuple[Tensor, Tensor]:
             return self._value(parameters, rebuild(leaves))
 
-        per_lane = torch.func.grad_and_value(value) if gradients else value
+        per_lane = torch.func.grad_and_value(value, has_aux=True) if gradients else value
         lanes = torch.arange(len(tensors), device=weights.device)  # so that there is a lane where nothing else differs
         stacked = [torch.stack(together) for together in zip(*tensors, strict=True)]
         program = torch.func.vmap(
@@ -154,18 +161,19 @@ class Lanes:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")  # still faster than a loop
             found: Any = program(lanes, self.layout.views(weights), stacked)
+        losses, counts = (one.detach() for one in (found[1] if gradients else found))
         if not gradients:
-            return found.detach(), weights.new_empty(len(tensors), 0)
-        return found[1].detach(), self.layout.flatten(found[0])
+            return losses, weights.new_empty(len(tensors), 0), counts
+        return losses, self.layout.flatten(found[0]), counts
 
-    def _one_by_one(self, weights: Tensor, batches: Sequence[Any], gradients: bool) -> tuple[Tensor, Tensor]:
-        losses = weights.new_empty(len(batches))
+    def _one_by_one(self, weights: Tensor, batches: Sequence[Any], gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
+        losses, counts = weights.new_empty(len(batches)), weights.new_empty(len(batches), dtype=exact(weights))
         made = weights.new_zeros(len(batches), self.layout.size if gradients else 0)
         for number, batch in enumerate(batches):
             row = weights if weights.ndim == 1 else weights[number]
             parameters = {name: v.detach().requires_grad_(gradients) for name, v in self.layout.views(row).items()}
             with torch.set_grad_enabled(gradients):
-                loss = self._value(parameters, batch)
+                loss, counts[number] = self._value(parameters, batch)
             losses[number] = loss.detach()
             if gradients:
                 slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -173,13 +181,13 @@ class Lanes:
                 for name, slope in zip(parameters, slopes, strict=True):
                     if slope is not None:
                         places[name].copy_(slope)
-        return losses, made
+        return losses, made, counts
 
-    def _value(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
+    def _value(self, parameters: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor]:
         with contextlib.ExitStack() as stack:
             for enter in self.around:
                 stack.enter_context(enter())
-            made: Tensor = torch.func.functional_call(
+            made: tuple[Tensor, Tensor] = torch.func.functional_call(
                 self._with_loss, {f"model.{name}": p for name, p in parameters.items()}, (batch,)
             )
             return made
@@ -242,15 +250,19 @@ def _settings(optimizer: Any) -> list[Any]:
 
 
 class _WithLoss(nn.Module):
-    """A model whose output is its loss, as `torch.func.functional_call` wants it."""
+    """A model whose output is its mean loss and what that counts, as `torch.func.functional_call` wants it."""
 
-    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Any], Tensor]) -> None:
+    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Any], Found]) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
+        self.counts = False
 
-    def forward(self, batch: Any) -> Tensor:
-        return self.loss(self.model, batch)
+    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
+        total, count = measured(self.loss(self.model, batch))
+        self.counts = count is not None
+        number = torch.as_tensor(1.0 if count is None else count, device=total.device).to(exact(total))
+        return mean(total, count), number
 
 
 def _leaves(batch: Any) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], Any], Any]:

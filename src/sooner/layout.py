@@ -91,6 +91,21 @@ class Layout:
         torch._foreach_copy_(list(self.views(out).values()), [named[name] for name in self.shapes])
         return out
 
+    def taken_from(self, other: Layout, flat: Tensor, rest: Tensor | None = None) -> Tensor:
+        """Return a vector (..., other's size) of another layout in this one: what has name and shape in common.
+
+        Args:
+            other: the layout of `flat`.
+            flat: the vector.
+            rest: (..., d) what stands everywhere else; None for zero.
+        """
+        made = flat.new_zeros(*flat.shape[:-1], self.size) if rest is None else rest.to(flat).clone()
+        into, before = self.views(made), other.views(flat)
+        common = [n for n, shape in self.shapes.items() if other.shapes.get(n) == shape]
+        if common:
+            torch._foreach_copy_([into[n] for n in common], [before[n] for n in common])
+        return made
+
     def matrices(self) -> Iterator[Block]:
         """Yield the blocks of parameters with two or more dimensions, larger than a vector either way."""
         yield from (b for b in self.blocks if len(b.shape) > 1 and min(b.shape[0], math.prod(b.shape[1:])) > 1)

@@ -9,7 +9,7 @@ when one contender is taken out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scipy import stats
 from sooner.claims import _evidence
 from sooner.error import SoonerError
 from sooner.race.journal import FILE, read
-from sooner.race.plackett_luce import Ranking, connected, ranks, strengths
+from sooner.race.plackett_luce import Choices, Ranking, connected, ranks, strengths
 
 RESAMPLES = 200
 LEVEL = 0.9
@@ -105,8 +105,14 @@ def collect(folders: Iterable[Path], published: bool = True) -> list[Comparison]
     return [Comparison(name, setting, seed, steps) for (name, setting, seed), steps in merged.items() if len(steps) > 1]
 
 
-def table(comparisons: Sequence[Comparison]) -> League:
+def table(
+    comparisons: Sequence[Comparison], watch: Callable[[str, float], object] = lambda what, share: None
+) -> League:
     """Return the league of the largest connected group of contenders.
+
+    Args:
+        comparisons: what raced.
+        watch: is told what is being worked out, and which share of that is done.
 
     Raises:
         SoonerError: there is nothing to compare.
@@ -118,8 +124,11 @@ def table(comparisons: Sequence[Comparison]) -> League:
     names, apart = groups[0], groups[1:]
     theta = _fit(rankings, names)
     place = ranks(theta)
-    low, high = _intervals(rankings, names)
-    left_out = {w: _without(rankings, w, names) for w in rankings}
+    low, high = _intervals(rankings, names, theta, watch)
+    left_out = {}
+    for done, w in enumerate(rankings):
+        watch("without one workload", done / len(rankings))
+        left_out[w] = _without(rankings, w, names)
     rows = [
         Row(
             name,
@@ -137,7 +146,7 @@ def table(comparisons: Sequence[Comparison]) -> League:
         list(rankings),
         apart,
         {w: _agreement(dict(zip(names, place, strict=True)), order) for w, order in left_out.items()},
-        _swaps(rankings, names, theta),
+        _swaps(rankings, names, theta, watch),
         len(comparisons),
     )
 
@@ -174,17 +183,26 @@ def _only(ranking: Ranking, names: Sequence[str]) -> Ranking:
     return Ranking(tuple(tier for tier in tiers if tier), ranking.weight)
 
 
-def _intervals(rankings: Mapping[str, Sequence[Ranking]], names: Sequence[str]) -> tuple[Any, Any]:
-    """Return the bounds of each rank over resampled workloads, and resampled seeds inside each."""
+def _intervals(
+    rankings: Mapping[str, Sequence[Ranking]], names: Sequence[str], theta: Any, watch: Callable[[str, float], object]
+) -> tuple[Any, Any]:
+    """Return the bounds of each rank over resampled workloads, and resampled seeds inside each.
+
+    What a resample draws is how often each ranking counts; the choices it consists of stay.
+    """
     generator = np.random.default_rng(_SEED)
-    workloads = list(rankings)
+    some = list(rankings.values())
+    choices = Choices([_only(r, names) for each in some for r in each], names)
+    begins = np.cumsum([0, *map(len, some)])
+    weights = np.array([r.weight for each in some for r in each])
     drawn = []
-    for _ in range(RESAMPLES):
-        sample: dict[str, list[Ranking]] = {}
-        for copy, w in enumerate(generator.choice(len(workloads), size=len(workloads))):
-            some = rankings[workloads[w]]
-            sample[f"{copy}"] = [some[i] for i in generator.integers(0, len(some), size=len(some))]
-        drawn.append(ranks(_fit(sample, names)))
+    for resample in range(RESAMPLES):
+        watch("intervals of the ranks", resample / RESAMPLES)
+        counts = np.zeros(len(weights))
+        for w in generator.choice(len(some), size=len(some)):
+            seeds = generator.integers(0, len(some[w]), size=len(some[w]))
+            counts[begins[w] : begins[w + 1]] += np.bincount(seeds, minlength=len(some[w]))
+        drawn.append(ranks(choices.strengths(counts * weights, theta)))
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(np.array(drawn), [tail, 1 - tail], axis=0, method="inverted_cdf")
     return low, high
@@ -207,16 +225,22 @@ def _agreement(order: Mapping[str, Any], other: Mapping[str, int]) -> float | No
     return float(stats.kendalltau([order[name] for name in both], [other[name] for name in both]).statistic)
 
 
-def _swaps(rankings: Mapping[str, Sequence[Ranking]], names: Sequence[str], theta: Any) -> list[tuple[str, str, str]]:
+def _swaps(
+    rankings: Mapping[str, Sequence[Ranking]], names: Sequence[str], theta: Any, watch: Callable[[str, float], object]
+) -> list[tuple[str, str, str]]:
     """Return the pairs that change places when one contender is taken out of every race."""
     found = []
-    for out in names:
+    everybody = [r for some in rankings.values() for r in some]
+    weights = [r.weight for r in everybody]
+    for done, out in enumerate(names):
+        watch("without one contender", done / len(names))
         rest = [name for name in names if name != out]
-        groups = connected([_only(r, rest) for some in rankings.values() for r in some])
+        groups = connected([_only(r, rest) for r in everybody])
         if not groups or len(groups[0]) < len(rest):
             continue  # it is what connects the others
         before = {name: rank for name, rank in zip(names, ranks(theta), strict=True) if name != out}
-        after = dict(zip(rest, ranks(_fit(rankings, rest)), strict=True))
+        near = np.array([strength for name, strength in zip(names, theta, strict=True) if name != out])
+        after = dict(zip(rest, ranks(Choices(everybody, rest).strengths(weights, near)), strict=True))
         ordered = sorted(rest, key=lambda name: before[name])
         found += [
             (out, ordered[i], ordered[j])

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sooner.checkpoint_world import how_to_go_on, keeper
 from sooner.communication import _world
 from sooner.error import SoonerError
-from sooner.objective import PROVIDED, Objective
+from sooner.objective import PROVIDED, Objective, measured
 from sooner.part import check_range
 from sooner.recipe import Recipe
 from sooner.task import EVALUATION_SEED, Task, derived_seed, worker_batches, worker_seed
@@ -80,7 +80,8 @@ def train(
         recipe: how to train it.
         seed: decides initial weights, data order and the method's own noise, each through a stream of its own.
         steps: optimizer steps to take; default the task's budget.
-        accumulate: micro-batches per step; their mean loss is minimised.
+        accumulate: micro-batches per step; their mean loss is minimised. Where the loss returns ``(sum, count)``, it
+            is the mean over what the micro-batches of all workers have counted.
         clip_norm: scale gradients down to this global norm where they exceed it; None leaves them alone.
         checkpoint: file to resume from if it exists, and to write to; a folder where several workers train, or where
             it is one already.
@@ -236,16 +237,19 @@ def evaluate(
 
 @torch.no_grad()
 def _means(task: Task, model: nn.Module, evaluation: Any) -> dict[str, float]:
-    """Return the loss and every metric, averaged over the evaluation batches."""
+    """Return the loss and every metric, averaged over the evaluation batches, or over what they have counted."""
     totals: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
     model.eval()
     for i in range(len(evaluation)):
         batch = evaluation[i]
         found = {"loss": task.loss(model, batch), **(task.metrics(model, batch) if task.metrics else {})}
         for name, value in found.items():
-            totals[name] = totals.get(name, 0.0) + value
+            total, count = measured(value, name)
+            totals[name] = totals.get(name, 0.0) + total
+            counts[name] = counts.get(name, 0.0) + (1.0 if count is None else count)
     model.train()
-    means = {name: float(total) / len(evaluation) for name, total in totals.items()}
+    means = {name: float(total) / (float(counts[name]) or 1.0) for name, total in totals.items()}
     if task.metric not in means:
         raise SoonerError(
             f"task {task.name}: metrics(model, batch) returns no {task.metric!r}; return it or set metric"

@@ -1,17 +1,107 @@
-"""What a training loop lets parts ask: the loss of the step about to be taken, again and with the graph."""
+"""What a training loop lets parts ask: the loss of the step about to be taken, again and with the graph.
+
+A loss returns a mean, 0-d; or ``(sum, count)``: what it has added up, 0-d, and how many tokens (or samples, or how much
+weight) that is of. Then every token counts alike in a step, whichever micro-batch and worker it is in:
+
+    gradient = sum over micro-batches and workers of d sum_i  /  sum over micro-batches and workers of count_i
+
+With means every micro-batch counts alike, and every worker, however much is in it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+import numbers
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from sooner.error import SoonerError
 
 PROVIDED = frozenset({"closure", "batch", "next batch", "held-out loss"})
 """What an `Objective` with all its fields offers; parts name these in `Part.needs`. With `losses` also "losses"."""
+
+Count: TypeAlias = float | Tensor
+Found: TypeAlias = Tensor | tuple[Tensor, Count]
+"""What a loss returns: its mean, or what it has added up and of how much."""
+
+
+def measured(found: Any, name: str = "the loss") -> tuple[Tensor, Count | None]:
+    """Return what a loss has returned as (sum, count), or as (mean, None).
+
+    Args:
+        found: a 0-d tensor, or a pair of it and a count: a number, or a 0-d tensor that may stay on its device.
+        name: of the loss, for messages.
+
+    Raises:
+        SoonerError: it is a tuple, but no such pair.
+    """
+    if not isinstance(found, tuple | list):
+        return found, None
+    total: Any
+    count: Any
+    total, count = found if len(found) == 2 else (None, None)
+    if not isinstance(total, Tensor) or total.ndim:
+        shown = ", ".join(f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__ for x in found)
+        raise SoonerError(f"{name} returned a {type(found).__name__} of {shown}; return (sum, count) or a mean, 0-d")
+    if isinstance(count, Tensor) and count.ndim == 0 and not count.is_complex():
+        return total, count.detach().to(exact(count))
+    if _is_number(count) and 0 <= count < math.inf:
+        return total, float(count)
+    shown = f"a tensor of shape {tuple(count.shape)}" if isinstance(count, Tensor) else repr(count)
+    raise SoonerError(
+        f"{name} returned {shown} as the count of its sum; return the number of tokens or samples that were added up, "
+        "a number of at least 0 or a 0-d tensor"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def mean_of(found: Any, name: str = "the loss") -> Tensor:
+    """Return the mean that a loss has found, 0-d; 0 where it has counted nothing.
+
+    Raises:
+        SoonerError: as `measured`.
+    """
+    return mean(*measured(found, name))
+
+
+def positive(count: Count) -> Count:
+    """Return what to divide a sum by: its count, or 1 for the sum of nothing. Waits for no device."""
+    if isinstance(count, Tensor):
+        return torch.where(count > 0, count, 1)
+    return count if count > 0 else 1.0
+
+
+def exact(beside: Tensor) -> torch.dtype:
+    """Return the widest type that the device of a tensor has: float64 nearly everywhere."""
+    return torch.float32 if beside.device.type == "mps" else torch.float64
+
+
+def mean(total: Tensor, count: Count | None) -> Tensor:
+    """Return the mean of what `measured` returned, in the type of the sum."""
+    return total if count is None else (total / positive(count)).to(total.dtype)
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Workers whose gradients are averaged before every step, so that the counts of all of them matter.
+
+    Attributes:
+        mean: returns the mean of a tensor over the workers, who all call it.
+        at_once: gradients are averaged while backward runs, as with DDP and FSDP2, and not after it.
+    """
+
+    mean: Callable[[Tensor], Tensor]
+    at_once: bool = False
 
 
 @dataclass
@@ -20,30 +110,174 @@ class Objective:
 
     Attributes:
         model: the model, with its training weights.
-        loss: ``loss(model, batch) -> 0-d tensor``.
+        loss: ``loss(model, batch) -> 0-d tensor`` or ``(sum, count)``.
         batches: the micro-batches of the step.
         next_batches: the micro-batches of the step after this one.
         held_out: a batch that this run does not train on at this step, for checks.
-        losses: optional ``losses(model, batch) -> {name: 0-d tensor}``, the terms whose sum is the loss.
+        losses: optional ``losses(model, batch) -> {name: 0-d tensor}``, the terms whose sum is the loss; where the loss
+            returns ``(sum, count)``, so do they, with its count.
         around: contexts in which the loss is evaluated while training, such as another cross-entropy.
+        averaging: says which workers' gradients are averaged with these; None where there are none.
+        trained: gives what is trained; what of the model is not in it counts as well.
     """
 
     model: nn.Module
-    loss: Callable[[nn.Module, Any], Tensor]
+    loss: Callable[[nn.Module, Any], Found]
     batches: Sequence[Any]
     next_batches: Callable[[], Sequence[Any]] | None = None
     held_out: Callable[[], Any] | None = None
-    losses: Callable[[nn.Module, Any], Mapping[str, Tensor]] | None = None
+    losses: Callable[[nn.Module, Any], Mapping[str, Found]] | None = None
     around: Sequence[Callable[[], contextlib.AbstractContextManager[Any]]] = field(default_factory=tuple)
+    averaging: Callable[[], Averaging | None] = field(default=lambda: None, kw_only=True)
+    trained: Callable[[], Iterable[Tensor]] | None = field(default=None, kw_only=True)
+    _counts: list[Count] | None = field(default=None, init=False, repr=False)  # empty for means; None: not known yet
+    _total: Count = field(default=0.0, init=False, repr=False)  # of this worker, or the mean over those that average
 
     def __call__(self) -> Tensor:
         """Return the mean loss over the micro-batches, with its graph where gradients are enabled."""
-        return torch.stack([self.of(batch) for batch in self.batches]).mean()
+        found = [self.measured(batch) for batch in self.batches]
+        losses = torch.stack([loss for loss, _ in found])
+        counts = _alike([count for _, count in found])
+        return mean(losses.sum(), sum(counts)) if counts else losses.mean()
 
     def of(self, batch: Any) -> Tensor:
-        """Return the training loss of one batch."""
+        """Return the training loss of one batch, a mean."""
+        return mean(*self.measured(batch))
+
+    def measured(self, batch: Any) -> tuple[Tensor, Count | None]:
+        """Return the training loss of one batch as (sum, count), or as (mean, None).
+
+        Raises:
+            SoonerError: the loss returned a tuple that is no such pair, or now one and now the other.
+        """
         with self.training_loss():
-            return self.loss(self.model, batch)
+            found = measured(self.loss(self.model, batch))
+        if self._counts is not None:
+            _alike([self._counts[0] if self._counts else None, found[1]])
+        return found
+
+    def terms(self, batch: Any) -> tuple[dict[str, Tensor], Count | None]:
+        """Return the means of the terms whose sum is the training loss of one batch, and the count that they share.
+
+        Raises:
+            SoonerError: some terms count and others do not, or they count differently.
+        """
+        if self.losses is None:
+            return {}, None
+        with self.training_loss():
+            found = {k: measured(v, f"losses(model, batch)[{k!r}]") for k, v in self.losses(self.model, batch).items()}
+        counts = _alike([count for _, count in found.values()])
+        if len({count for count in counts if not isinstance(count, Tensor)}) > 1:
+            shown = ", ".join(f"{name}: {count:g}" for name, (_, count) in found.items())
+            raise SoonerError(
+                f"losses(model, batch) returned terms with different counts ({shown}), which no loss adds up to; give "
+                "all of them the count of the loss"
+            )
+        return {name: mean(*one) for name, one in found.items()}, counts[0] if counts else None
+
+    def backward(self) -> Tensor:
+        """Add the gradients of the step's mean loss to ``.grad`` and return that loss, 0-d and without its graph.
+
+        Where the loss counts and gradients are averaged over workers, their average is the gradient of the mean over
+        all that the workers have together, and so is the loss that is returned. One graph lives at a time: sums are
+        scaled by what the first count lets expect, and the gradients are multiplied once, at the end, by what was
+        expected over what came. Counts that are tensors stay on their device.
+
+        Raises:
+            SoonerError: the loss counts for some of the micro-batches only.
+        """
+        number = len(self.batches)
+        total: Any = 0.0
+        counts: list[Count | None] = []
+        expected: Count = 1.0
+        averaging = self.averaging()
+        trained = self.trained
+        if trained is None and torch.distributed.is_available() and torch.distributed.is_initialized():
+            sharded = list(self.model.parameters())  # inside forward and backward FSDP2 shows others in their place
+            trained = lambda: sharded  # noqa: E731
+        with contextlib.ExitStack() as stack:
+            aside: _Aside | None = None
+            for batch in self.batches:
+                loss, count = self.measured(batch)
+                if not counts and count is not None:
+                    expected = positive(count) * number
+                    if averaging is not None and averaging.at_once:
+                        expected = averaging.mean(_numbers(loss, expected))[0]
+                    if number > 1 or averaging is not None:
+                        known = () if trained is None else trained()
+                        aside = stack.enter_context(_Aside((*known, *self.model.parameters())))
+                counts.append(count)
+                part = loss / number if count is None else (loss / expected).to(loss.dtype)
+                if part.requires_grad or count is None or float(count) > 0:  # a sum of nothing may be a plain 0
+                    torch.autograd.backward(part)
+                total = total + (part if count is None else loss).detach()
+            total = self._settle(counts, total, averaging)
+            if not self._counts:
+                _check_sizes(self.batches)
+            elif aside is not None:
+                aside.end(expected / positive(self._total))
+        return mean(total, self._total).to(loss.dtype) if self._counts else total
+
+    def settle(self, losses: Sequence[Tensor], counts: Sequence[Count | None]) -> Tensor:
+        """Note how much each micro-batch counts, and return the step's loss.
+
+        Args:
+            losses: the means of all micro-batches, without their graphs.
+            counts: of all of them; None for each where the loss is a mean.
+
+        Raises:
+            SoonerError: some are counts and others are not.
+        """
+        known = _alike(counts)
+        if not known:
+            _check_sizes(self.batches)
+        sums = [loss * count for loss, count in zip(losses, known or [1.0] * len(losses), strict=True)]
+        averaging = self.averaging() if known else None
+        total = self._settle(counts, torch.stack(sums).sum(), averaging)
+        return mean(total, self._total) if known else total / len(losses)
+
+    def _settle(self, counts: Sequence[Count | None], total: Tensor, averaging: Averaging | None) -> Tensor:
+        """Note the counts and what they count in; return the sum of the losses that stands for the latter."""
+        self._counts = _alike(counts)
+        if not self._counts:
+            return total
+        self._total = sum(self._counts)
+        if averaging is not None:
+            total, self._total = averaging.mean(_numbers(total, total.detach(), self._total))
+        return total
+
+    def shares(self) -> list[float]:
+        """Return how much each micro-batch's mean counts in the step's loss.
+
+        The shares add up to 1, or over all workers whose gradients are averaged to their number. Where the counts are
+        not known from `backward`, the losses are evaluated once more for them, in evaluation mode and without a trace.
+        """
+        number = len(self.batches)
+        if self._counts is None:
+            averaging = self.averaging()
+            if number == 1 and averaging is None:
+                return [1.0]
+            self._count(averaging)
+        if not self._counts:
+            return [1 / number] * number
+        known = [*self._counts, self._total]
+        tensor = next((one for one in known if isinstance(one, Tensor)), None)
+        *each, whole = known if tensor is None else _numbers(tensor, *known).tolist()
+        return [float(one / (whole or 1.0)) for one in each]
+
+    @torch.no_grad()
+    def _count(self, averaging: Averaging | None) -> None:
+        devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
+        total: Any = 0.0
+        counts: list[Count | None] = []
+        with torch.random.fork_rng(sorted(devices)), evaluating(self.model):
+            for batch in self.batches:
+                loss, count = self.measured(batch)
+                counts.append(count)
+                total = total + loss
+                if count is None:
+                    break
+        self._settle(counts, total, averaging)
 
     def held_out_loss(self) -> Tensor:
         """Return the loss of a batch that is not trained on, without gradients and with the model in evaluation mode.
@@ -53,13 +287,8 @@ class Objective:
         """
         if self.held_out is None:
             raise TypeError("this loop offers no held-out batch")
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                return self.loss(self.model, self.held_out())
-        finally:
-            self.model.train(was_training)
+        with evaluating(self.model), torch.no_grad():
+            return mean_of(self.loss(self.model, self.held_out()))
 
     @contextlib.contextmanager
     def training_loss(self) -> Iterator[None]:
@@ -68,3 +297,98 @@ class Objective:
             for enter in self.around:
                 stack.enter_context(enter())
             yield
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in evaluation mode; afterwards every module of it is in the mode that it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+class _Aside:
+    """Inside, gradients that were there before are kept apart from new ones, which `end` multiplies by a number."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._parameters = list(dict.fromkeys(parameters))
+        self._before = [(p, p.grad) for p in self._parameters if p.grad is not None]
+
+    def __enter__(self) -> _Aside:
+        for p, _ in self._before:
+            p.grad = None
+        return self
+
+    @torch.no_grad()
+    def end(self, factor: Count) -> None:
+        """Multiply the new gradients and add them to the old ones, in the old ones' memory."""
+        if isinstance(factor, Tensor) or factor != 1:
+            _multiply([p.grad for p in self._parameters if p.grad is not None], factor)
+        for p, before in self._before:
+            if p.grad is not None:
+                before.add_(p.grad)
+
+    def __exit__(self, *_: object) -> None:
+        for p, before in self._before:
+            p.grad = before
+
+
+def _multiply(gradients: Sequence[Tensor], factor: Count) -> None:
+    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for g in gradients:
+        if g.layout != torch.strided:
+            g.mul_(factor)
+        else:
+            piece = g.to_local() if hasattr(g, "to_local") else g  # of a DTensor
+            kinds.setdefault((piece.device, piece.dtype), []).append(piece)
+    for (device, dtype), some in kinds.items():
+        if not isinstance(factor, Tensor):
+            torch._foreach_mul_(some, factor)
+        elif dtype.itemsize >= 4:
+            torch._foreach_mul_(some, factor.to(device, dtype))
+        else:
+            for g in some:  # a factor rounded to a half would be wrong by up to 0.4 %
+                g.copy_(g.float() * factor.to(device, torch.float32))
+
+
+def _numbers(beside: Tensor, *values: Count) -> Tensor:
+    """Return numbers in one exact tensor on the device of another."""
+    return torch.stack([torch.as_tensor(value, device=beside.device).to(exact(beside)) for value in values])
+
+
+def _alike(counts: Sequence[Count | None]) -> list[Count]:
+    """Return the counts, none where all losses are means.
+
+    Raises:
+        SoonerError: some are counts and others are not.
+    """
+    known = [count for count in counts if count is not None]
+    if known and len(known) < len(counts):
+        raise SoonerError(
+            "the loss returned (sum, count) for one micro-batch or term and a single number for another; return one or "
+            "the other for all"
+        )
+    return known
+
+
+_said: set[str] = set()
+
+
+def _check_sizes(batches: Sequence[Any]) -> None:
+    """Warn once in a process that a mean over unequal micro-batches is no mean over what they hold."""
+    if len(batches) == 1 or _said:
+        return
+    leaves = [next((x for x in pytree.tree_leaves(b) if isinstance(x, Tensor)), None) for b in batches]
+    sizes = sorted({leaf.numel() for leaf in leaves if leaf is not None})
+    if len(sizes) < 2:
+        return
+    _said.add("unequal")
+    warnings.warn(
+        f"the micro-batches of a step have from {sizes[0]} to {sizes[-1]} elements and the loss is a mean over each, "
+        "so that what is in a small one counts more; let the loss return (sum, count) to have everything count alike",
+        stacklevel=3,
+    )

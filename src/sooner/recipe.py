@@ -33,6 +33,9 @@ from sooner.update._optimizer import ChainOptimizer, Options
 TORCH_SPACE: Mapping[str, Knob] = {"lr": Log(1e-4, 1e-1)}
 """What a race tunes of an optimizer that declares no space of its own, such as those of torch.optim."""
 
+_TORCHS = ("capturable", "differentiable", "foreach", "fused")
+"""How PyTorch's own optimizers run a step: no hyper-parameters, so the class itself says what becomes of them."""
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -114,7 +117,7 @@ def _settings_of(factory: type[Any]) -> list[str]:
     found = inspect.signature(factory).parameters.values()
     named = [p.name for p in found if p.name not in attached and p.kind is not p.VAR_KEYWORD]
     shared = any(p.kind is p.VAR_KEYWORD for p in found) and issubclass(factory, ChainOptimizer)
-    return [*named, *Options.__annotations__] if shared else named
+    return [*named, *(option for option in Options.__annotations__ if option not in attached)] if shared else named
 
 
 def _station_of(name: str, factory: type[Any]) -> str:
@@ -323,6 +326,45 @@ def _range(knob: Knob) -> str:
     return f"[{knob.low:g}, {knob.high:g}]"
 
 
+def create_optimizer(model: Any, name: str, /, **settings: Any) -> Optimizer:
+    """Return the optimizer of that name for a model: ``create_optimizer(model, "muon", lr=0.02)``.
+
+    The same as calling the class, for programs whose optimizer is a word in a configuration file.
+
+    Args:
+        model: what the optimizer takes: a whole `nn.Module` (from which methods that treat parameters by kind see names
+            and modules), parameters, named parameters, or groups.
+        name: a part of the update station, as `sooner parts` lists them, or a class such as ``torch.optim.NAdam``.
+        settings: its hyper-parameters and options, such as ``lr``; the others keep their defaults.
+
+    Raises:
+        SoonerError: no optimizer has that name (the nearest one is suggested), it is another kind of part or goes
+            around an optimizer, or a hyper-parameter is unknown, a range or outside its range.
+    """
+    bundled = [part for part, station in parts.names().items() if station == "update"]
+    if name not in bundled and not ("." in name and name.replace(".", "_").isidentifier()):
+        station = parts.names().get(name)
+        why = f"{name!r} is a part of the station {station}" if station else f"there is no optimizer named {name!r}"
+        raise SoonerError(
+            f"{why}{nearest(name, bundled)}; create_optimizer takes {', '.join(bundled)}, or a class such as "
+            "'torch.optim.NAdam', and their settings as keywords"
+        )
+    if "on" in settings:
+        raise SoonerError(f"{name}: on={settings['on']!r} belongs to recipes; give the parameters instead of the model")
+    passed = {key: value for key, value in settings.items() if key not in _TORCHS}
+    made = slot(name, **passed)
+    if not _moves(made):
+        raise SoonerError(
+            f"{name} goes around other optimizers; make one of them, and then {made.factory.__name__} with it"
+        )
+    for key, value in settings.items():
+        if isinstance(value, Knob):
+            raise SoonerError(f"{name}: {key} is a range, which only a race tunes; give a value")
+    if isinstance(model, nn.Module) and not issubclass(made.factory, Part):
+        model = [p for p in model.parameters() if p.requires_grad]
+    return _make(replace(made, settings=settings), model)  # type: ignore[no-any-return]
+
+
 def _slot_of(call: Call, text: str) -> Slot:
     try:
         return slot(call.name, **call.settings)
@@ -367,4 +409,4 @@ def _optimizer(s: Slot, model: nn.Module, share: set[str]) -> Any:
     if not issubclass(s.factory, ChainOptimizer):
         return _make(s, [p for _, p in named])
     whole = len(named) == sum(1 for _ in model.named_parameters())
-    return _make(s, model if whole else named)
+    return _make(s, model) if whole else _make(s, named, model=model)  # names alone don't say what a parameter is

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from sooner.error import SoonerError, nearest
+from sooner.objective import Found, mean_of
 
 EVALUATION_SEED = 0
 """The evaluation split is always asked for with this seed, so that every run is measured on the same data."""
@@ -55,11 +56,13 @@ class Task:
         model: ``model(seed) -> nn.Module``, a function of the seed alone.
         batches: ``batches(seed, split)`` with split "train" or "eval"; what it returns is indexed by step. The "eval"
             split has a length.
-        loss: ``loss(model, batch) -> 0-d tensor`` to minimise.
+        loss: ``loss(model, batch) -> 0-d tensor`` to minimise, a mean over the batch; or ``(sum, count)``, what was
+            added up and how many tokens or samples that is of, so that all of a step's count alike.
         steps: budget in optimizer steps.
-        metrics: optional ``metrics(model, batch) -> {name: number}``, averaged over the evaluation batches.
+        metrics: optional ``metrics(model, batch) -> {name: number}``, averaged over the evaluation batches; a metric
+            may be ``(sum, count)`` too.
         losses: optional ``losses(model, batch) -> {name: 0-d tensor}``, the terms that `loss` adds up, for parts that
-            weigh them against each other.
+            weigh them against each other; ``(sum, count)`` each, with the count of the loss, where that counts.
         metric: what a race compares, "loss" or a key of `metrics`.
         higher_is_better: whether larger values of the metric are better.
         evaluations: number of evaluations over a run, evenly spaced.
@@ -75,10 +78,10 @@ class Task:
 
     model: Callable[[int], nn.Module]
     batches: Callable[[int, str], Any]
-    loss: Callable[[nn.Module, Any], Tensor]
+    loss: Callable[[nn.Module, Any], Any]
     steps: int
     metrics: Callable[[nn.Module, Any], Mapping[str, Any]] | None = None
-    losses: Callable[[nn.Module, Any], Mapping[str, Tensor]] | None = None
+    losses: Callable[[nn.Module, Any], Mapping[str, Found]] | None = None
     metric: str = "loss"
     higher_is_better: bool = False
     evaluations: int = 25
@@ -314,10 +317,10 @@ def _forget_global_state() -> None:
 
 def _check_loss(task: Task, model: nn.Module, batch: Any) -> None:
     where = f"task {task.name}: loss(model, batch)"
-    value = _call(task, "loss", model, batch)
+    value = mean_of(_call(task, "loss", model, batch), where)
     if not isinstance(value, Tensor) or value.ndim != 0:
         shown = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise SoonerError(f"{where} returned {shown}; return a 0-d tensor, such as a mean")
+        raise SoonerError(f"{where} returned {shown}; return a 0-d tensor, such as a mean, or (sum, count)")
     if not torch.isfinite(value):
         raise SoonerError(
             f"{where} is {value.item()} at step 0; make the untrained model's loss finite (check inputs and "
@@ -342,7 +345,7 @@ def _check_metrics(task: Task, model: nn.Module, batch: Any) -> None:
         raise SoonerError(f"{where}: metrics(model, batch) returned a {type(found).__name__}; return a dict of numbers")
     for name, value in found.items():
         try:
-            float(value)
+            float(mean_of(value, f"metric {name!r}") if isinstance(value, tuple) else value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise SoonerError(f"{where}: metric {name!r} is not one number ({error}); return a 0-d tensor") from error
     if task.metric != "loss" and task.metric not in found:

@@ -1,13 +1,14 @@
 """Running a claim: the evidence, going on after a stop, sharing runs between races, and what bad input meets."""
 
 import json
+from pathlib import Path
 
 import pytest
 from toy_claims import InProcess, toy
 
 from sooner.claims import _evidence, _run
-from sooner.claims._claim import Race
-from sooner.claims._code import code_of
+from sooner.claims._claim import Measurement, Race
+from sooner.claims._code import code_of, task_file
 from sooner.error import SoonerError
 from sooner.race.journal import read
 from sooner.race.source import digest
@@ -54,6 +55,23 @@ def test_races_against_one_baseline_share_its_runs(run, tmp_path):
     )
     strip = lambda view: {r.key: {**r.data, "cpu_seconds": 0} for r in view.all("cell")}  # noqa: E731
     assert strip(shared) == strip(other)
+
+
+def place(seed):
+    return {
+        "task": str(task_file("triplets")),
+        "said": f"{task_file('triplets')} is out",
+        "others": [seed, None, "a/b.py"],
+    }
+
+
+def test_evidence_names_the_files_of_the_package_from_the_package_on(run):
+    assert Path(place(0)["task"]).is_absolute()
+    claim = toy(experiments={"places": Measurement(place, ({"seed": 3},), ())}, criteria=[], trend={})
+    evidence, _ = run(claim)
+    (case,) = evidence.findings["places"]["cases"]
+    file = "sooner/claims/tasks/triplets.py"
+    assert case["values"] == {"task": file, "said": f"{file} is out", "others": [3, None, "a/b.py"]}
 
 
 def test_another_series_is_the_same_claim_on_other_seeds(run):

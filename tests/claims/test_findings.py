@@ -54,6 +54,14 @@ def test_what_a_race_cannot_say_stays_open():
         assert words in f.steps_ratio("race", "muon").undecided
 
 
+def test_what_is_infinite_stays_infinite_at_both_ends():
+    f = findings(contender("x", [1] * 6), contender("y", [None] * 6), contender("z", [2] * 6))
+    missed = f.steps_ratio("race", "y", against="x")
+    assert (missed.value, missed.low, missed.high) == (math.inf, math.inf, math.inf)
+    alone = f.steps_ratio("race", "z", against="y")
+    assert (alone.value, alone.low, alone.high) == (0.0, 0.0, 0.0)
+
+
 def test_an_edge_of_the_winner_leaves_nothing_open():
     assert (
         not findings(contender("x", [1, 1]), contender("muon", [1, 1], edge=["lr"]))

@@ -18,7 +18,7 @@ def browser():
         pytest.skip("no Chromium is installed")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as api:
-        browser = api.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        browser = api.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=0)
         yield browser
         browser.close()
 
@@ -26,6 +26,7 @@ def browser():
 def test_the_report_of_a_race_opens_without_network_and_is_drawn(browser, finished):
     wrong = []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(0)  # the time limit of the test is the limit
     context.set_offline(True)
     page = context.new_page()
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)

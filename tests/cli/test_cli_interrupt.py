@@ -11,13 +11,10 @@ from pathlib import Path
 
 from sooner.race.journal import read
 
-PATIENCE = 60.0
-
 
 def until(condition):
-    deadline = time.monotonic() + PATIENCE
+    """Wait for it, however busy the machine is; what never happens meets the time limit of every test."""
     while not condition():
-        assert time.monotonic() < deadline, "nothing happened for a minute"
         time.sleep(0.005)
 
 
@@ -48,7 +45,7 @@ def test_a_stopped_race_leaves_nobody_behind_and_the_same_command_finishes_it(pr
     until(lambda: lines(folder) >= 5 or process.poll() is not None)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the workers as well
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate()
     assert len(workers) == 2
     until(lambda: not any(alive(pid) for pid in workers))
     kept = [record.key for record in read(folder).all("cell")]

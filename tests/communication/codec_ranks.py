@@ -62,7 +62,7 @@ def compare(codec, memory, rank):
 
 def main(rank, store):
     torch.set_num_threads(1)
-    patience = datetime.timedelta(seconds=120)
+    patience = datetime.timedelta(minutes=10)
     distributed.init_process_group(
         "gloo", store=distributed.FileStore(store, 2), rank=rank, world_size=2, timeout=patience
     )

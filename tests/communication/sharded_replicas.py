@@ -23,7 +23,8 @@ def batch(step, replica):
 
 def loss_of(net, step, replica):
     x, y = batch(step, replica)
-    return nn.functional.mse_loss(net(x), y)
+    kind = next(net.parameters()).dtype
+    return nn.functional.mse_loss(net(x.to(kind)), y.to(kind))
 
 
 def train(mesh, codec, memory, steps, begin=None):
@@ -64,6 +65,29 @@ def whole(steps):
     return list(net.parameters())
 
 
+def cast_afterwards(codec, memory):
+    """Return the weights of a model that is cast behind the attachment and thaws a layer, sharded and in one process."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    net, one = model(), model()
+    fully_shard(net, mesh=mesh["shard"])
+    replicas = FSDPReplicas(net, mesh.get_group("replicate"), codec, memory)
+    for each in (net, one):
+        each.double()
+    for step in range(4):
+        if memory is None:
+            for each in (net, one):
+                each[0].requires_grad_(step >= 2)
+        optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (net, one)]
+        loss_of(net, step, mesh.get_local_rank("replicate")).backward()
+        (sum(loss_of(one, step, replica) for replica in range(2)) / 2).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    kept = [v for e in replicas.exchanges.values() for v in e.state.get("memory", {}).values()]
+    assert all(v.dtype == torch.float64 for v in kept), "memories go along"
+    return [p.full_tensor() for p in net.parameters()], list(one.parameters())
+
+
 def main():
     distributed.init_process_group("gloo")
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
@@ -80,6 +104,9 @@ def main():
     others = [torch.empty_like(sparse[0]) for _ in range(4)]
     distributed.all_gather(others, sparse[0])
     assert all(torch.equal(one, sparse[0]) for one in others), "the replicas went apart"
+    for ours, theirs in zip(*cast_afterwards(None, None), strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=1e-14)
+    cast_afterwards(TopK(0.2), EF())
     distributed.barrier()
     distributed.destroy_process_group()
     sys.stdout.write("fine\n")

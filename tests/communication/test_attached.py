@@ -20,20 +20,27 @@ from sooner.communication._wire import Sim
 from sooner.error import SoonerError
 
 SCRIPT = Path(__file__).with_name("attached_workers.py")
-CHECKS = re.findall(r"^def check_(\w+)", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def checks_of(script):
+    return re.findall(r"^def check_(\w+)", script.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def outcome_of(script, rendezvous):
+    command = [sys.executable, str(script), str(rendezvous)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {(one["check"], one["rank"]): one["failed"] for one in lines}, done.stderr
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     """Run all checks in one pair of processes, and return what failed by check and rank."""
-    command = [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("attached") / "rendezvous")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {(one["check"], one["rank"]): one["failed"] for one in lines}, done.stderr
+    return outcome_of(SCRIPT, tmp_path_factory.mktemp("attached") / "rendezvous")
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", checks_of(SCRIPT))
 def test_on_two_processes(outcome, check):
     failures, errors = outcome
     for rank in (0, 1):

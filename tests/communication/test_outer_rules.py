@@ -85,7 +85,7 @@ def test_diloco_is_pytorchs_sgd_with_nesterov_on_the_pseudo_gradient():
         slow.grad = exchange(slow.detach() - fast)
         theirs.step()
         ours = DiLoCo().step(Window(ours, fast, state, exchange, number, number * 50))
-        assert torch.equal(ours, slow.detach())
+        torch.testing.assert_close(ours, slow.detach(), rtol=1e-13, atol=1e-15)  # PyTorch may fuse what is rounded here
 
 
 def test_streaming_with_one_fragment_and_no_delay_is_diloco():

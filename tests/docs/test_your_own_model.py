@@ -8,15 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import sooner
 from sooner.cli import main
 from sooner.error import SoonerError
+from sooner.objective import Objective
 from sooner.task import check, from_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-model.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-TASK, ACCURACY = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+TASK, ACCURACY, COUNTED, BY_HAND = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.fixture
@@ -64,6 +66,30 @@ def test_the_accuracy_that_the_page_adds_is_a_metric(task):
     run = sooner.train(found, "adamw", steps=60)
     assert run.values[0] < 0.3
     assert run.values[-1] > 0.8
+
+
+def test_the_counted_loss_of_the_page_and_its_loop_give_the_gradient_of_the_full_batch(task):
+    task.write_text(TASK + COUNTED + BY_HAND, encoding="utf-8")
+    found = from_file(task)
+    check(found)
+    module = sys.modules[found.loss.__module__]
+    x, y = found.batches(1, "train")[0]
+    y = y.masked_fill(torch.arange(len(y)) % 3 == 1, -100)
+    y[:6] = -100
+    micro = [(x[:9], y[:9]), (x[9:20], y[9:20]), (x[20:], y[20:])]
+    slopes = []
+    for way in ("full", "training", "by hand"):
+        model = found.model(0).double()
+        pairs = [(one.double(), labels) for one, labels in micro]
+        if way == "full":
+            torch.nn.functional.cross_entropy(model(x.double()), y).backward()
+        elif way == "training":
+            sooner.Recipe("sgd").build(model, 1).backward(Objective(model, found.loss, pairs))
+        else:
+            module.backward(model, pairs, expected=20)
+        slopes.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    for slope in slopes[1:]:
+        torch.testing.assert_close(slope, slopes[0], rtol=1e-12, atol=1e-14)
 
 
 def commands():

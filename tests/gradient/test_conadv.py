@@ -229,3 +229,15 @@ def test_the_loop_refuses_batches_without_an_input():
     )
     with pytest.raises(sooner.SoonerError, match="conadv finds no floating-point input in a batch that is a tuple"):
         sooner.train(strange, "conadv + sgd", evaluate_at=[12])
+
+
+def test_an_attack_leaves_the_random_numbers_and_only_objectives_are_taken():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(72, 2)).double()
+    part = ConAdv(model)
+    given = Objective(model, loss, [batch(0)], next_batches=lambda: [batch(1)])
+    x = batch(1)
+    before = torch.get_rng_state()
+    part.attack(given, x)
+    assert torch.equal(before, torch.get_rng_state())
+    with pytest.raises(sooner.SoonerError, match=r"conadv needs sooner.objective.Objective\(model, loss, \[batch\]\)"):
+        part.backward(lambda: loss(model, x))

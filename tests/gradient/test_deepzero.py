@@ -340,3 +340,32 @@ def test_it_learns_what_backpropagation_learns():
         ends.append(float(loss))
     assert ends[0] < 0.1
     assert ends[1] == pytest.approx(ends[0], rel=0.3)
+
+
+def test_a_compiled_model_a_loss_that_goes_back_and_no_objective():
+    def gradients(called, back):
+        def loss(model, batch):
+            found = F.cross_entropy(called(batch[0]), batch[1])
+            if back:
+                model.zero_grad()
+                found.backward()
+            return found
+
+        part = DeepZero()
+        part.backward(Objective(model, loss, [(x, y)]))
+        found = [p.grad for p in model.parameters()]
+        model.zero_grad()
+        return found, part.queries
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x, y = torch.randn(5, 3).double(), torch.randint(2, (5,))
+    expected, queries = gradients(model, back=False)
+    for called, back in ((model, True), (torch.compile(model, backend="aot_eager"), False)):
+        found, same = gradients(called, back)
+        assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(found, expected, strict=True))
+        assert same == queries
+    with pytest.raises(
+        sooner.SoonerError, match=r"deepzero needs sooner.objective.Objective\(model, loss, \[batch\]\)"
+    ):
+        DeepZero().backward(lambda: 1.0)

@@ -35,6 +35,22 @@ def test_a_sparse_table_is_ordered_and_empty_cells_stay_empty():
     assert found.comparisons == 12
 
 
+def test_a_large_league_takes_few_fits_and_says_how_far_it_is():
+    told = []
+    field = {f"c{i}": 100 - i for i in range(40)}
+    many = [c for w in range(6) for c in comparisons(f"w{w}", 8, **dict(list(field.items())[5 * w : 5 * w + 12]))]
+    found = table(many, lambda what, share: told.append((what, share)))
+    assert [row.recipe for row in found.rows] == [f"c{i}" for i in reversed(range(37))]
+    names = list(dict.fromkeys(what for what, _ in told))
+    assert names == ["intervals of the ranks", "without one workload", "without one contender"]
+    for name in names:
+        shares = [share for what, share in told if what == name]
+        assert shares == sorted(shares)
+        assert shares[0] == 0
+        assert len(shares) > 5
+        assert all(share < 1 for share in shares)
+
+
 def test_a_workload_that_turns_the_order_round_is_told():
     a = comparisons("a", x=1, y=2, z=3) + comparisons("b", x=1, y=2, z=3)
     found = table(a + comparisons("c", x=3, y=2, z=1))
@@ -105,6 +121,7 @@ def test_the_command_prints_the_table_and_its_cautions(races, monkeypatch, capsy
     monkeypatch.setenv("COLUMNS", "200")
     code, shown = told(races, "--no-evidence")
     assert code == 0
+    assert shown.err == "", "progress is for terminals"
     assert "quadratic" in shown.out
     assert "among 3 contenders: " in shown.out
     assert "A ranking depends on who is in the set" in shown.out

@@ -1,6 +1,8 @@
 """What the ranks of the tests do; no PyTorch, so that they start at once."""
 
+import contextlib
 import fcntl
+import itertools
 import os
 import socket
 import struct
@@ -72,10 +74,14 @@ def datagrams(count):
             return
         with socket.create_server(PLACE) as server:
             peer = server.accept()[1][0]
-            server.accept()
-            for number in range(count + 100):
+            heard, _ = server.accept()
+            heard.setblocking(False)
+            for number in itertools.count():
                 one.sendto(b"data" if number < count else b"end", (peer, PLACE[1]))
                 time.sleep(0.0005)
+                with contextlib.suppress(BlockingIOError):
+                    heard.recv(1)  # it is closed: an end has arrived
+                    return
 
 
 def until_down():

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import RANK
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from sooner.link import Cut, Kill, Lab, parse_cut, parse_kill, parse_loss, parse
 from sooner.link._lab import written_rate
 
 RATE = 50e6
+RANK = Path(__file__).with_name("link_rank.py")
 
 
 def programs(folder, *names, **fakes):
@@ -124,17 +124,17 @@ def test_no_more_passes_than_the_rate_lets_through(namespaces, ranks):
 def test_packets_get_lost(namespaces, ranks):
     if shutil.which("iptables") is None:
         pytest.skip("iptables is missing")
-    made = ranks(Lab(loss=0.1, timeout=120), "datagrams", 300)
+    made = ranks(Lab(loss=0.1), "datagrams", 300)
     assert made.failure is None
     assert 0 < int(made.ranks[1].last.split()[1]) < 300
 
 
 def test_a_cut_link_is_down(namespaces, ranks):
-    assert ranks(Lab(cuts=(Cut(1, 0.0),), timeout=120), "until_down").failure is None
+    assert ranks(Lab(cuts=(Cut(1, 0.0),)), "until_down").failure is None
 
 
 def test_a_cut_link_comes_back(namespaces, ranks):
-    made = ranks(Lab(cuts=(Cut(1, 0.0, 0.2),), timeout=120), "send", 1000)
+    made = ranks(Lab(cuts=(Cut(1, 0.0, 0.2),)), "send", 1000)
     assert made.failure is None
     assert made.ranks[1].last == "received 1000"
 

@@ -17,8 +17,11 @@ from sooner.race import pool_process
 from sooner.race.pool import Cell, Pool
 from sooner.race.pool_process import Attempt, Worker
 
-pytestmark = pytest.mark.timeout(120)
 HERE = str(Path(__file__).parent)
+
+
+SILENCE = 3
+"""Seconds that a worker may be silent where silence is tested: a sound one speaks sooner on a busy machine too."""
 
 
 class Ledger:
@@ -209,11 +212,11 @@ def test_what_a_worker_said_before_it_died_still_counts(tmp_path):
 
 
 def test_a_silent_worker_is_killed_and_its_cell_tried_once_more(tmp_path):
-    with Pool(2, "pool_cells:misbehave", silence_seconds=1) as pool:
+    with Pool(2, "pool_cells:misbehave", silence_seconds=SILENCE) as pool:
         ledger = Ledger().run(pool, misbehaving(tmp_path, "hang", "hang, then exit", "nothing"))
     assert ledger.failures == {
-        "hang": "no sign of life for 1 s, 2 times",
-        "hang, then exit": "no sign of life for 1 s; then exit code 7",
+        "hang": f"no sign of life for {SILENCE} s, 2 times",
+        "hang, then exit": f"no sign of life for {SILENCE} s; then exit code 7",
     }
     assert ledger.results == {"nothing": {"attempts": 1}}
     pool_cells.wait_until_gone(attempts(tmp_path, "hang"))
@@ -225,19 +228,24 @@ def test_a_worker_that_reports_is_not_silent(tmp_path):
     def on_progress(cell, fraction, info):
         nonlocal reports
         reports += 1
-        if reports == 20:  # they are 0.1 s apart or more: twice the silence allowed
+        if reports == 15 * SILENCE:  # they are 0.1 s apart or more: longer than the silence allowed
             (tmp_path / "file").touch()
 
     ledger = Ledger()
-    with Pool(1, "pool_cells:wait_for_file", silence_seconds=1, retries=0) as pool:
+    with Pool(1, "pool_cells:wait_for_file", silence_seconds=SILENCE, retries=0) as pool:
         pool.run([Cell("a", {"until": str(tmp_path / "file")})], ledger.on_result, on_progress)
     assert ledger.results == {"a": {}}
 
 
 def test_a_busy_parent_is_not_the_silence_of_its_workers(tmp_path):
     ledger = Ledger()
-    with Pool(2, "pool_cells:square", silence_seconds=1, retries=0) as pool:
-        pool.run(squares(3), lambda cell, result: (time.sleep(1.2), ledger.on_result(cell, result)))
+
+    def on_result(cell, result):
+        time.sleep(0 if ledger.results else 1.2 * SILENCE)
+        ledger.on_result(cell, result)
+
+    with Pool(2, "pool_cells:square", silence_seconds=SILENCE, retries=0) as pool:
+        pool.run(squares(3), on_result)
     assert len(ledger.results) == 3
 
 
@@ -455,7 +463,7 @@ def test_a_stopped_race_goes_on_where_it_was(tmp_path):
 import sys
 sys.path.append({HERE!r})
 from sooner.race.pool import Cell, Pool
-with Pool(1, "pool_cells:wait_for_file", silence_seconds=1, retries=0) as pool:
+with Pool(1, "pool_cells:wait_for_file", silence_seconds={SILENCE}, retries=0) as pool:
     pool.run([Cell("a", {{"until": {str(tmp_path / "file")!r}}})], lambda cell, result: print("done"),
              lambda cell, fraction, info: print(fraction, flush=True))
 """
@@ -465,7 +473,7 @@ with Pool(1, "pool_cells:wait_for_file", silence_seconds=1, retries=0) as pool:
     with parent:
         parent.stdout.readline()
         os.killpg(parent.pid, signal.SIGSTOP)  # Ctrl-Z
-        time.sleep(2.5)
+        time.sleep(1.2 * SILENCE)
         os.killpg(parent.pid, signal.SIGCONT)
         (tmp_path / "file").touch()
         assert parent.stdout.read().split()[-1] == "done"

@@ -76,6 +76,27 @@ def test_a_contender_that_never_arrives_is_slower():
     )
 
 
+@pytest.mark.parametrize(("hits", "baseline_hits"), [(8, 4), (8, 0), (7, 2)])
+def test_a_baseline_that_misses_is_said_and_no_ratio_is_printed(hits, baseline_hits):
+    word, sentence = verdict(summary(0.0, 0.0, 0.9, hits=hits), 0.0078, baseline_hits=baseline_hits)
+    assert word == "faster"
+    counts = f"{hits} of 8 seeds, adamw {baseline_hits} of 8"
+    assert sentence == f"reaches the middle target where adamw misses it ({counts}), p = 0.0078 after Holm"
+
+
+def test_an_interval_that_reaches_to_where_only_one_side_arrives_says_so():
+    _, sentence = verdict(summary(0.6, 0.0, 0.9, hits=8), 0.0078, baseline_hits=6)
+    assert "0.60x of adamw's steps [only it, 0.90]" in sentence
+    _, sentence = verdict(summary(0.6, 0.0, None, hits=7), 0.0078, baseline_hits=6)
+    assert "[only it, never]" in sentence
+    _, sentence = verdict(FAST, 0.01, noise_floor=summary(1.0, 0.0, 1.1))
+    assert "adamw against itself on other seeds gives [only it, 1.10]" in sentence
+
+
+def test_a_very_small_ratio_keeps_its_digits():
+    assert "in 0.0042x of adamw's steps [0.0031, 0.0052]" in verdict(summary(0.0042, 0.0031, 0.0052), 0.01)[1]
+
+
 def test_misses_make_it_a_median():
     word, sentence = verdict(summary(0.6, 0.5, None, hits=7), 0.07)
     assert word == "no difference found"

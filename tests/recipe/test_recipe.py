@@ -153,7 +153,7 @@ def test_a_share_of_the_model_keeps_its_names():
     training = Recipe("muon(on='1.*') + adamw(on='rest')").build(model(), steps=10)
     muon, rest = training.optimizers
     assert isinstance(muon, Muon)
-    assert [g["param_names"] for g in muon.param_groups] == [["1.weight"], ["1.bias"]]
+    assert [g["param_names"] for g in muon.param_groups] == [["1.weight", "1.bias"]]
     assert rest.param_groups[0]["param_names"] == ["0.weight", "2.weight", "2.bias"]
 
 

@@ -20,7 +20,7 @@ def browser():
         pytest.skip("no Chromium is installed")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as api:
-        browser = api.chromium.launch(executable_path=program, args=FLAGS)
+        browser = api.chromium.launch(executable_path=program, args=FLAGS, timeout=0)
         yield browser
         browser.close()
 
@@ -33,6 +33,7 @@ def opened(browser, tmp_path):
     def open_report(result):
         path = html.write(result, tmp_path / "report.html")
         context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+        context.set_default_timeout(0)  # the time limit of the test is the limit
         contexts.append(context)
         context.set_offline(True)
 

@@ -6,6 +6,7 @@ import pytest
 
 from sooner.claims._claim import Measured, Outcome
 from sooner.claims._evidence import Evidence
+from sooner.report.claim import figure as told
 from sooner.report.figures import claim
 
 
@@ -55,6 +56,25 @@ def test_what_falls_off_the_axis_is_an_arrow_with_its_figure(value, side, word):
     assert "text" not in point
     low, high = (10**end for end in figure["layout"]["xaxis"]["range"])
     assert low < arrow["x"][0] < high
+
+
+@pytest.mark.parametrize(
+    ("measured", "text"),
+    [
+        (Measured(0.61, 0.58, 0.634, unit="x"), "0.61x [0.58, 0.634]"),
+        (Measured(0.61, 0.0, 0.634, unit="x"), "0.61x [only it, 0.634]"),
+        (Measured(1.2, 0.0, math.inf, unit="x"), "1.2x [only it, never]"),
+        (Measured(0.0, 0.0, 0.0, unit="x"), "only it arrives"),
+        (Measured(0.0, 0.0, 0.9, unit="x"), "only it arrives"),
+        (Measured(math.inf, math.inf, math.inf, unit="x"), "never"),
+        (Measured(math.inf, 0.0, math.inf, unit="x"), "never"),
+        (Measured(math.inf, 1.3, math.inf, unit="x"), "never [1.3, never]"),
+        (Measured(0.0, unit="x"), "0x"),  # nothing is sent, exactly
+        (Measured(0.0, 0.0, 0.2, unit=" steps"), "0 steps [0, 0.2]"),
+    ],
+)
+def test_a_ratio_that_is_not_finite_says_who_arrives(measured, text):
+    assert told(measured) == text
 
 
 def test_figures_of_one_unit_share_an_axis_and_undecided_ones_are_left_out():

@@ -1,5 +1,6 @@
 import pytest
 
+from sooner.race.statistics import ratio_summary
 from sooner.report import numbers
 
 
@@ -34,11 +35,41 @@ def test_number(value, text):
         ({"ratio": None, "low": 1.3, "high": None}, "never [1.30, never]"),
         ({"ratio": None, "low": None, "high": None}, "never"),
         ({"ratio": None, "low": 0.0, "high": None}, "unknown"),
-        ({"ratio": 0.0, "low": 0.0, "high": 0.5}, "0x [0, 0.50]"),
+        ({"ratio": 0.7, "low": 0.0, "high": 0.9}, "0.70x [only it, 0.90]"),
+        ({"ratio": 0.7, "low": 0.0, "high": None}, "0.70x [only it, never]"),
+        ({"ratio": 0.0, "low": 0.0, "high": 0.5}, "only it arrives"),
     ],
 )
 def test_ratio_interval(measured, text):
     assert numbers.ratio_interval(measured) == text
+
+
+NEVER = [None] * 8
+HALF = [100.0] * 4 + [None] * 4
+ALL = [100.0] * 8
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "text"),
+    [
+        (ALL, ALL, "1.00x [1.00, 1.00]"),
+        (ALL, HALF, "only muon arrives (8 of 8, baseline 4 of 8)"),
+        (ALL, NEVER, "only muon arrives (8 of 8, baseline 0 of 8)"),
+        ([50.0] * 8, [100.0] * 5 + [None] * 3, "0.50x [only it, 0.50]"),
+        (HALF, ALL, "too few arrive (4 of 8, baseline 8 of 8)"),
+        (NEVER, ALL, "never"),
+        ([None] * 7 + [100.0], NEVER, "only muon arrives (1 of 8, baseline 0 of 8)"),
+        ([150.0] * 5 + [None] * 3, ALL, "1.50x [1.50, never]"),
+        (HALF, HALF, "1.00x [1.00, 1.00]"),
+        (HALF, HALF[::-1], "1.00x [only it, never]"),
+        ([100.0] * 3 + [None] * 5, [None] * 3 + [100.0] * 5, "too few arrive (3 of 8, baseline 5 of 8)"),
+        (NEVER, NEVER, "neither arrives (0 of 8, baseline 0 of 8)"),
+    ],
+)
+def test_who_misses_the_target_is_said_in_words(ours, theirs, text):
+    measured = ratio_summary(ours, theirs)
+    hits = sum(one is not None for one in theirs)
+    assert numbers.ratio_interval(measured, "muon", hits) == text
 
 
 @pytest.mark.parametrize(

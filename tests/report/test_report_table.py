@@ -1,9 +1,11 @@
 import copy
+import json
 
 import pytest
 from sample_result import HOSTILE, SAMPLES, SYNTHETIC
 
-from sooner.report import table, words
+from sooner.race.statistics import ratio_summary
+from sooner.report import details, figures, html, table, words
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -72,6 +74,58 @@ def test_without_targets_nothing_is_claimed_about_steps():
     line = next(line for line in text.splitlines() if line.startswith("muon"))
     assert "x [" not in line
     assert "8/8" not in line
+
+
+def missing(ours, theirs):
+    """The sample race, with steps to the middle target of muon and of the baseline that are given."""
+    result = copy.deepcopy(SAMPLES["plain"])
+    for row, steps in zip(result["contenders"][:2], (theirs, ours), strict=True):
+        row["targets"]["middle"].update(ratio_summary(steps, theirs))
+        row["ratio_with_tuning"] = row["time_ratio"] = None
+    return result
+
+
+HALF, ALL, NEVER = [90.0] * 4 + [None] * 4, [60.0] * 8, [None] * 8
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "muon", "baseline"),
+    [
+        (ALL, HALF, "only muon + linear arrives (8 of 8, baseline 4 of 8)", "1x"),
+        (ALL, NEVER, "only muon + linear arrives (8 of 8, baseline 0 of 8)", "–"),
+        (HALF, ALL, "too few arrive (4 of 8, baseline 8 of 8)", "1x"),
+        (NEVER, ALL, "never", "1x"),
+        (NEVER, NEVER, "neither arrives (0 of 8, baseline 0 of 8)", "–"),
+        (HALF, HALF[::-1], "1.00x [only it, never]", "1x"),
+        (ALL, [120.0] * 8, "0.50x [0.50, 0.50]", "1x"),
+    ],
+)
+def test_who_misses_the_target_is_said_wherever_the_ratio_stands(ours, theirs, muon, baseline):
+    result = missing(ours, theirs)
+    first, second = result["contenders"][:2]
+    assert words.cells(second, result)["steps"] == muon
+    assert words.cells(first, result)["steps"] == baseline
+    for text in (table.text(result, 200), table.text(result, 80)):
+        assert " ".join(muon.split()[:2]) in text
+        assert "0x" not in text.split()
+    (row,) = (cells for at, cells in details.at_every_target(result).rows if at == 1 and cells[1] == "middle")
+    assert row[2].replace("\N{NO-BREAK SPACE}", " ") == muon
+    drawn = json.dumps(figures.build(result), ensure_ascii=False)
+    assert f"middle target: {muon}, {sum(one is not None for one in ours)}/8 hits" in drawn
+    assert '"0x"' not in drawn
+    assert muon in html.page(result).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_noise_floor_that_only_one_side_reaches_is_worded():
+    result = missing(ALL, HALF)
+    result["noise_floor"].update(ratio_summary(ALL, HALF))
+    told = words.noise_floor(result)
+    assert "with other seeds: only that arm arrives (8 of 8, baseline 4 of 8), p " in told
+
+
+def test_nested_settings_and_long_recipes_have_a_short_name():
+    assert words.short({"recipe": "sam(sgd(lr=log(0.1, 1)), rho=0.1) + cosine"}) == "sam + cosine"
+    assert words.short({"recipe": " + ".join(["streaming_diloco"] * 3)}) == "it"
 
 
 def test_render_adapts_to_the_console():

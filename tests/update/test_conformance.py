@@ -15,7 +15,14 @@ from sooner.update.muon import hidden_matrices, newton_schulz
 
 STEPS = 30
 SHAPES = [(4, 6), (6,), (4, 6), (), (3, 2, 2, 2), (9, 3), (1, 5), (7,)]
-MATRICES = [(4, 6), (9, 3), (5, 5), (4, 6), (6, 2, 3, 3), (2, 3, 4)]  # wide, tall, square, a twin, convolution kernels
+MATRICES = [
+    (4, 6),
+    (9, 3),
+    (5, 5),
+    (4, 6),
+    (6, 2, 3, 3),
+    (2, 3, 2, 2),
+]  # wide, tall, square, a twin, convolution kernels
 
 ELEMENTWISE = [
     (SGD, references.sgd, {"lr": 0.1, "momentum": 0.0}),
@@ -121,11 +128,14 @@ def test_muon_steps_everything_else_with_adamw():
 
 def test_the_rest_of_muon_takes_adamw_lr():
     params = parameters([(3, 3), (3,)])
-    assert [g["lr"] for g in Muon(params, lr=0.05).param_groups] == [0.05, pytest.approx(0.0125)]
-    assert [g["lr"] for g in Muon(params, lr=0.05, adamw_lr=3e-4).param_groups] == [0.05, 3e-4]
+
+    def rates(optimizer):
+        return [own["lr"] for _, own in optimizer.shares(optimizer.param_groups[0])]
+
+    assert rates(Muon(params, lr=0.05)) == [0.05, pytest.approx(0.0125)]
+    assert rates(Muon(params, lr=0.05, adamw_lr=3e-4)) == [0.05, 3e-4]
     # a group's own lr is meant for its matrices
-    groups = [{"params": params, "lr": 0.5}]
-    assert [g["lr"] for g in Muon(groups).param_groups] == [0.5, pytest.approx(0.125)]
+    assert rates(Muon([{"params": params, "lr": 0.5}])) == [0.5, pytest.approx(0.125)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -233,15 +243,16 @@ def test_muon_takes_hidden_matrices_and_leaves_embedding_and_output_layer():
     tied[2].weight = tied[0].weight
     assert hidden_matrices(tied) == {tied[1].weight}
     optimizer = Muon(model, lr=0.1)
-    assert [g["muon"] for g in optimizer.param_groups] == [True, False]
-    assert [len(g["params"]) for g in optimizer.param_groups] == [1, 6]
+    shares = optimizer.shares(optimizer.param_groups[0])
+    assert [(own["muon"], len(some)) for some, own in shares] == [(True, 1), (False, 6)]
 
 
 def test_muon_takes_what_select_chooses():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5))
     optimizer = Muon(model, select=lambda name, p: name == "1.weight")
-    assert [p.shape for p in optimizer.param_groups[0]["params"]] == [(5, 4)]
-    assert len(optimizer.param_groups[1]["params"]) == 3
+    shares = optimizer.shares(optimizer.param_groups[0])
+    assert [p.shape for p in shares[0][0]] == [(5, 4)]
+    assert [(own["muon"], len(some)) for some, own in shares] == [(True, 1), (False, 3)]
 
 
 def test_normalized_gd_moves_by_lr_whatever_the_gradients_size():

@@ -1,11 +1,16 @@
 """Muon, APOLLO, APOLLO-Mini and ROOT: their papers' steps, their authors' packages, what they promise."""
 
+import copy
 import functools
 import importlib.util
+import io
 import itertools
 import math
+import pickle
+import re
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -57,6 +62,12 @@ def drawn_by_sooner(rank, seed=0):
         return projection(own, (rows, columns), seed, period, torch.device("cpu")).double()
 
     return draw
+
+
+def matrices_of(optimizer):
+    """The parameters that the method itself steps."""
+    shares = [share for group in optimizer.param_groups for share in optimizer.shares(group)]
+    return [p for some, settings in shares if settings[optimizer.name()] for p in some]
 
 
 def random_matrices(*shape, seed=0, dtype=torch.float64):
@@ -237,10 +248,9 @@ def test_state_moves_to_and_from_torchs_muon(monkeypatch, ours_first):
         assert torch.allclose(taken_over.state[p]["momentum_buffer"], straight.state[q]["momentum_buffer"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("other", [{"adjust_lr_fn": "match_rms_adamw"}, {"ns_coefficients": (2.0, -1.5, 0.5)}])
-def test_state_of_another_muon_is_refused_and_changes_nothing(other):
+def test_state_of_another_muon_is_refused_and_changes_nothing():
     params = parameters([(4, 4)])
-    begun, ours = torch.optim.Muon(params, **other), Muon(params, lr=0.3)
+    begun, ours = torch.optim.Muon(params, ns_coefficients=(2.0, -1.5, 0.5)), Muon(params, lr=0.3)
     with pytest.raises(SoonerError, match=r"muon: the state was saved with ns_coefficients=.*only ns_coefficients="):
         ours.load_state_dict(begun.state_dict())
     assert ours.param_groups[0]["lr"] == 0.3
@@ -370,7 +380,7 @@ def test_state_on_the_matrices_of_gpt2_small_is_as_small_as_published():
     assert state_numbers(Muon, GPT2_SMALL) == state_numbers(ROOT, GPT2_SMALL) == adam // 2
 
 
-@pytest.mark.parametrize("shape", [(6, 8), (8, 6), (4, 3, 2)])
+@pytest.mark.parametrize("shape", [(6, 8), (8, 6), (4, 3, 2, 1)])
 def test_the_state_that_is_kept_has_the_declared_shapes(shape):
     p = nn.Parameter(torch.zeros(shape))
     p.grad = torch.ones(shape)
@@ -379,7 +389,7 @@ def test_the_state_that_is_kept_has_the_declared_shapes(shape):
     kept = {name: tuple(value.shape) for name, value in optimizer.state[p].items() if name != "step"}
     assert kept == optimizer.rule(optimizer.param_groups[0]).shapes(shape)
     assert kept["update_norm"] == ()
-    assert kept["exp_avg"] == {(6, 8): (2, 8), (8, 6): (8, 2), (4, 3, 2): (2, 6)}[shape]
+    assert kept["exp_avg"] == {(6, 8): (2, 8), (8, 6): (8, 2), (4, 3, 2, 1): (2, 6)}[shape]
 
 
 def test_projections_are_a_function_of_seed_period_and_shape():
@@ -579,10 +589,10 @@ def test_roots_updates_are_as_large_as_adams(shape):
 def test_a_model_is_divided_alike_by_all(method):
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 3))
     optimizer = method(model)
-    chosen = {id(p) for g in optimizer.param_groups if g[method.name()] for p in g["params"]}
-    assert chosen == {id(model[0].weight), id(model[1].weight)}
+    assert set(matrices_of(optimizer)) == {model[0].weight, model[1].weight}
     picked = method(model, select=lambda name, p: name == "1.weight")
-    assert [len(g["params"]) for g in picked.param_groups] == [1, 7]
+    assert matrices_of(picked) == [model[1].weight]
+    assert [len(g["params"]) for g in picked.param_groups] == [8]
     with pytest.raises(SoonerError, match=f"{method.name()} finds no hidden weight matrix .*; use adamw or sgd here"):
         method([nn.Parameter(torch.ones(3))])
     with pytest.raises(SoonerError, match=f'{method.name()}: select= chooses .* "{method.name()}": False instead'):
@@ -610,3 +620,409 @@ def test_a_model_is_divided_alike_by_all(method):
 def test_a_bad_hyper_parameter_of_a_matrix_method_is_named(method, bad, sentence):
     with pytest.raises(SoonerError, match=sentence):
         method([nn.Parameter(torch.ones(2, 2))], **bad)
+
+
+# stacks, pieces and weights stored the other way
+
+
+def moved(method, weights, gradients_of, steps=3, **hyper):
+    """Step parameters that start at zero; return where they are."""
+    params = [nn.Parameter(torch.zeros_like(w)) for w in weights]
+    optimizer = method([{"params": params, method.name(): True}], **hyper)
+    for step in range(steps):
+        for p, g in zip(params, gradients_of(step), strict=True):
+            p.grad = g.clone()
+        optimizer.step()
+    return [p.detach() for p in params], optimizer
+
+
+def uneven_gradients(*shape, scales=None):
+    """Gradients per step, whose rows are of very different sizes."""
+
+    def of(step):
+        g = random_matrices(*shape, seed=step)
+        return [g if scales is None else g * torch.as_tensor(scales, dtype=g.dtype)]
+
+    return of
+
+
+HYPER = [
+    (Muon, {}),
+    (Muon, {"adjust": "match_rms_adamw", "weight_decay": 0.1}),
+    (Muon, {"orthogonalization": "polar"}),
+    (ROOT, {}),
+    (APOLLO, {"rank": 2}),
+    (APOLLO, {"interval": 2, "weight_decay": 0.1}),
+    (APOLLOMini, {}),
+]
+every_hyper = pytest.mark.parametrize(("method", "hyper"), HYPER)
+
+
+@every_hyper
+@pytest.mark.parametrize("shape", [(5, 12, 9), (2, 2, 4, 20)])
+def test_a_stack_of_experts_steps_like_the_experts_alone(method, hyper, shape):
+    gradients_of = uneven_gradients(*shape, scales=10.0 ** torch.arange(shape[0]).view(-1, *[1] * (len(shape) - 1)))
+    (stack,), optimizer = moved(method, [torch.zeros(shape).double()], gradients_of, **hyper)
+    each = math.prod(shape[:-2])
+    alone, _ = moved(
+        method,
+        [torch.zeros(shape[-2:]).double()] * each,
+        lambda step: list(gradients_of(step)[0].view(-1, *shape[-2:])),
+        **hyper,
+    )
+    assert torch.allclose(stack.view(-1, *shape[-2:]), torch.stack(alone), rtol=1e-9, atol=1e-12)
+    kept = optimizer.state[optimizer.param_groups[0]["params"][0]]
+    ((_, settings),) = optimizer.shares(optimizer.param_groups[0])
+    shapes = {slot: tuple(value.shape) for slot, value in kept.items() if slot != "step"}
+    assert shapes == optimizer.full_rule(settings).shapes(shape)
+
+
+@every_hyper
+@pytest.mark.parametrize(
+    ("asked", "sizes"),
+    [
+        ({"split": 3}, (8, 8, 8)),
+        ({"split": (12, 6, 6)}, (12, 6, 6)),
+        ({"split": 3, "heads": 2}, (4,) * 6),
+        ({"split": (12, 6, 6), "heads": (4, 2, 2)}, (3,) * 8),
+        ({"heads": 4}, (6,) * 4),
+        ({"split": (12, 6, 6), "heads": (1, 2, 1)}, (12, 3, 3, 6)),
+    ],
+)
+@pytest.mark.parametrize("stored", ["linear", "conv1d", "stack"])
+def test_pieces_of_a_fused_projection_step_like_the_pieces_alone(method, hyper, asked, sizes, stored):
+    class Conv1D(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.nf, self.weight = 24, nn.Parameter(torch.zeros(10, 24, dtype=torch.float64))
+
+    model = nn.Module()
+    model.qkv = {
+        "linear": nn.Linear(10, 24, bias=False).double,
+        "conv1d": Conv1D,
+        "stack": lambda: nn.ParameterList([torch.zeros(2, 24, 10, dtype=torch.float64)]),
+    }[stored]()
+    model.head = nn.Linear(3, 3).double()
+    ((fused),) = [p for name, p in model.named_parameters() if "qkv" in name]
+    with torch.no_grad():
+        fused.zero_()
+    scales = 10.0 ** (torch.arange(24) // 5)[:, None]
+    experts = 2 if stored == "stack" else 1
+    gradients_of = uneven_gradients(experts, 24, 10, scales=scales)
+    named = {argument: {"qkv": one} for argument, one in asked.items()}
+    optimizer = method(model, **named, **hyper)
+    for step in range(3):
+        g = gradients_of(step)[0]
+        fused.grad = {"linear": g[0], "conv1d": g[0].T.contiguous(), "stack": g}[stored].clone()
+        optimizer.step()
+    found = {"linear": fused, "conv1d": fused.mT, "stack": fused}[stored].detach().reshape(experts, 24, 10)
+
+    def pieces(step):
+        return [piece for g in gradients_of(step)[0] for piece in g.split(sizes)]
+
+    alone, _ = moved(method, [torch.zeros_like(piece) for piece in pieces(0)], pieces, **hyper)
+    assert torch.allclose(found, torch.cat(alone).view_as(found), rtol=1e-9, atol=1e-12)
+    assert f"{len(sizes)} pieces of" in optimizer.explain()
+
+
+@every_hyper
+def test_a_weight_stored_in_out_steps_like_one_stored_out_in(method, hyper):
+    class Conv1D(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.nf, self.weight = 24, nn.Parameter(torch.zeros(6, 24, dtype=torch.float64))
+
+    for shape in ((24, 6), (6, 6)):
+        model = nn.Module()
+        model.fc, model.head = Conv1D(), nn.Linear(2, 2).double()
+        model.fc.weight = nn.Parameter(torch.zeros(shape[::-1], dtype=torch.float64))
+        optimizer = method(model, **hyper)
+        for step in range(3):
+            model.fc.weight.grad = uneven_gradients(*shape)(step)[0].T.contiguous()
+            optimizer.step()
+        (linear,), _ = moved(method, [torch.zeros(shape).double()], uneven_gradients(*shape), **hyper)
+        assert torch.allclose(model.fc.weight.detach().T, linear, rtol=1e-9, atol=1e-12)
+
+
+def test_splitting_goes_by_patterns_and_says_what_it_can_not_do():
+    model = nn.Sequential(nn.Linear(4, 12), nn.Linear(12, 12), nn.Linear(12, 2))
+    by_glob = Muon(model, split={"0.w*": 3, "[1].weight": (4, 8)})
+    assert [settings.get("form").pieces for _, settings in by_glob.shares(by_glob.param_groups[0])[:2]] == [
+        (4, 4, 4),
+        (4, 8),
+    ]
+    cases = [
+        ({"split": {"qkv": 3}}, "muon: split has 'qkv', which fits none of the matrices 0.weight, 1.weight"),
+        ({"split": {"0.": 5}}, "muon: split=5 does not divide 12 rows of 0.weight; give a divisor"),
+        ({"split": {"0.": (4, 4)}}, r"muon: split=\(4, 4\) adds up to 8, 0.weight has 12 rows"),
+        (
+            {"split": {"0.": 3}, "heads": {"0.": (2, 2)}},
+            r"muon: heads=\(2, 2\) are for 2 pieces, 0.weight is split into 3",
+        ),
+        (
+            {"split": {"0.": 3, "0.weight": 2}},
+            "muon: split has two patterns for 0.weight, '0.' and '0.weight'; keep one",
+        ),
+        ({"split": "qkv"}, r"muon: split='qkv' is no way to split; .* such as split=\{'qkv': 3\}"),
+        ({"heads": {"0.": 0}}, "muon: heads=.* is no way to split"),
+    ]
+    for bad, sentence in cases:
+        with pytest.raises(SoonerError, match=sentence):
+            Muon(model, **bad)
+    with pytest.raises(SoonerError, match="muon: split goes by names, and these parameters have none; pass the model"):
+        Muon([nn.Parameter(torch.zeros(6, 2))], split={"qkv": 3})
+
+
+# who gets what
+
+
+def language_model():
+    """An embedding, a block with a fused projection, and an output layer."""
+    model = nn.Sequential()
+    model.wte, model.qkv, model.norm = nn.Embedding(9, 4), nn.Linear(4, 12), nn.LayerNorm(12)
+    model.fc, model.head = nn.Linear(12, 4), nn.Linear(4, 9)
+    return model.double()
+
+
+def give(model, step):
+    for p, g in zip(model.parameters(), gradients(list(model.parameters()), step), strict=True):
+        p.grad = g.to(p.dtype)
+
+
+def run(model, optimizer, steps, first=0, schedule=None):
+    for step in range(first, first + steps):
+        give(model, step)
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+    return [p.detach().clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_names_groups_and_a_model_beside_groups_give_the_models_step(method):
+    model = language_model()
+    named, beside, whole = (copy.deepcopy(model) for _ in range(3))
+    expected = run(whole, method(whole), 3)
+    assert all(map(torch.equal, run(named, method(named.named_parameters()), 3), expected))
+    groups = [{"params": list(beside.parameters())[::2]}, {"params": list(beside.parameters())[1::2]}]
+    assert all(map(torch.equal, run(beside, method(groups, model=beside), 3), expected))
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_bare_list_warns_once_and_says_what_it_can_not_see(method):
+    model = language_model()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        optimizer = method(model.parameters())
+        run(model, optimizer, 2)
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3, 3).double())]})
+    assert len(told) == 1
+    assert re.match(
+        rf"{method.name()}: 4 of the weights came without names: by shape it can't tell embeddings, the output layer "
+        r"and Conv1D weights .* pass the model",
+        str(told[0].message),
+    )
+    assert told[0].filename == __file__
+    numbered = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    with pytest.warns(UserWarning, match=r"by names such as 0.weight it can't tell embeddings"):
+        method(numbered.named_parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method(model)
+        method(model.named_parameters())
+        method([{"params": model.parameters()}], model=model)
+        method([{"params": [model.fc.weight], method.name(): True}, {"params": model.norm.parameters()}])
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_the_callers_groups_stay_the_callers(method):
+    model = language_model()
+    groups = [
+        {"params": list(model.named_parameters())[:3], "lr": 0.5},
+        {"params": list(model.named_parameters())[3:], "weight_decay": 0.25},
+    ]
+    optimizer = method(groups, lr=0.125)
+    assert [len(g["params"]) for g in optimizer.param_groups] == [3, 6]
+    assert [g["lr"] for g in optimizer.param_groups] == [0.5, 0.125]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda k: 1 / (k + 1), lambda k: 2.0**k])
+    run(model, optimizer, 1, schedule=schedule)
+    assert [g["lr"] for g in optimizer.param_groups] == [0.25, 0.25]
+    rates = [[own["lr"] for _, own in optimizer.shares(g)] for g in optimizer.param_groups]
+    assert rates == [[0.25, 0.25 * method.adamw_share], [0.25, 0.25 * method.adamw_share]]
+
+
+def test_adamw_lr_keeps_its_ratio_under_a_schedule_and_after_loading():
+    model = language_model()
+    other = copy.deepcopy(model)
+
+    def rest(optimizer):
+        return optimizer.shares(optimizer.param_groups[0])[-1][1]["lr"]
+
+    optimizer = Muon(model, lr=0.5, adamw_lr=0.01)
+    assert rest(optimizer) == 0.01
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5**k)
+    run(model, optimizer, 2, schedule=schedule)
+    assert rest(optimizer) == 0.0025
+    resumed = Muon(other)
+    resumed.load_state_dict(optimizer.state_dict())
+    assert rest(resumed) == 0.0025
+    resumed.param_groups[0]["adamw_lr"] = 0.02  # what a caller changes counts
+    assert rest(resumed) == 0.005
+    apart = Muon([{"params": [model.fc.weight], "muon": True}, {"params": [model.fc.bias], "muon": False, "lr": 0.7}])
+    assert [own["lr"] for g in apart.param_groups for _, own in apart.shares(g)] == [0.02, 0.7]
+    with pytest.raises(SoonerError, match=r"muon: adamw_lr=0.01 goes with lr in a fixed ratio, and lr=0 has none"):
+        Muon(model, lr=0.0, adamw_lr=0.01)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_schedulers_that_cycle_momentum_reach_the_matrices(method):
+    optimizer = method(model := language_model())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.02, total_steps=20, base_momentum=0.5, max_momentum=0.9, div_factor=2
+    )
+    seen = set()
+    for step in range(10):
+        run(model, optimizer, 1, first=step, schedule=schedule)
+        ((_, settings), *_) = optimizer.shares(optimizer.param_groups[0])
+        seen.add(settings["momentum"] if "momentum" in settings else settings["betas"][0])
+    assert len(seen) > 5
+    assert 0.5 <= min(seen) < 0.55
+    group = optimizer.param_groups[0]
+    assert "momentum" not in group or group["betas"] == (0.9, 0.95)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3).double())]})
+    assert optimizer.param_groups[-1]["betas"][1] == group["betas"][1]
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_groups_may_be_edited_and_parameters_replaced(method):
+    model = language_model()
+    optimizer = method(model)
+    run(model, optimizer, 2)
+    first = optimizer.param_groups[0]["params"]
+    before = optimizer.shares(optimizer.param_groups[0])
+    assert before[0][0] is optimizer.shares(optimizer.param_groups[0])[0][0]  # asked once
+    model.fc.weight = nn.Parameter(torch.randn(4, 12, dtype=torch.float64))
+    at = next(i for i, p in enumerate(first) if p.shape == (4, 12))
+    first[at] = model.fc.weight
+    assert any(p is model.fc.weight for p in matrices_of(optimizer))
+    model.late = nn.Embedding(3, 4).double()
+    optimizer.add_param_group({"params": list(model.late.parameters())})
+    assert not any(p is model.late.weight for p in matrices_of(optimizer))  # the model says that it is an embedding
+    twin, copied = copy.deepcopy((model, optimizer))
+    assert {id(p) for p in matrices_of(copied)} == {id(twin.qkv.weight), id(twin.fc.weight)}
+    again = pickle.loads(pickle.dumps(optimizer))
+    assert [len(some) for some, _ in again.shares(again.param_groups[0])] == [2, 7]
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_model_unfrozen_later_steps_by_kind(method):
+    model = language_model()
+    model.requires_grad_(False)
+    model.norm.requires_grad_(True)
+    optimizer = method(model)
+    for part, steps in ((model.norm, 2), (model, 2)):
+        part.requires_grad_(True)
+        for _ in range(steps):
+            model.zero_grad()
+            h = model.norm(model.qkv(model.wte(torch.tensor([1, 2]))))
+            model.head(model.fc(h)).square().sum().backward()
+            optimizer.step()
+    assert int(optimizer.state[model.norm.weight]["step"]) == 4
+    assert int(optimizer.state[model.fc.weight]["step"]) == 2
+    assert set(matrices_of(optimizer)) == {model.qkv.weight, model.fc.weight}
+
+
+@every_hyper
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_stacks_and_pieces_resume_bit_for_bit(method, hyper, dtype):
+    def make():
+        torch.manual_seed(0)
+        model = language_model()
+        model.experts = nn.ParameterList([torch.randn(3, 6, 5)])
+        return model.to(dtype)
+
+    asked = {"split": {"qkv": (6, 3, 3)}, "heads": {"qkv": (2, 1, 1)}, "lr": 0.01, **hyper}
+    straight, begun = make(), make()
+    optimizer = method(straight, **asked)
+    expected = run(straight, optimizer, 6)
+    half = method(begun, **asked)
+    run(begun, half, 3)
+    file = io.BytesIO()
+    torch.save(half.state_dict(), file)
+    file.seek(0)
+    resumed = method(begun)
+    resumed.load_state_dict(torch.load(file))
+    assert all(map(torch.equal, run(begun, resumed, 3, first=3), expected))
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_states_of_the_version_that_made_two_groups_go_on(method):
+    begun = language_model()
+    first = method(begun, lr=0.5, adamw_lr=0.25)
+    run(begun, first, 2)
+    first.param_groups[0]["lr"] = 0.25  # a schedule
+    saved = first.state_dict()
+    (group,) = saved["param_groups"]
+    chosen = {id(p) for p in matrices_of(first)}
+    numbers = {True: [], False: []}
+    for number, p in enumerate(first.param_groups[0]["params"]):
+        numbers[id(p) in chosen].append(number)
+    order = [*numbers[True], *numbers[False]]  # how it numbered them
+    old = {k: v for k, v in group.items() if k not in ("adamw_at", "split", "heads", "decay", "adjust", "params")}
+    count = len(numbers[True])
+    old_file = {
+        "state": {new: saved["state"][number] for new, number in enumerate(order)},
+        "param_groups": [
+            {**old, "initial_lr": 0.5, "params": list(range(count)), method.name(): True},
+            {**old, "lr": 0.125, "initial_lr": 0.25, "params": list(range(count, len(order))), method.name(): False},
+        ],
+    }
+    resumed, reference = copy.deepcopy(begun), copy.deepcopy(begun)
+    expected = run(reference, loaded(method(reference), saved), 3, first=2)
+    assert all(map(torch.equal, run(resumed, loaded(method(resumed), old_file), 3, first=2), expected))
+    shifted = copy.deepcopy(old_file)
+    shifted["param_groups"][1]["params"].insert(0, shifted["param_groups"][0]["params"].pop())
+    with pytest.raises(
+        SoonerError, match=f"{method.name()}: the state is of an earlier version, which took other weights"
+    ):
+        method(resumed).load_state_dict(shifted)
+
+
+def loaded(optimizer, state):
+    optimizer.load_state_dict(state)
+    return optimizer
+
+
+def test_explain_says_who_gets_muon_and_why():
+    model = language_model()
+    model.experts = nn.ParameterList([torch.zeros(3, 6, 5).double()])
+    table = Muon(model, lr=0.5, split={"qkv": 3}, weight_decay=0.1).explain().splitlines()
+    said = {line.split()[0]: line for line in table}
+    assert re.search(r"12 x 4 +matrix +muon \(3 pieces of 4 rows\) +0.5 +0.1 +weight of a Linear", said["qkv.weight"])
+    assert re.search(r"3 x 6 x 5 +matrix +muon \(3 matrices 6 x 5\) +0.5", said["experts.0"])
+    assert re.search(r"embedding +adamw +0.125 +0.1 +table of an Embedding", said["wte.weight"])
+    assert re.search(r"head +adamw +0.125 +0.1 +the output layer by its name", said["head.weight"])
+    assert re.search(r"12 +gain +adamw", said["norm.weight"])
+
+
+@pytest.mark.parametrize("adjust", ["original", "match_rms_adamw"])
+def test_adjust_is_torchs_and_its_states_load(monkeypatch, adjust):
+    monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", as_torch_has_it)  # it iterates in bfloat16
+    params, shadow = parameters([(4, 4), (9, 3), (3, 9)]), parameters([(4, 4), (9, 3), (3, 9)])
+    ours = Muon(params, lr=0.02, weight_decay=0.1, adjust=adjust)
+    theirs = torch.optim.Muon(shadow, lr=0.02, weight_decay=0.1, adjust_lr_fn=adjust)
+    assert run_both(params, shadow, lambda _: ours.step(), lambda _: theirs.step()) < 1e-12
+    taken = loaded(Muon(params, eps=1e-3), theirs.state_dict())
+    assert (taken.param_groups[0]["adjust"], taken.param_groups[0]["eps"]) == (adjust, 1e-3)
+    given = loaded(torch.optim.Muon(shadow), ours.state_dict())
+    assert given.param_groups[0]["adjust_lr_fn"] == adjust
+    with pytest.raises(SoonerError, match=r"muon: adjust='rms' is not one of original, match_rms_adamw"):
+        Muon(params, adjust="rms")
+
+
+def test_a_tall_stack_is_worked_on_a_few_matrices_at_a_time(monkeypatch):
+    for stack in (random_matrices(7, 6, 9), random_matrices(7, 9, 3)):
+        whole = newton_schulz(stack), polar_factor(stack)
+        monkeypatch.setattr("sooner.update._orthogonal.CHUNK", 2 * stack[0].numel())
+        assert all(map(torch.equal, (newton_schulz(stack), polar_factor(stack)), whole))
+        monkeypatch.undo()

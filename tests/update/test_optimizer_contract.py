@@ -364,8 +364,8 @@ def test_muon_takes_a_group_without_matrices_in_mid_run():
     optimizer = Muon(params, lr=0.1)
     late = nn.Parameter(torch.ones(3, dtype=torch.float64))
     optimizer.add_param_group({"params": [late]})
-    assert optimizer.param_groups[-1]["muon"] is False
-    assert optimizer.param_groups[-1]["lr"] == pytest.approx(0.025)
+    ((_, settings),) = optimizer.shares(optimizer.param_groups[-1])
+    assert (settings["muon"], settings["lr"]) == (False, pytest.approx(0.025))
     train(optimizer, [*params, late], 1)
     assert late[0] != 1.0
 
@@ -492,11 +492,11 @@ def test_state_is_ordinary_tensors_that_can_be_edited(method):
     params = make([(3,)])
     optimizer = method(params, lr=0.01)
     train(optimizer, params, 2)
-    for group in optimizer.param_groups:
-        for p in group["params"]:
+    for some, own in (share for group in optimizer.param_groups for share in optimizer.shares(group)):
+        for p in some:
             kept = {name: tuple(value.shape) for name, value in optimizer.state[p].items()}
             assert optimizer.state[p]["step"].item() == 2.0
-            assert kept == {"step": (), **optimizer.full_rule(group).shapes(tuple(p.shape))}
+            assert kept == {"step": (), **optimizer.full_rule(own).shapes(tuple(p.shape))}
     for p in params:
         for slot in set(optimizer.state[p]) - {"step"}:
             optimizer.state[p][slot] = torch.zeros_like(optimizer.state[p][slot])  # replaced, not changed in place

@@ -189,12 +189,15 @@ def halves(seed):
     return [first, second]
 
 
+def numbers(optimizer, step):
+    """What the estimate after this step draws from: a function of the seed and the step, which every state file has."""
+    return torch.Generator().manual_seed((optimizer.param_groups[0]["seed"] * 1_000_003 + step) % 2**63)
+
+
 def test_sophia_g_follows_the_paper_step_by_step():
     model, shadow = network(hidden=True), network(hidden=True)
     hyper = {"lr": 0.01, "betas": (0.9, 0.8), "rho": 0.3, "weight_decay": 0.1}
     optimizer = SophiaG(model, every=3, **hyper)
-    generator = torch.Generator().manual_seed(0)
-    generator.set_state(optimizer.generator.get_state())
     memory = [{} for _ in shadow.parameters()]
     params = list(shadow.parameters())
     for step in range(10):
@@ -208,6 +211,7 @@ def test_sophia_g_follows_the_paper_step_by_step():
             references.sophia(params, gradients, memory, step, denominator=lambda h: h + 1e-15, **hyper)
         if step % 3 == 2:
             logits = shadow(batch[0])
+            generator = numbers(optimizer, step + 1)
             waits = torch.empty(20, 3).exponential_(generator=generator)
             drawn = (logits.float().exp() / waits).argmax(1)
             counted = batch[1] != -100
@@ -223,8 +227,6 @@ def test_sophia_h_follows_the_paper_step_by_step():
     model, shadow = network(), network()
     hyper = {"lr": 0.01, "betas": (0.9, 0.8), "rho": 0.3, "weight_decay": 0.1}
     optimizer = SophiaH(model, every=2, eps=1e-3, **hyper)
-    generator = torch.Generator().manual_seed(0)
-    generator.set_state(optimizer.generator.get_state())
     memory = [{} for _ in shadow.parameters()]
     params = list(shadow.parameters())
     for step in range(8):
@@ -240,6 +242,7 @@ def test_sophia_h_follows_the_paper_step_by_step():
         with torch.no_grad():
             references.sophia(params, gradients, memory, step, denominator=lambda h: h.clamp(min=1e-3), **hyper)
         if step % 2 == 1:
+            generator = numbers(optimizer, step + 1)
             signs = [torch.randint(0, 2, p.shape, generator=generator) * 2.0 - 1 for p in params]
             blocks = torch.autograd.functional.hessian(loss, tuple(p.detach() for p in params))
             products = [
@@ -452,9 +455,36 @@ def test_the_state_of_another_method_is_refused():
     optimizer = SophiaG(model, every=1)
     train(optimizer, model, 2)
     content = optimizer.state_dict()
-    del content["curvature"]
-    with pytest.raises(sooner.SoonerError, match="sophia_g: the state holds no 'curvature'; it was saved by another"):
+    del content["param_groups"][0]["steps_taken"]
+    with pytest.raises(sooner.SoonerError, match="sophia_g: the state holds no 'steps_taken'; it was saved by another"):
         optimizer.load_state_dict(content)
+
+
+def test_files_of_older_versions_load():
+    model = network()
+    optimizer = SophiaG(model, every=2)
+    train(optimizer, model, 5)
+    former = optimizer.state_dict()
+    for group in former["param_groups"]:
+        del group["steps_taken"], group["seed"]
+    former["curvature"] = {"steps_taken": 5, "generator": torch.Generator().manual_seed(3).get_state()}
+    before = copy.deepcopy(former)
+    weights, runs = copy.deepcopy(model.state_dict()), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        again = network()
+        again.load_state_dict(weights)
+        resumed = SophiaG(again, every=2)
+        resumed.load_state_dict(former)
+        assert resumed.steps_taken == 5
+        assert all(
+            torch.equal(resumed.state[p]["hessian"], optimizer.state[q]["hessian"])
+            for p, q in zip(again.parameters(), model.parameters(), strict=True)
+        )
+        train(resumed, again, 4, first=5)
+        runs.append(again)
+    assert same(*runs)
+    assert former["curvature"].keys() == before["curvature"].keys()
 
 
 # normalized logistic gradient descent

@@ -515,3 +515,28 @@ def test_what_leaps_cannot_use_is_named():
     ):
         with pytest.raises(sooner.SoonerError, match=f"leap_verify: {sentence}"):
             LeapVerify(model, **bad)
+
+
+def test_modules_end_a_check_in_the_mode_that_they_had():
+    model = network()
+    model[3].eval()  # a frozen layer in a model that trains
+    leap = LeapVerify(model, interval=1, when="always")
+    for step in range(4):
+        objective = Objective(model, loss_of, [data(seed=step)], held_out=lambda: data(seed=99))
+        with leap.around_step(objective), torch.no_grad():
+            model[0].weight.add_(0.01)
+    assert leap.attempted > 0
+    assert [m.training for m in model] == [True, True, True, False, True]
+
+
+def test_lines_begin_anew_where_parameters_are_replaced_and_go_on_where_they_are_cast():
+    model = Point([100.0, 50.0])
+    leap = LeapVerify(model, interval=1, ahead=1, when="always")
+    walk(leap, model, 2)
+    assert (leap.attempted, model.at.tolist()) == (1, [97.0, 47.0])
+    model.at = nn.Parameter(torch.tensor([10.0, 10.0, 10.0], dtype=torch.float64))
+    walk(leap, model, 1)
+    assert (leap.attempted, model.at.tolist()) == (1, [9.0, 9.0, 9.0])
+    model.float()
+    walk(leap, model, 1)
+    assert (leap.attempted, model.at.tolist(), model.at.dtype) == (2, [7.0, 7.0, 7.0], torch.float32)

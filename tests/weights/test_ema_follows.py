@@ -153,6 +153,22 @@ def test_layers_taken_out_and_put_in_keep_their_own_averages(caplog):
     assert "the model has no 1.weight, 2.weight any more; what was averaged of it is dropped" in caplog.text
 
 
+def test_an_average_goes_with_its_module_where_all_tensors_are_new():
+    for change in (assign, data, lambda net: net.double()):
+        net = nn.Sequential(*(nn.BatchNorm1d(1) for _ in range(3)))
+        ema = EMA(net, decay=0.5)
+        for step in range(2):
+            fill(net, float(step))
+            for i in range(3):
+                net[i].running_mean.fill_(step + 100 * i)
+            ema.after_step()
+        change(net)
+        del net[0]
+        assert shown(ema, net) == [averaged(20, 21), averaged(30, 31), averaged(40, 41), averaged(50, 51)]
+        with ema.view():
+            assert [round(layer.running_mean.item(), 4) for layer in net] == [averaged(100, 101), averaged(200, 201)]
+
+
 def test_weights_are_tied_and_untied():
     net = pair()
     ema = EMA(net, decay=0.5)
@@ -248,6 +264,32 @@ def test_what_can_not_be_followed_is_refused():
     with pytest.raises(sooner.SoonerError, match="none of the averaged weights any more; make a new EMA"):
         ema.after_step()
     assert list(ema.state_dict()["averages"]) == ["0.weight", "1.weight"]
+
+
+def test_what_can_not_be_told_apart_is_refused():
+    def shortened(net):
+        for i in range(3):
+            net[i] = copy.deepcopy(net[i])
+        del net[0]
+
+    def tied(net):
+        assign(net)
+        net[0].weight = net[2].weight
+
+    for surgery, names in ((shortened, ["0.weight", "1.weight"]), (tied, ["0.weight", "1.weight"])):
+        net = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(3)))
+        ema = EMA(net, decay=0.5)
+        surgery(copy.deepcopy(net))
+        fill(net, 1.0)
+        ema.after_step()
+        surgery(net)
+        for use in (ema.after_step, ema.view().__enter__):
+            with pytest.raises(
+                sooner.SoonerError, match=r"0\.weight was replaced while .* can't be told; .* goes by the"
+            ):
+                use()
+        assert ema.load_state_dict(ema.state_dict(), strict=False) == []
+        assert list(ema.state_dict()["averages"]) == names
 
 
 def test_lazy_weights_come_in_when_they_have_a_shape():

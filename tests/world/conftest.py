@@ -39,9 +39,9 @@ class Ranks:
             for rank in range(count)
         ]
 
-    def codes(self, seconds=240):
+    def codes(self):
         """Wait for all of them and return their exit codes."""
-        return [process.wait(seconds) for process in self.processes]
+        return [process.wait() for process in self.processes]
 
     def said(self, rank):
         """What a rank wrote to standard error."""

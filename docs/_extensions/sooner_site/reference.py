@@ -14,6 +14,7 @@ NAMES = {
 BLOCKS = {
     "sooner": [
         "autoclass:: sooner.Recipe",
+        "autofunction:: sooner.create_optimizer",
         "autofunction:: sooner.slot",
         "autofunction:: sooner.explain",
         "autofunction:: sooner.train",

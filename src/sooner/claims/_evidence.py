@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import sooner
 from sooner import claims
 from sooner.claims._claim import Claim, Measured, Outcome, Verdict, conclude
 from sooner.claims._code import code_of
@@ -25,6 +26,8 @@ __all__ = ["FORMAT", "Evidence", "find", "folder", "make", "published", "read", 
 
 FORMAT = 1
 """Version of the layout; another one is refused."""
+
+_HOME = f"{Path(sooner.__file__).resolve().parents[1]}/"
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,12 @@ def find(name: str) -> Evidence | None:
 def make(
     claim: Claim, findings: dict[str, dict[str, Any]], code: dict[str, str], provenance: dict[str, Any]
 ) -> Evidence:
-    """Return the evidence of a claim that has just been run: outcomes and verdict follow from the findings."""
+    """Return the evidence of a claim that has just been run: outcomes and verdict follow from the findings.
+
+    Files of the package are named from the package on, wherever the findings speak of one: evidence is published, and
+    where a checkout lies is nobody's business.
+    """
+    findings = _from_the_package_on(findings)
     found = Findings(findings)
     outcomes = [criterion.outcome(found) for criterion in claim.criteria]
     trend = {label: measured(found) for label, measured in claim.trend.items()}
@@ -166,6 +174,14 @@ def _records(path: Path) -> list[Record]:
         except (DamagedError, ShapeError) as error:
             raise SoonerError(f"{path}: line {number} was changed or cut off ({error}); {_remedy(path)}") from None
     return records
+
+
+def _from_the_package_on(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace(_HOME, "")
+    if isinstance(value, dict):
+        return {key: _from_the_package_on(item) for key, item in value.items()}
+    return [_from_the_package_on(item) for item in value] if isinstance(value, list) else value
 
 
 def _remedy(path: Path) -> str:

@@ -64,9 +64,8 @@ class Findings:
         if behind["tuning"]["edge"]:
             why = f"{behind['recipe']} was tuned to the edge of its range ({', '.join(behind['tuning']['edge'])})"
         floor = self.found[race]["noise_floor"]
-        return Measured(
-            value, _bound(found["low"], 0.0), _bound(found["high"], math.inf), p, _floor(floor), "x", why or ""
-        )
+        low, high = _ends(found)
+        return Measured(value, low, high, p, _ends(floor), "x", why or "")
 
     def final_ratio(self, race: str, contender: str, against: str | None = None) -> Measured:
         """Return the ratio of the final metric at equal budget (geometric mean over seeds); the metric is positive.
@@ -249,7 +248,7 @@ def _rounded(value: float) -> float:
 
 def _ratio(found: RatioSummary) -> Measured:
     value = math.inf if found["ratio"] is None else found["ratio"]
-    return Measured(value, _bound(found["low"], 0.0), _bound(found["high"], math.inf), found["p"], unit="x")
+    return Measured(value, *_ends(found), found["p"], unit="x")
 
 
 def _paired(ours: Sequence[float | None], theirs: Sequence[float | None], name: str) -> Measured:
@@ -268,12 +267,10 @@ def _amounts(row: Mapping[str, Any], name: str, target: str) -> list[float | Non
     return [None if steps is None else steps * per_step for steps in row["targets"][target]["steps"]]
 
 
-def _bound(value: float | None, missing: float) -> float:
-    return missing if value is None else value
-
-
-def _floor(floor: Mapping[str, Any]) -> tuple[float, float]:
-    return _bound(floor["low"], 0.0), _bound(floor["high"], math.inf)
+def _ends(found: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the interval of a ratio; None is infinite at either end: the contender then misses in most resamples."""
+    low, high = (math.inf if found[name] is None else float(found[name]) for name in ("low", "high"))
+    return low, high
 
 
 def _sorted(recipe: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
 from sooner.error import SoonerError
@@ -27,7 +28,14 @@ def show_league(folders: list[Path], *, published: bool, as_json: bool) -> None:
     for folder in folders:
         if not folder.is_dir():
             raise SoonerError(f"there is no folder {folder}; name folders that hold races, such as races")
-    found = table(collect(folders, published))
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading what raced", total=None)
+        found = table(
+            collect(folders, published),
+            lambda what, share: bar.update(task, description=what, completed=share, total=1.0),
+        )
     if as_json:
         print(json.dumps(asdict(found), indent=1, allow_nan=False))
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,11 @@ from sooner.communication._group import Group
 from sooner.communication._wire import Wire
 
 
-def start_together(model: nn.Module, wire: Wire, device: torch.device) -> None:
-    """Make parameters and buffers those of the first rank, in one broadcast, whatever their types and strides."""
-    if wire.size == 1 or not isinstance(wire, Group):
+def start_together(tensors: Iterable[Tensor], wire: Wire, device: torch.device) -> None:
+    """Make tensors those of the first rank, in one broadcast, whatever their types and strides."""
+    tensors = [t.detach() for t in tensors if t.numel()]
+    if wire.size == 1 or not isinstance(wire, Group) or not tensors:
         return
-    tensors = [t.detach() for t in (*model.parameters(), *model.buffers()) if t.numel()]
     flat = torch.cat([t.contiguous().reshape(-1).view(torch.uint8).to(device) for t in tensors])
     with wire.watching():
         torch.distributed.broadcast(flat, group=wire.group, group_src=0)

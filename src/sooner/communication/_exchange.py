@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,7 +72,12 @@ class Exchange:
         if not codec.passes_nan:
             spoilt = nan_unless_finite(v)
             v = v + spoilt if v is g else v.add_(spoilt)
-        made = codec.send(v, self.wire, own, moment)
+        try:
+            made = codec.send(v, self.wire, own, moment)
+        except SoonerError:  # a worker can't go on: what is remembered stays as it was before
+            self.steps -= 1
+            self.state = {"memory": before[0] if active is None else self.state["memory"], "codec": before[1]}
+            raise
         self.memory.sent(g, v, made.own, memory, moment)
         share = 1.0 if active is None else len(active) / self.wire.size
         update = self.memory.incoming(made.mean, memory, share)
@@ -90,9 +96,32 @@ class Exchange:
         """Return what calling this returns; ``g`` (d,) of a process is overwritten where that saves a copy."""
         if type(self.codec) is not Dense or type(self.memory) is not NoMemory or self.wire.lead:
             return self(g)
+        mean = self.wire.mean_in_place(g)
         self.steps += 1
         self.lost = g.new_zeros(())
-        return self.wire.mean_in_place(g)
+        return mean
+
+    @torch.no_grad()
+    def follow(self, layout: Layout, like: Tensor) -> None:
+        """Go on with another layout, or on another device: what is remembered goes along by the parameters' names.
+
+        Args:
+            layout: from now on; what it has and the layout before had not begins at zero.
+            like: a vector (d,) of it.
+        """
+        before, same = self.layout, layout.shapes == self.layout.shapes
+        self.flights.follow(layout, like)
+        self.layout = layout
+        if not self.state:
+            return
+        kind = torch.promote_types(like.dtype, torch.float32)
+        memory = {n: v.to(like.device, kind) for n, v in self.state["memory"].items()}
+        fresh = self.codec.buffers(layout, torch.empty(0, dtype=kind, device=like.device))
+        kept = {n: v for n, v in self.state["codec"].items() if same or v.ndim == 0}  # factors fit one layout only
+        self.state = {
+            "memory": memory if same else {n: layout.taken_from(before, v) for n, v in memory.items()},
+            "codec": {n: kept[n].to(v.device, v.dtype) if n in kept else v for n, v in fresh.items()},
+        }
 
     def _check(self, g: Tensor, active: Tensor | None) -> None:
         workers = self.wire.lead if active is None else (len(active),)
@@ -133,8 +162,12 @@ class Exchange:
         traffic = self.wire.traffic.state_dict()
         return {"steps": self.steps, "state": self.state, "flights": flights, "traffic": traffic}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], placed: Callable[[Tensor], Tensor] = Tensor.clone) -> None:
         """Load what `state_dict` returned.
+
+        Args:
+            state: what it returned.
+            placed: returns a copy of a tensor, in the order of this layout where it was saved in that of another.
 
         Raises:
             SoonerError: it belongs to another model, codec or memory.
@@ -155,7 +188,7 @@ class Exchange:
                 f"{ours or 'nothing'}; load it into the recipe and the model that saved it"
             )
         self.steps = state["steps"]
-        self.state = {kind: {k: v.clone() for k, v in one.items()} for kind, one in state["state"].items()}
+        self.state = {kind: {k: placed(v) for k, v in one.items()} for kind, one in state["state"].items()}
         self.flights.load_state_dict(state["flights"])
         self.wire.traffic.load_state_dict(state["traffic"])
 

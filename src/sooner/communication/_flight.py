@@ -21,6 +21,7 @@ from sooner.layout import Layout
 class _Away:
     flight: Flight
     scale: Tensor | None
+    size: int
 
 
 class Flights:
@@ -64,7 +65,7 @@ class Flights:
         if isinstance(self.codec, Half):
             scale = self._scales.get(name, torch.ones((), device=v.device)).to(v.dtype)
             (v,) = self.codec.encode(v / (scale + nan_unless_finite(v)), self._moment)
-        self._away[name] = _Away(self.wire.launch(v), scale)
+        self._away[name] = _Away(self.wire.launch(v), scale, v.shape[-1])
 
     def land(self, name: str) -> Tensor:
         """Wait for `name` and return its mean (*)."""
@@ -76,6 +77,21 @@ class Flights:
         self._scales[name] = next_scale(mean, away.scale)
         return mean
 
+    def pieces(self) -> list[str]:
+        """Return the names of what is under way that is not a whole vector of the layout."""
+        return [name for name, away in self._away.items() if away.size != self._moment.layout.size]
+
+    def follow(self, layout: Layout, like: Tensor) -> None:
+        """Go on with another layout, or on another device, from what is under way; `pieces` fit theirs only."""
+        before, self._moment = self._moment.layout, Moment(1, layout, self._moment.workers)
+        self._scales = {name: scale.to(like.device) for name, scale in self._scales.items()}
+        for name, away in self._away.items():
+            mean = away.flight.wait().to(like.device)
+            if layout.shapes != before.shapes:
+                mean = layout.taken_from(before, mean)
+            scale = None if away.scale is None else away.scale.to(like.device)
+            self._away[name] = _Away(Flight(mean), scale, mean.shape[-1])
+
     def state_dict(self) -> dict[str, Any]:
         """Wait for everything under way and return it, with the scales."""
         away = {name: (one.flight.wait(), one.scale) for name, one in self._away.items()}
@@ -83,5 +99,7 @@ class Flights:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self._away = {name: _Away(Flight(mean.clone()), scale) for name, (mean, scale) in state["away"].items()}
+        self._away = {
+            name: _Away(Flight(mean.clone()), scale, mean.shape[-1]) for name, (mean, scale) in state["away"].items()
+        }
         self._scales = {name: scale.clone() for name, scale in state["scales"].items()}

@@ -26,6 +26,9 @@ class FSDPReplicas:
     slow hop through the codec, in the order of the backward pass, the same on all ranks. The shards are made equal to
     those of the group's first rank.
 
+    The model may be moved or cast afterwards. Where other parameters of a module are trained than before, what codec
+    and memory keep for it begins anew without a memory, and is refused with one.
+
     Args:
         model: with `fully_shard` applied to it, and to whichever of its modules.
         group: the process group of the ranks that hold the same shard.
@@ -48,6 +51,7 @@ class FSDPReplicas:
             raise SoonerError("no module of this model is sharded; apply torch.distributed.fsdp.fully_shard first")
         self.exchanges: dict[str, Exchange] = {}
         self._loaded: dict[str, Any] = {}
+        self._kinds: dict[str, tuple[int, torch.dtype, torch.device]] = {}
         with torch.no_grad():
             for p in model.parameters():
                 local = p.to_local() if isinstance(p, DTensor) else p
@@ -62,7 +66,18 @@ class FSDPReplicas:
             self.exchanges[name] = Exchange(layout, self.wire, self.codec, self.memory)
             if name in self._loaded:
                 self.exchanges[name].load_state_dict(self._loaded.pop(name))
-        shard.copy_(self.exchanges[name](shard.to(torch.promote_types(shard.dtype, torch.float32))))
+        exchange = self.exchanges[name]
+        v = shard.to(torch.promote_types(shard.dtype, torch.float32))
+        if v.numel() != exchange.layout.size and exchange.state.get("memory"):
+            raise SoonerError(
+                f"module {name or '(the model itself)'} has {v.numel()} gradients on this rank now and had "
+                f"{exchange.layout.size} before, which {type(exchange.memory).__name__} remembers; freeze and unfreeze "
+                "before FSDPReplicas is made, or leave the memory out"
+            )
+        if (v.numel(), v.dtype, v.device) != self._kinds.setdefault(name, (v.numel(), v.dtype, v.device)):
+            exchange.follow(Layout({name: (v.numel(),)}), v)
+            self._kinds[name] = (v.numel(), v.dtype, v.device)
+        shard.copy_(exchange(v))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what this rank must keep to go on bit for bit."""
@@ -71,4 +86,5 @@ class FSDPReplicas:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what `state_dict` returned on the same rank."""
         self.exchanges.clear()
+        self._kinds.clear()
         self._loaded = dict(state)

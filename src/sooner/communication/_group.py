@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from sooner.communication._lookout import lookout
 from sooner.communication._packing import gathered, packed, unpacked
 from sooner.communication._wire import Flight, Made, Payload, Wire
+from sooner.error import SoonerError
 
 
 class Group(Wire):
@@ -30,6 +31,7 @@ class Group(Wire):
         self.group = group
         self._alone = not dist.is_initialized()
         self._lookout = lookout()
+        self._left_alone: list[Any] = []
 
     def watching(self) -> contextlib.AbstractContextManager[None]:
         """Return a context for collectives of torch's own: when one fails, the rank that is lost is named.
@@ -63,14 +65,14 @@ class Group(Wire):
         # divided before the sum: sums of half-precision numbers could overflow
         flat = torch.cat([part.reshape(-1) for part in payload]) if len(payload) > 1 else payload[0].reshape(-1).clone()
         flat /= self.size
-        dist.all_reduce(flat, group=self.group)
+        self._done(dist.all_reduce(flat, group=self.group, async_op=True))
         made = torch.split(flat, [part.numel() for part in payload])
         return tuple(one.view(part.shape) for one, part in zip(made, payload, strict=True))
 
     def _mean_in_place(self, part: Tensor) -> Tensor:
         if self.size > 1:
             part /= self.size
-            dist.all_reduce(part, group=self.group)
+            self._done(dist.all_reduce(part, group=self.group, async_op=True))
         return part
 
     def _launch(self, part: Tensor) -> Flight:
@@ -79,7 +81,46 @@ class Group(Wire):
         flat = part / self.size  # a copy: what training goes on to change must not be what is being sent
         with self.watching():
             work = dist.all_reduce(flat, group=self.group, async_op=True)
-        return Flight(flat, lambda: self._timed(work.wait))
+        return Flight(flat, lambda: self._timed(self._done, work))
+
+    def _done(self, *works: Any) -> None:
+        """Wait for collectives that are under way, once the others have been heard."""
+        try:
+            self.mind()
+        except SoonerError:
+            self._left_alone += works  # gloo takes back what nobody holds, and the other rank may still be sending
+            raise
+        for work in works:
+            work.wait()
+
+    def compare(self, numbers: Sequence[int]) -> Callable[[], tuple[Sequence[int], Sequence[int]]] | None:
+        """Begin to compare whole numbers; what is returned waits for the least and the largest of all processes."""
+        if self.size == 1:
+            return None
+        # the least as the largest of what is negative, in one collective; on the CPU where there is a way, so that the
+        # accelerator goes on meanwhile
+        both = torch.tensor([*numbers, *(-n for n in numbers)], device=self._whole_numbers_on())
+        with self.watching():
+            work = dist.all_reduce(both, dist.ReduceOp.MAX, group=self.group, async_op=True)
+
+        def heard() -> tuple[Sequence[int], Sequence[int]]:
+            with self.watching():
+                work.wait()
+                found = both.tolist()
+            return [-n for n in found[len(numbers) :]], found[: len(numbers)]
+
+        return heard
+
+    def _whole_numbers_on(self) -> torch.device:
+        if "cpu" in dist.get_backend_config(self.group) or dist.get_backend(self.group) in ("gloo", "mpi", "ucc"):
+            return torch.device("cpu")
+        return torch.device(torch.accelerator.current_accelerator() or "cpu")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Group:
+        """Return another wire between the same processes, with counts of its own."""
+        made = Group(self.group)
+        made.traffic.load_state_dict(self.traffic.state_dict())
+        return made
 
     def tell(self, what: Any) -> list[Any]:
         """Return what every process says of itself, any picklable object, in the order of their ranks."""
@@ -99,7 +140,8 @@ class Group(Wire):
             other = 1 - self.rank
             self._send_and_receive([(other, mine)], [(other, everyone[other])])
         else:
-            everyone, _ = gathered(mine, self.group)
+            everyone, work = gathered(mine, self.group, background=True)
+            self._done(work)
         return unpacked(everyone, payload)
 
     def _swap(self, payload: Payload, partners: Tensor) -> Payload:
@@ -126,5 +168,4 @@ class Group(Wire):
         # until they are through; the two directions then take turns (1.9x of the time)
         operations = [dist.P2POp(dist.irecv, t, group=self.group, group_peer=j) for j, t in into]
         operations += [dist.P2POp(dist.isend, t.contiguous(), group=self.group, group_peer=j) for j, t in out]
-        for work in dist.batch_isend_irecv(operations) if operations else ():
-            work.wait()
+        self._done(*(dist.batch_isend_irecv(operations) if operations else ()))

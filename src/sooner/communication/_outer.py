@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -88,6 +88,9 @@ class Outer(Part):
         slots: vectors (d,) that are the same on all workers, zero before the first outer step.
         own_slots: vectors (..., d) that every worker keeps for itself, zero before the first outer step.
         takes_stale: uses `Window.started`, so that workers may start from weights of earlier rounds.
+        meets: when workers tell each other that they take the outer step together: "first", which waits for all of
+            them, "meanwhile", heard when the rule waits for an average, or "never", where not all of them meet.
+        weights_kept: names in the state under which the rule keeps weights (d,), rather than something like momentum.
         averages_gradients: workers average their gradients before every step, through codec and memory, and are the
             same when the outer step comes, which then sends nothing.
 
@@ -100,6 +103,8 @@ class Outer(Part):
     slots: ClassVar[tuple[str, ...]] = ()
     own_slots: ClassVar[tuple[str, ...]] = ()
     takes_stale: ClassVar[bool] = False
+    meets: ClassVar[Literal["first", "meanwhile", "never"]] = "first"
+    weights_kept: ClassVar[frozenset[str]] = frozenset()
     averages_gradients: ClassVar[bool] = False
     every: int
 

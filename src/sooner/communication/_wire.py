@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, TypeVar
 
@@ -27,7 +27,8 @@ class Traffic:
     Attributes:
         payload_bytes: bytes of encoded payloads, one copy each.
         wire_bytes: bytes that leave a worker: 2 (n - 1) / n of a payload in a ring all-reduce, n - 1 of it in an
-            all-gather, one copy per partner otherwise. Headers of the network are not in it.
+            all-gather, one copy per partner otherwise. Headers of the network are not in it, nor the 64 bytes with
+            which workers tell each other that they go on together.
         messages: collectives, or exchanges with partners.
         encode_seconds: time spent in codecs and memories.
         wait_seconds: time from the start of an exchange to its end.
@@ -79,6 +80,13 @@ class Wire(abc.ABC):
 
     def __init__(self) -> None:
         self.traffic = Traffic()
+        self.minding: list[Callable[[], None]] = []
+        """What the next exchange hears before it waits for its end."""
+
+    def mind(self) -> None:
+        """Hear what is to be heard now."""
+        while self.minding:
+            self.minding.pop(0)()
 
     @property
     @abc.abstractmethod
@@ -119,6 +127,13 @@ class Wire(abc.ABC):
     def tell(self, what: Any) -> list[Any]:
         """Return what every process says of itself, any picklable object, in the order of their ranks."""
         return [what]
+
+    def compare(self, numbers: Sequence[int]) -> Callable[[], tuple[Sequence[int], Sequence[int]]] | None:
+        """Begin to compare whole numbers; what is returned waits for the least and the largest of all workers.
+
+        None where a worker has nobody to compare them with, or no way to.
+        """
+        return None
 
     def gather(self, payload: Payload) -> Payload:
         """Return every worker's payload, stacked: each part is (workers, ...)."""

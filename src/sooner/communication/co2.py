@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -50,6 +50,8 @@ class CO2(Outer):
 
     space: ClassVar[Mapping[str, Knob]] = {"every": Choice(12, 24, 48), "momentum": Choice(0.0, 0.2, 0.5)}
     slots: ClassVar[tuple[str, ...]] = ("momentum",)
+    meets: ClassVar[Literal["first", "meanwhile", "never"]] = "meanwhile"
+    weights_kept: ClassVar[frozenset[str]] = frozenset({"start"})
     every: int = 48
     lr: float = 1.0
     momentum: float = 0.0

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -48,6 +48,7 @@ class Gossip(Outer):
     """
 
     space: ClassVar[Mapping[str, Knob]] = {"every": Choice(5, 10, 20, 50)}
+    meets: ClassVar[Literal["first", "meanwhile", "never"]] = "never"
     every: int = 10
     graph: str | Edges = "ring"
     mixing_steps: int = 1

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class NoLoCo(Outer):
 
     space: ClassVar[Mapping[str, Knob]] = {"every": Choice(10, 20, 50), "lr": Uniform(0.3, 1.0)}
     own_slots: ClassVar[tuple[str, ...]] = ("momentum",)
+    meets: ClassVar[Literal["first", "meanwhile", "never"]] = "never"
     every: int = 50
     lr: float = 0.7
     momentum: float = 0.5

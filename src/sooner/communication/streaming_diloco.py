@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -49,6 +49,8 @@ class StreamingDiLoCo(Nesterov):
     """
 
     space: ClassVar[Mapping[str, Knob]] = {**Nesterov.space, "every": Choice(12, 24, 48)}
+    meets: ClassVar[Literal["first", "meanwhile", "never"]] = "meanwhile"
+    weights_kept: ClassVar[frozenset[str]] = frozenset({"common"})
     every: int = 48
     fragments: int = 4
     delay: int = 5

@@ -9,12 +9,14 @@ from sooner.execute.choice import run, using
 from sooner.execute.cohort import Cohort, MisfitError, SparseGradientError, Work, state_dtype
 from sooner.execute.eager import run_eager
 from sooner.execute.native import run_native
+from sooner.execute.shared import find_shared
 
 __all__ = [
     "Cohort",
     "MisfitError",
     "SparseGradientError",
     "Work",
+    "find_shared",
     "run",
     "run_eager",
     "run_native",

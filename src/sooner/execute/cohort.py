@@ -253,6 +253,9 @@ class Cohort:
         self.dtype, self.device, self.spread = state_dtype(first.dtype), first.device, spread_of(first)
         self.mixed = first.dtype != self.dtype
         self.pieces = self._pieces()
+        for p, piece in zip(self.params, self.pieces, strict=True):
+            if torch._debug_has_internal_overlap(piece) == 1:
+                raise MisfitError(p, "is an expanded view, whose entries share memory; clone it")
         self.master = master and self.mixed
         whole, pieces = ([tuple(p.shape) for p in some] for some in (self.params, self.pieces))
         known = {both: chain.shapes(*both) for both in set(zip(whole, pieces, strict=True))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,14 +17,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError
-from sooner.execute import Cohort, Work, run, state_dtype
+from sooner.execute import Cohort, MisfitError, Work, find_shared, run, state_dtype
 from sooner.execute.shards import spread_of
+from sooner.gradient._station import attach, station_of
 from sooner.objective import Objective
 from sooner.part import Part
 from sooner.transform import Chain, Clock, Transform
+from sooner.unwrap import unwrapped
 
-_JOINED = "gradient_parts"
-"""Attribute of an optimizer that lists the parts attached to it, in the order in which they run."""
+_shape_of = operator.attrgetter("shape")
+_layout_of = operator.attrgetter("layout")
 
 
 class GradientPart(Part):
@@ -32,39 +34,59 @@ class GradientPart(Part):
 
     Args:
         optimizer: the optimizer whose gradients are changed, or a list of optimizers that share the rule (one norm over
-            all of them). For a list, take the steps inside ``with part.around_step():``.
+            all of them). Optimizers wrapped by Accelerate, Lightning or Fabric are unwrapped. Several are served
+            together: find all gradients, then take the steps, each once.
         rule: what is done to the gradients.
-        left_out: parameters whose gradients stay as they are.
+        left_out: tells which parameters' gradients stay as they are.
+
+    Attributes:
+        optimizers: those of torch or of sooner themselves, without wrappers.
+        steps: steps taken so far where the rule does not run inside an optimizer's chains; those left out (infinite
+            gradients) don't count.
 
     Raises:
-        SoonerError: no optimizer, or several of which one evaluates the loss itself.
+        SoonerError: no optimizer, one that is listed twice, or several of which one evaluates the loss itself.
     """
 
     station: ClassVar[str] = "gradient"
 
     def __init__(
-        self, optimizer: Optimizer | Sequence[Optimizer], rule: Transform, left_out: Sequence[Tensor] = ()
+        self,
+        optimizer: Optimizer | Sequence[Optimizer],
+        rule: Transform,
+        left_out: Callable[[], Sequence[Tensor]] | None = None,
     ) -> None:
-        self.optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        given = [optimizer] if isinstance(unwrapped(optimizer), Optimizer) else list(optimizer)  # type: ignore[arg-type]
+        self.optimizers: list[Optimizer] = [unwrapped(one) for one in given]
         self.rule = rule
         self.steps = 0
-        self._left_out = set(left_out)
+        self._left_out = left_out
         self._state: dict[Tensor, dict[str, Tensor]] = {}
-        self._present: list[Tensor] = []
-        self._shared: dict[str, Tensor] = {}
-        self._cohorts: list[tuple[Cohort, list[Tensor]]] = []  # each with the tensors that its changed gradients go to
-        self._changed: list[tuple[Tensor, Tensor]] = []
-        self._swapped: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._forget_layout()
         strangers = [type(one).__name__ for one in self.optimizers if not isinstance(one, Optimizer)]
         if strangers or not self.optimizers:
             raise SoonerError(
                 f"{self.name()}: optimizer={strangers[0] if strangers else 'an empty list'} is no optimizer; "
                 "pass one, or a list of them"
             )
-        if len(self.optimizers) == 1:
-            _attach(self.optimizers[0], self)
-        else:
+        if len(set(map(id, self.optimizers))) < len(self.optimizers):
+            raise SoonerError(f"{self.name()}: an optimizer is listed twice; list every one once")
+        if len(self.optimizers) > 1:
             self._refuse_closures()
+        attach(self.optimizers, self)
+
+    def _forget_layout(self) -> None:
+        self._seen: list[Tensor] = []
+        self._cohorts: list[tuple[Cohort, list[Tensor]]] = []  # each with the tensors that its changed gradients go to
+        self._changed: list[tuple[Tensor, Tensor]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles find their layout anew."""
+        return {name: value for name, value in vars(self).items() if name not in _LAYOUT}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget_layout()
 
     @classmethod
     def name(cls) -> str:
@@ -74,7 +96,7 @@ class GradientPart(Part):
     @property
     def joins(self) -> bool:
         """Whether the rule can run inside the optimizer's own chains."""
-        return not self._left_out and hasattr(self.optimizers[0], "gradient_rules")
+        return self._left_out is None and hasattr(self.optimizers[0], "gradient_rules")
 
     def _refuse_closures(self) -> None:
         for one in self.optimizers:
@@ -87,57 +109,64 @@ class GradientPart(Part):
 
     @contextlib.contextmanager
     def around_step(self, objective: Objective | None = None) -> Iterator[None]:
-        """Inside, several optimizers find the changed gradients; a single one needs no context, so nothing happens."""
-        if len(self.optimizers) == 1:
-            yield
-            return
+        """Mark where the steps of one round begin and end, which nobody needs who takes all of them one by one."""
         try:
-            self.swap_in()
             yield
         finally:
-            self.swap_out()
+            station = station_of(self.optimizers[0])
+            if station is not None:
+                station.close()
 
     @torch.no_grad()
     def swap_in(self) -> None:
         """Put the changed gradients, in memory of their own, where the gradients are."""
-        present = [p for o in self.optimizers for g in o.param_groups for p in g["params"] if p.grad is not None]
-        if self._left_out:
-            present = [p for p in present if p not in self._left_out]
-        if any(p.grad.layout != torch.strided for p in present):
+        held = dict.fromkeys(p for o in self.optimizers for g in o.param_groups for p in g["params"])
+        present = [p for p in held if p.grad is not None]
+        gradients: list[Tensor] = [p.grad for p in present]
+        if not {torch.strided}.issuperset(map(_layout_of, gradients)):
             raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
-        same = len(present) == len(self._present) and all(map(operator.is_, present, self._present))
-        if not same or not all(cohort.fits() for cohort, _ in self._cohorts):
-            self._regroup(present)
-        self.steps += 1
+        if list(map(_shape_of, present)) != list(map(_shape_of, gradients)):
+            raise SoonerError(
+                f"{self.name()}: a parameter was resized after its gradient was found; call zero_grad() and find the "
+                "gradients anew"
+            )
+        try:
+            if not self._fits(present):
+                self._regroup(present)
+            self._run()
+        except MisfitError as error:
+            raise SoonerError(f"{self.name()}: {error}") from error
+
+    def _run(self) -> None:
         chain = Chain((self.rule,))
-        clock = Clock(self.steps, 0.0)  # rules for gradients do not look at the learning rate
+        clock = Clock(self.steps + 1, 0.0)  # rules for gradients do not look at the learning rate
         run([Work(cohort, chain, clock, into=into) for cohort, into in self._cohorts])
         for p, changed in self._changed:
-            own = changed.to(p.dtype)
-            self._swapped.append((p, p.grad, own))  # type: ignore[arg-type]  # all of them have one
-            p.grad = own
+            p.grad = changed.to(p.grad.dtype)  # type: ignore[union-attr]  # all of them have one
 
-    def swap_out(self) -> None:
-        """Put the original gradients back, except where somebody else has put another one since."""
-        for p, original, changed in self._swapped:
-            if p.grad is changed:
-                p.grad = original
-        self._swapped.clear()
+    def _fits(self, present: list[Tensor]) -> bool:
+        """Whether these are the parameters the layout was made for, and nobody has replaced what is in them."""
+        same = len(self._seen) == len(present) and all(map(operator.is_, self._seen, present))
+        return same and all(cohort.fits() for cohort, _ in self._cohorts)
 
     def _regroup(self, present: list[Tensor]) -> None:
         if any(p.is_complex() for p in present):
             raise SoonerError(f"{self.name()} takes no complex parameters; leave this part out of the recipe")
+        left_out = set(self._left_out()) if self._left_out is not None else set()
         together: dict[tuple[Any, ...], list[Tensor]] = {}
         for p in present:
-            together.setdefault((p.device, p.dtype, spread_of(p)), []).append(p)
+            if p not in left_out:
+                together.setdefault((p.device, p.dtype, spread_of(p)), []).append(p)
         chain = Chain((self.rule,))
-        self._present = present
-        self._cohorts, self._changed = [], []
+        self._seen, self._cohorts, self._changed = [], [], []
+        shared: dict[str, Tensor] = {}
+        find_shared(self._state, [chain], shared)
         for params in together.values():
-            cohort = Cohort(params, self._state, chain, None, self._shared)
+            cohort = Cohort(params, self._state, chain, None, shared)
             into = [torch.empty(piece.shape, dtype=cohort.dtype, device=cohort.device) for piece in cohort.pieces]
             self._cohorts.append((cohort, into))
             self._changed += zip(cohort.params, _laid_out(cohort, into), strict=True)
+        self._seen = present
 
     def _parameters(self) -> list[Tensor]:
         return [p for one in self.optimizers for group in one.param_groups for p in group["params"]]
@@ -164,7 +193,10 @@ class GradientPart(Part):
             for p, kept in zip(parameters, state["state"], strict=True)
             if kept
         }
-        self._present = []
+        self._forget_layout()
+
+
+_LAYOUT = ("_seen", "_cohorts", "_changed")
 
 
 def _laid_out(cohort: Cohort, pieces: list[Tensor]) -> list[Tensor]:
@@ -172,56 +204,3 @@ def _laid_out(cohort: Cohort, pieces: list[Tensor]) -> list[Tensor]:
     if cohort.spread is None:
         return pieces
     return [cohort.spread.shown(piece, p) for p, piece in zip(cohort.params, pieces, strict=True)]
-
-
-def _attach(optimizer: Optimizer, part: GradientPart) -> None:
-    """Run the part's rule in every step of the optimizer, behind those of the parts attached before."""
-    parts: list[GradientPart] = vars(optimizer).setdefault(_JOINED, [])
-    parts.append(part)
-    if len(parts) == 1:
-        optimizer.register_step_pre_hook(_before_step)
-        optimizer.register_step_post_hook(_after_step)
-    if hasattr(optimizer, "gradient_rules"):
-        others = [rule for rule in optimizer.gradient_rules if not any(rule is known.rule for known in parts)]
-        joined = [known.rule for known in parts] if _all_join(parts) else []
-        optimizer.gradient_rules = (*others, *joined)
-
-
-def _all_join(parts: Sequence[GradientPart]) -> bool:
-    """Whether all parts of an optimizer run inside its chains; one that can't keeps all out, for their order counts."""
-    return all(part.joins for part in parts)
-
-
-def _before_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Swap the gradients; where the step begins with a closure, swap them behind every call of it."""
-    parts: list[GradientPart] = vars(optimizer)[_JOINED]
-    if _all_join(parts):
-        return None
-    _swap_out(parts)  # where the step before this one ended with an exception
-    _, *given = args  # the first one is the optimizer
-    closure = kwargs.get("closure", given[0] if given else None)
-    if closure is None or isinstance(closure, Objective):
-        _swap_in(parts)
-        return None
-
-    def swapping() -> Any:
-        _swap_out(parts)
-        loss = closure()
-        _swap_in(parts)
-        return loss
-
-    return ((optimizer, swapping, *given[1:]), kwargs) if given else (args, {**kwargs, "closure": swapping})
-
-
-def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    _swap_out(vars(optimizer)[_JOINED])
-
-
-def _swap_in(parts: Sequence[GradientPart]) -> None:
-    for part in parts:
-        part.swap_in()
-
-
-def _swap_out(parts: Sequence[GradientPart]) -> None:
-    for part in reversed(parts):
-        part.swap_out()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sooner.gradient._source import frozen_statistics
 from sooner.intercept import CrossEntropy
-from sooner.objective import Objective
+from sooner.objective import Objective, mean
 
 
 class Queries:
@@ -43,8 +43,12 @@ class Queries:
     @torch.no_grad()
     def _loss(self) -> Tensor:
         with CrossEntropy(_exact_cross_entropy):
-            losses = torch.stack([self.objective.of(batch) for batch in self.objective.batches])
-        return losses.to(exact(losses.device)).mean()
+            losses = [self.objective.of(batch) for batch in self.objective.batches]
+        return self._together([loss.to(exact(loss.device)) for loss in losses])
+
+    def _together(self, losses: Sequence[Tensor]) -> Tensor:
+        stacked = torch.stack(list(losses))
+        return (stacked * stacked.new_tensor(self.objective.shares())).sum()
 
     @contextlib.contextmanager
     def _alike(self) -> Iterator[None]:
@@ -58,7 +62,11 @@ class Queries:
     def base(self) -> Tensor:
         """Return the loss at the present parameters, 0-d; call it once, before the others."""
         self.count += 1
-        return self._loss()
+        with CrossEntropy(_exact_cross_entropy), torch.no_grad():
+            found = [self.objective.measured(batch) for batch in self.objective.batches]
+        means = [mean(*one).to(exact(one[0].device)) for one in found]
+        self.objective.settle(means, [count for _, count in found])
+        return self._together(means)
 
     def at(self, points: Mapping[Tensor, Tensor]) -> Tensor:
         """Return the losses ``[n]`` where some parameters are replaced by stacks ``[n, *shape]``."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sooner.error import SoonerError
 from sooner.objective import Objective
 from sooner.part import Part
 
@@ -28,6 +29,19 @@ class GradientSource(Part):
     def backward(self, objective: Objective) -> Tensor:
         """Put the gradients of the step into ``.grad`` and return the mean loss, 0-d and without its graph."""
         raise TypeError(f"{type(self).__name__} defines no backward")
+
+
+def asked(part: str, objective: Any) -> None:
+    """Refuse anything but an `Objective` in its place.
+
+    Raises:
+        SoonerError: says how to make one.
+    """
+    if not isinstance(objective, Objective):
+        raise SoonerError(
+            f"{part} needs sooner.objective.Objective(model, loss, [batch]), with loss(model, batch), to know what to "
+            f"differentiate; got {objective!r}"
+        )
 
 
 def trainable(model: nn.Module) -> list[Tensor]:

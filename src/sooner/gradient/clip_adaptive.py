@@ -15,6 +15,7 @@ Brock et al., 2021, arXiv 2102.06171, eq. 3.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,10 @@ class ClipAdaptive(GradientPart):
     ) -> None:
         check_range("clip_adaptive", "clipping", clipping, 0.0, math.inf)
         check_range("clip_adaptive", "eps", eps, 0.0, math.inf)
-        super().__init__(optimizer, ShortenRows(clipping, eps), _output_layer(model) if skip_last else ())
+        output = functools.partial(_output_layer, model) if skip_last else None
+        if output is not None:
+            output()  # refuses early
+        super().__init__(optimizer, ShortenRows(clipping, eps), output)
 
 
 def _output_layer(model: nn.Module | None) -> list[Tensor]:

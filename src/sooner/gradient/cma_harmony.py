@@ -27,7 +27,7 @@ from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.gradient._source import GradientSource, fill, trainable
-from sooner.objective import Objective
+from sooner.objective import Count, Objective
 from sooner.part import check_range
 from sooner.space import Knob, Uniform
 
@@ -79,24 +79,26 @@ class CMAHarmony(GradientSource):
         """Put the harmonized gradients into ``.grad`` and return the mean of all losses, dropped ones included."""
         parameters = trainable(objective.model)
         found = [self._micro_batch(objective, batch, parameters) for batch in objective.batches]
-        keep = self._kept(torch.stack([cosine for _, _, cosine in found]))
-        weights = keep / keep.sum()
+        loss = objective.settle([one for _, one, _, _ in found], [count for _, _, _, count in found])
+        shares = objective.shares()
+        keep = self._kept(torch.stack([cosine for _, _, cosine, _ in found]))
+        kept = keep * keep.new_tensor(shares)
+        weights = kept / kept.sum().clamp(min=torch.finfo(kept.dtype).tiny) * sum(shares)
         total: list[Tensor | None] = [None] * len(parameters)
-        for (gradients, _, _), weight in zip(found, weights, strict=True):
+        for (gradients, _, _, _), weight in zip(found, weights, strict=True):
             for i, g in enumerate(gradients):
                 if g is not None:
                     scaled = torch.where(weight > 0, g * weight.to(g), 0)  # a dropped one may hold infinities
                     total[i] = scaled if total[i] is None else total[i] + scaled  # type: ignore[operator]
         fill(parameters, total)
         self.step += 1
-        return torch.stack([loss for _, loss, _ in found]).mean()
+        return loss
 
     def _micro_batch(
         self, objective: Objective, batch: Any, parameters: Sequence[Tensor]
-    ) -> tuple[Gradients, Tensor, Tensor]:
-        """Return the gradient of a micro-batch's losses together, their sum and the smallest cosine of a pair."""
-        with objective.training_loss():
-            losses = {} if objective.losses is None else objective.losses(objective.model, batch)
+    ) -> tuple[Gradients, Tensor, Tensor, Count | None]:
+        """Return the gradient of a micro-batch's losses together, their sum, the least cosine of a pair and a count."""
+        losses, count = objective.terms(batch)
         if len(losses) < 2:
             raise SoonerError(
                 f"cma_harmony harmonizes two losses or more, losses(model, batch) gave {', '.join(losses) or 'none'}; "
@@ -108,7 +110,7 @@ class CMAHarmony(GradientSource):
             for i, term in enumerate(terms, 1)
         ]
         gradients, cosine = harmonized(own, self.realign)
-        return gradients, torch.stack([term.detach() for term in terms]).sum(), cosine
+        return gradients, torch.stack([term.detach() for term in terms]).sum(), cosine, count
 
     def _kept(self, cosines: Tensor) -> Tensor:
         """Return 1.0 for every micro-batch that stays and 0.0 for the others, ``[micro-batches]``."""

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from sooner.error import SoonerError
-from sooner.gradient._source import GradientSource, frozen_statistics, normalisations
+from sooner.gradient._source import GradientSource, asked, frozen_statistics, normalisations
 from sooner.objective import Objective
 from sooner.part import check_range
 from sooner.space import Knob, Log
@@ -76,18 +76,18 @@ class ConAdv(GradientSource):
         }
 
     def backward(self, objective: Objective) -> Tensor:
-        """Put the gradients of both losses into ``.grad``, attack the next batch, and return the mean clean loss."""
-        count = len(objective.batches)
+        """Put the gradients of both losses into ``.grad``, attack the next batch, and return the mean clean loss.
+
+        Raises:
+            SoonerError: `objective` is no `Objective`, or does not announce its next batch.
+        """
+        asked("conadv", objective)
         prepared, self._prepared = self._prepared, []
-        total: Any = 0.0
-        for batch in objective.batches:
-            loss = objective.of(batch) / count
-            torch.autograd.backward(loss)
-            total = total + loss.detach()
+        total = objective.backward()
         if prepared:
             self._train_on(prepared, objective)
         self._prepared = [self.attack(objective, batch) for batch in _announced(objective)]
-        return total  # type: ignore[no-any-return]
+        return total
 
     def _train_on(self, prepared: list[Tensor], objective: Objective) -> None:
         shapes = [_input(batch)[1].shape for batch in objective.batches]
@@ -96,21 +96,22 @@ class ConAdv(GradientSource):
                 "conadv: this step's batch is not the one announced as next at the step before; keep order"
             )
         with self.adversarial_statistics():
-            for batch, x in zip(objective.batches, prepared, strict=True):
+            for batch, x, share in zip(objective.batches, prepared, objective.shares(), strict=True):
                 loss = objective.of(_with_input(batch, x))
-                torch.autograd.backward(self.weight * loss / len(prepared))
+                torch.autograd.backward(self.weight * share * loss)
 
     def attack(self, objective: Objective, batch: Any) -> Tensor:
         """Return the batch's inputs, changed by one signed gradient step against the present weights.
 
-        Nothing else changes: no gradient of a parameter, no running statistics.
+        Nothing else changes: no gradient of a parameter, no running statistics, no random numbers to come.
 
         Raises:
             SoonerError: the batch holds no floating-point tensor.
         """
         clean = _input(batch)[1].detach()
         x = clean.clone().requires_grad_()
-        with torch.enable_grad(), frozen_statistics(objective.model):
+        devices = [clean.device.index or 0] if clean.device.type == "cuda" else []
+        with torch.enable_grad(), frozen_statistics(objective.model), torch.random.fork_rng(devices):
             (gradient,) = torch.autograd.grad(objective.of(_with_input(batch, x)), [x])
         apart = [d for d in range(clean.ndim) if d != 1 or clean.ndim == 1]
         low = clean.amin(apart, keepdim=True) if self.low is None else torch.full_like(clean, self.low)

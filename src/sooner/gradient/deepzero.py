@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from sooner.error import SoonerError, nearest
 from sooner.gradient._queries import Queries
-from sooner.gradient._source import GradientSource, fill, trainable
+from sooner.gradient._source import GradientSource, asked, fill, trainable
+from sooner.intercept import BackwardHeld
 from sooner.objective import Objective
 from sooner.part import check_range
 from sooner.space import Knob, Log
@@ -91,8 +92,16 @@ class DeepZero(GradientSource):
 
     @torch.no_grad()
     def backward(self, objective: Objective) -> Tensor:
-        """Put the estimated gradients into ``.grad`` and return the loss, in float64 where the device has it."""
-        with _mode(objective.model, self.evaluation):
+        """Put the estimated gradients into ``.grad`` and return the loss, in float64 where the device has it.
+
+        Args:
+            objective: the step's loss; where it calls backward itself, that is held back.
+
+        Raises:
+            SoonerError: it is no `Objective`, which says what the parameters are.
+        """
+        asked("deepzero", objective)
+        with BackwardHeld(), _mode(objective.model, self.evaluation):
             queries = Queries(objective, self._together is not False)
             parameters = trainable(objective.model)
             base = queries.base()

@@ -25,6 +25,7 @@ from sooner.layout import Layout
 from sooner.link._cost import cost
 from sooner.link._model import LinkModel
 from sooner.link._plan_rows import BASELINES, MOST_WORKERS, Against, Cost, Plan, Row
+from sooner.objective import mean_of
 from sooner.part import Part
 from sooner.recipe import slot
 from sooner.recipe_text import parse
@@ -108,7 +109,7 @@ def measured_step(task: Task) -> tuple[Layout, float]:
     taken = []
     for number in range(2 + _TIMED_STEPS):
         begun = time.process_time()
-        torch.autograd.backward(task.loss(model, batches[number]))
+        torch.autograd.backward(mean_of(task.loss(model, batches[number])))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         taken.append(time.process_time() - begun)

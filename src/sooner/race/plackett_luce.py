@@ -12,13 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import optimize, special
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 Array = NDArray[np.float64]
 
 PRIOR = 0.01
 """Weight of the pull towards equal strengths: it keeps a contender that never lost at a finite strength."""
+
+_STEPS = 100
+_CLOSE = 1e-14
+"""The search ends where a step promises to lower the loss by less than this share of it."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +38,85 @@ class Ranking:
     weight: float = 1.0
 
 
-class Terms:
-    """The choices that rankings consist of: each contender against all of the tiers below it."""
+class Choices:
+    """The choices that rankings consist of: each contender against all of the tiers below it.
+
+    They are listed once; the strengths under any weights of the rankings, such as a bootstrap draws, then take a few
+    Newton steps each. Rankings that say the same share their choices.
+
+    Args:
+        rankings: the comparisons.
+        names: the contenders; those that a ranking names besides are passed over.
+    """
 
     def __init__(self, rankings: Sequence[Ranking], names: Sequence[str]) -> None:
         position = {name: i for i, name in enumerate(names)}
-        winners, losers, weights = [], [], []
+        self.contenders = len(names)
+        known: dict[tuple[tuple[int, ...], ...], int] = {}
+        kinds = []  # which of the different rankings each one is
         for ranking in rankings:
-            for i, tier in enumerate(ranking.tiers[:-1]):
-                below = [position[name] for later in ranking.tiers[i + 1 :] for name in later]
-                for name in tier:
-                    mask = np.zeros(len(names), dtype=bool)
-                    mask[below] = True
-                    mask[position[name]] = True
-                    winners.append(position[name])
-                    losers.append(mask)
-                    weights.append(ranking.weight)
-        self.winners = np.array(winners, dtype=np.intp)  # [terms]
-        self.among = np.array(losers, dtype=bool).reshape(len(winners), len(names))  # [terms, contenders]
-        self.weights = np.array(weights, dtype=np.float64)
+            tiers = (tuple(sorted(position[name] for name in tier if name in position)) for tier in ranking.tiers)
+            kinds.append(known.setdefault(tuple(tier for tier in tiers if tier), len(known)))
+        winners, members, starts, owners = [], [], [0], []
+        for kind, tiers in enumerate(known):
+            for i, tier in enumerate(tiers[:-1]):
+                below = [number for later in tiers[i + 1 :] for number in later]
+                for winner in tier:
+                    members += [winner, *below]
+                    starts.append(len(members))
+                    winners.append(winner)
+                    owners.append(kind)
+        self._kinds = np.array(kinds, dtype=np.intp)  # [rankings]
+        self._number = len(known)
+        self._winners = np.array(winners, dtype=np.intp)  # [choices]
+        self._owners = np.array(owners, dtype=np.intp)  # [choices], the different rankings they are of
+        self._members = np.array(members, dtype=np.intp)  # who could have been chosen, choice after choice
+        self._starts = np.array(starts, dtype=np.intp)  # [choices + 1], where each begins
+
+    def strengths(self, weights: ArrayLike, start: Array | None = None) -> Array:
+        """Return the logarithm of every contender's strength, float64 [contenders], with mean 0.
+
+        Args:
+            weights: how much each ranking counts, [rankings]; 0 leaves it out.
+            start: strengths that are near, from which the search begins.
+        """
+        per_kind = np.bincount(self._kinds, np.asarray(weights, dtype=np.float64), self._number)
+        weight = per_kind[self._owners]
+        if not weight.any():
+            return np.zeros(self.contenders)
+        used = weight > 0
+        sizes = np.diff(self._starts)[used]
+        members = self._members[np.repeat(used, np.diff(self._starts))]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        weight, won = weight[used], np.bincount(self._winners[used], weight[used], self.contenders)
+        spread_weight = np.repeat(weight, sizes)
+
+        def chances(theta: Array) -> tuple[float, Array]:
+            scores = theta[members]
+            top = np.maximum.reduceat(scores, starts[:-1])
+            raised = np.exp(scores - np.repeat(top, sizes))
+            totals = np.add.reduceat(raised, starts[:-1])
+            loss = float(weight @ (top + np.log(totals)) - won @ theta + PRIOR / 2 * theta @ theta)
+            return loss, raised / np.repeat(totals, sizes)
+
+        theta = np.zeros(self.contenders) if start is None else start.copy()
+        loss, chance = chances(theta)
+        for _ in range(_STEPS):
+            expected = np.bincount(members, spread_weight * chance, self.contenders)
+            slope = expected - won + PRIOR * theta
+            shape = (len(weight), self.contenders)
+            rows = sparse.csr_array((chance * np.sqrt(spread_weight), members, starts), shape=shape)
+            curvature = np.diag(expected + PRIOR) - (rows.T @ rows).toarray()
+            step = np.linalg.solve(curvature, slope)
+            promised = float(slope @ step)
+            if promised <= _CLOSE * max(1.0, abs(loss)):
+                break
+            size = 1.0  # halved until the loss falls as a convex one must
+            while (found := chances(theta - size * step))[0] > loss - 1e-4 * size * promised and size > 1e-9:
+                size /= 2
+            theta = theta - size * step
+            loss, chance = found
+        return theta - theta.mean()
 
 
 def strengths(rankings: Sequence[Ranking], names: Sequence[str]) -> Array:
@@ -62,21 +126,7 @@ def strengths(rankings: Sequence[Ranking], names: Sequence[str]) -> Array:
         rankings: the comparisons.
         names: the contenders; each should be connected with the others by comparisons (see `connected`).
     """
-    terms = Terms(rankings, names)
-    if not terms.winners.size:
-        return np.zeros(len(names))
-
-    def loss(theta: Array) -> tuple[float, Array]:
-        scores = np.where(terms.among, theta, -np.inf)
-        total = special.logsumexp(scores, axis=1)
-        value = float(terms.weights @ (total - theta[terms.winners])) + PRIOR / 2 * float(theta @ theta)
-        slope = terms.weights @ np.exp(scores - total[:, None]) + PRIOR * theta
-        np.subtract.at(slope, terms.winners, terms.weights)
-        return value, slope
-
-    found = optimize.minimize(loss, np.zeros(len(names)), jac=True, method="L-BFGS-B")
-    theta: Array = found.x - found.x.mean()
-    return theta
+    return Choices(rankings, names).strengths([ranking.weight for ranking in rankings])
 
 
 def connected(rankings: Sequence[Ranking]) -> list[list[str]]:
@@ -96,8 +146,8 @@ def connected(rankings: Sequence[Ranking]) -> list[list[str]]:
 
 
 def ranks(theta: Array) -> NDArray[np.int64]:
-    """Return the rank of every contender, 1 for the strongest."""
-    order = np.argsort(-theta, kind="stable")
+    """Return the rank of every contender, 1 for the strongest; equal to nine decimals, they keep their order."""
+    order = np.argsort(-theta.round(9), kind="stable")
     found = np.empty(len(theta), dtype=np.int64)
     found[order] = np.arange(1, len(theta) + 1)
     return found

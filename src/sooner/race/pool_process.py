@@ -17,6 +17,7 @@ from sooner.error import SoonerError
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _STARTUP_SECONDS = 120.0  # the least silence granted to a worker that is still importing torch
+_ENDING_SECONDS = 5.0  # its connection closes before it has ended: a moment, or seconds on a busy machine
 _TAIL_BYTES = 2000
 
 
@@ -114,7 +115,7 @@ class Worker:
         allowed = silence_seconds if self._ready else max(silence_seconds, _STARTUP_SECONDS)
         if self._gone:
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(1)  # its connection closes a moment before it has ended
+                self.process.wait(_ENDING_SECONDS)
         code = self.process.poll()
         if not self._gone and self.connection.poll():
             return None  # it has answered since; that counts, even if it has ended

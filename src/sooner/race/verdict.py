@@ -71,11 +71,15 @@ def judge(
     if significant:
         return "slower", measured
     if smallest_effect is None or smallest_effect < BLUNT:
-        seen = "no effect of any size" if smallest_effect is None else f"only a ratio of {smallest_effect:.2f} or below"
+        seen = (
+            "no effect of any size"
+            if smallest_effect is None
+            else f"only a ratio of {_number(smallest_effect)} or below"
+        )
         return "too noisy", f"{measured}; this race could have found {seen}: race again with more seeds"
     return (
         "no difference found",
-        f"{measured}; a ratio of {smallest_effect:.2f} or below would have been found (80 % power)",
+        f"{measured}; a ratio of {_number(smallest_effect)} or below would have been found (80 % power)",
     )
 
 
@@ -83,18 +87,27 @@ def _measured(summary: RatioSummary, p_holm: float, baseline: str, baseline_hits
     hits, of = summary["hits"], summary["of"]
     chance = f"p = {p_holm:.2g} after Holm" if p_holm >= 0.001 else "p < 0.001 after Holm"
     counts = f"{hits} of {of} seeds, {baseline} {baseline_hits} of {of}"
+    if summary["ratio"] == 0 and baseline_hits < of:
+        return f"reaches the {target} target where {baseline} misses it ({counts}), {chance}"
     if summary["ratio"] is None:
         return f"does not reach the {target} target in most seeds ({counts}), {chance}"
     kind = "" if hits == baseline_hits == of else f" (a median, since some runs miss: {counts})"
     return (
-        f"reaches the {target} target in {summary['ratio']:.2f}x of {baseline}'s steps {_interval(summary)}, "
+        f"reaches the {target} target in {_number(summary['ratio'])}x of {baseline}'s steps {_interval(summary)}, "
         f"{chance}{kind}"
     )
 
 
 def _interval(summary: RatioSummary) -> str:
-    low, high = ("never" if bound is None else f"{bound:.2f}" for bound in (summary["low"], summary["high"]))
+    """Return the interval; an end is "never" where the contender misses, and "only it" where the baseline does."""
+    ends = (summary["low"], summary["high"])
+    low, high = ("never" if end is None else _number(end) if end else "only it" for end in ends)
     return f"[{low}, {high}]"
+
+
+def _number(ratio: float) -> str:
+    """Return a ratio with two decimals, or two significant digits where these would be lost."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def _inside(ratio: float | None, floor: RatioSummary) -> bool:

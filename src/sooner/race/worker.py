@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from sooner.cluster import train_cluster
 from sooner.error import SoonerError
 from sooner.loop import Run, train
+from sooner.objective import Found
 from sooner.race.cost import measure_blocks, measure_memory
 from sooner.race.world import run_together
 from sooner.task import Task
@@ -99,9 +98,10 @@ def _communication(run: Run, together: Together) -> dict[str, Any]:
 
 def _with_heartbeat(task: Task, report: Report) -> Task:
     @functools.wraps(task.loss)
-    def loss(model: Any, batch: Any) -> Tensor:
+    def loss(model: Any, batch: Any) -> Found:
         report(0.0)
-        return task.loss(model, batch)
+        found: Found = task.loss(model, batch)
+        return found
 
     return replace(task, loss=loss)
 

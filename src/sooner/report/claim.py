@@ -38,13 +38,23 @@ def card(evidence: Evidence) -> Group:
 
 
 def figure(measured: Measured) -> str:
-    """Return a figure with its unit and interval, such as "0.61x [0.58, 0.63]"."""
-    if measured.undecided and math.isnan(measured.value):
+    """Return a figure with its unit and interval, such as "0.61x [0.58, 0.63]".
+
+    A ratio with an interval that is 0 or infinite says who arrives: "only it", or "never" it. Once it is infinite, an
+    interval from 0 or from infinity on says nothing more and is left out.
+    """
+    value, low, high = measured.value, measured.low, measured.high
+    if measured.undecided and math.isnan(value):
         return "-"
-    shown = number(measured.value) + measured.unit * math.isfinite(measured.value)
-    if measured.low is None or measured.high is None:
-        return shown
-    return f"{shown} [{number(measured.low)}, {number(measured.high)}]"
+    if low is None or high is None:
+        return number(value) + measured.unit * math.isfinite(value)
+    if measured.unit != "x":
+        return f"{number(value)}{measured.unit * math.isfinite(value)} [{number(low)}, {number(high)}]"
+    if value == 0:
+        return "only it arrives"
+    if math.isinf(value):
+        return "never" if low == 0 or math.isinf(low) else f"never [{number(low)}, {number(high)}]"
+    return f"{number(value)}x [{number(low) if low else 'only it'}, {number(high)}]"
 
 
 def number(value: float) -> str:

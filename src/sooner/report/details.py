@@ -118,7 +118,7 @@ def together(result: words.Result) -> Sheet:
             byte_size(sent.get("payload_bytes_per_step")),
             byte_size(sent.get("wire_bytes_per_step")),
             byte_size(sent.get("bytes_to_target")),
-            EMPTY if sent.get("bytes_ratio") is None else times(sent["bytes_ratio"]),
+            EMPTY if sent.get("bytes_ratio") is None else f"{number(float(sent['bytes_ratio']))}x",
             *([" + ".join(number(spent.get(name), 2) for name in ("compute", "encode", "wait"))] if timed else []),
             number(sent.get("error"), 2),
             number(sent.get("consensus"), 2),

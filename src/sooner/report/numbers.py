@@ -47,11 +47,14 @@ def plus_minus(mean: float | None, deviation: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """Return a ratio without its unit: two decimals near 1, two significant digits when small, "never" for None."""
+    """Return a ratio without its unit: two decimals near 1, two significant digits when small.
+
+    None (infinite: the contender never arrives) reads "never", and 0 (the baseline never arrives) "only it".
+    """
     if value is None:
         return "never"
     if value <= 0:
-        return "0"
+        return "only it"
     if value < 0.1:
         return number(float(value), 2)
     return f"{value:.2f}" if value < 10 else number(float(value), 3)
@@ -68,12 +71,12 @@ def byte_size(value: float | None) -> str:
 
 
 def times(value: float | None) -> str:
-    """Return "0.56x", or "never" for None (an infinite ratio)."""
-    return ratio(value) if value is None else ratio(value) + "x"
+    """Return "0.56x"; an infinite ratio, None, reads "never", and one of 0 "only it"."""
+    return ratio(value) + ("x" if value else "")
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return "[0.50, 0.62]"; an infinite end reads "never"."""
+    """Return "[0.50, 0.62]"; an infinite end reads "never", an end at 0 "only it"."""
     return f"[{ratio(low)}, {ratio(high)}]"
 
 
@@ -82,14 +85,26 @@ def unknown(measured: Mapping[str, Any]) -> bool:
     return measured.get("ratio") is None and measured.get("low") == 0 and measured.get("high") is None
 
 
-def ratio_interval(measured: Mapping[str, Any]) -> str:
-    """Return "0.56x [0.50, 0.62]" from the keys ratio, low and high; only "never" where all three are infinite."""
+def ratio_interval(measured: Mapping[str, Any], who: str = "it", baseline_hits: int | None = None) -> str:
+    """Return "0.56x [0.50, 0.62]" from the keys ratio, low and high, or in words who arrives where one side does not.
+
+    Args:
+        measured: the ratio; with `hits` and `of`, how many seeds reached the target, the words count them.
+        who: a short name of the contender.
+        baseline_hits: how many of the same seeds the baseline reached the target in.
+    """
     value, low, high = measured.get("ratio"), measured.get("low"), measured.get("high")
+    if value:
+        return f"{times(value)} {interval(low, high)}"
+    hits, of = measured.get("hits"), measured.get("of")
+    counts = "" if baseline_hits is None or not of else f" ({hits} of {of}, baseline {baseline_hits} of {of})"
+    if value is not None:
+        return f"only {who} arrives{counts}"
+    if counts and hits:
+        return f"too few arrive{counts}"
     if unknown(measured):
-        return "unknown"
-    if value is None and low is None and high is None:
-        return "never"
-    return f"{times(value)} {interval(low, high)}"
+        return f"neither arrives{counts}" if counts and not baseline_hits else "unknown"
+    return "never" if low is None or counts else f"never {interval(low, high)}"
 
 
 def chance(p: float | None) -> str:

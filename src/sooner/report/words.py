@@ -3,6 +3,7 @@
 The page and the terminal both take their text from here, so they cannot disagree.
 """
 
+import re
 from typing import Any
 
 from sooner.report.numbers import (
@@ -98,8 +99,27 @@ def steps_ratio(contender: Contender, result: Result, target: str) -> str:
         return EMPTY
     measured = at(contender, target)
     if contender.get("baseline"):
-        return "1x"
-    return ratio_interval(measured) if measured else EMPTY
+        return EMPTY if measured.get("hits") == 0 else "1x"
+    if not measured:
+        return EMPTY
+    return ratio_interval(measured, short(contender), baseline_hits(measured, result, target))
+
+
+def short(contender: Contender) -> str:
+    """Return the parts of a recipe without their settings, such as "muon + cosine"; "it" where that is long."""
+    name, before = plain(contender["recipe"]), ""
+    while name != before:
+        name, before = re.sub(r"\([^()]*\)", "", name), name
+    return name if len(name) <= 24 else "it"
+
+
+def baseline_hits(measured: dict[str, Any], result: Result, target: str) -> int | None:
+    """Return in how many of a contender's seeds the baseline reached the target; None where that was not recorded."""
+    baseline: Contender = next((each for each in result["contenders"] if each.get("baseline")), {})
+    steps = at(baseline, target).get("steps")
+    if steps is None or not measured.get("of") or len(steps) < measured["of"]:
+        return None
+    return sum(one is not None for one in steps[: measured["of"]])
 
 
 def with_tuning(contender: Contender, result: Result) -> str:
@@ -182,8 +202,10 @@ def noise_floor(result: Result) -> str:
     floor = result.get("noise_floor")
     if not floor or unknown(floor):
         return "A/A noise floor: unknown, as it takes runs of the baseline that reach the target."
+    found = ratio_interval(floor, "that arm", baseline_hits(floor, result, result["primary_target"]))
+    gave = f" gave {found}" if floor.get("ratio") else f": {found}"
     return (
-        f"A/A noise floor: the baseline against itself with other seeds gave {ratio_interval(floor)}, "
+        f"A/A noise floor: the baseline against itself with other seeds{gave}, "
         f"p {chance(floor.get('p'))}, {hits(floor)} hits."
     )
 

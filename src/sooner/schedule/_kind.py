@@ -7,6 +7,7 @@ from typing import Literal
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
+from sooner.unwrap import unwrapped
 
 Kind = Literal["sgd", "adam"]
 KINDS: tuple[Kind, ...] = ("sgd", "adam")
@@ -22,7 +23,7 @@ def kind_of(part: str, kind: str | None, optimizer: Optimizer) -> Kind:
         SoonerError: `kind` is neither None nor one of the two.
     """
     if kind is None:
-        return "sgd" if any(c.__name__ == "SGD" for c in type(optimizer).__mro__) else "adam"
+        return "sgd" if any(c.__name__ == "SGD" for c in type(unwrapped(optimizer)).__mro__) else "adam"
     return checked(part, kind)
 
 

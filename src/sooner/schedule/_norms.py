@@ -14,7 +14,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError
+from sooner.gradient_norm import Watch
+from sooner.hooks import hooks_of
 from sooner.schedule._kind import Kind, checked, kind_of
+from sooner.unwrap import unwrapped
 
 SHORTEST = 8
 """The fewest norms a schedule can be made of: the first and last two are dropped."""
@@ -22,14 +25,18 @@ BLOCK = 1024
 """Norms are kept as one small tensor each until there are this many, then as one block."""
 
 
-class NormLog:
+class NormLog(Watch):
     """Logs the norm of all gradients before every step of an optimizer, without waiting for the device.
+
+    Gradients are logged as the step finds them: averaged over workers, without the scale of a GradScaler, and before
+    the gradient parts of sooner change them. Steps that are left out, by a GradScaler or by the optimizer's
+    ``non_finite="skip"``, are not logged. Of several evaluations of a step's closure the first one counts.
 
     Clipping inside the loop runs before the optimizer's step, so the log would see clipped norms, which are nearly
     constant. In such a loop pass ``attach=False`` and call `record` before the gradients are clipped.
 
     Args:
-        optimizer: any optimizer.
+        optimizer: any optimizer, also one that Accelerate, Lightning or Fabric has wrapped.
         kind: "sgd" logs L2 norms, "adam" logs L1 norms (a stand-in for the norm weighted by Adam's preconditioner);
             default None derives it from the optimizer's class.
         attach: whether `record` runs by itself before every step, default True.
@@ -39,31 +46,31 @@ class NormLog:
     """
 
     def __init__(self, optimizer: Optimizer, kind: str | None = None, *, attach: bool = True) -> None:
+        super().__init__()
         self.kind: Kind = kind_of("norm log", kind, optimizer)
-        self._optimizer = optimizer
+        self._optimizer: Optimizer = unwrapped(optimizer)
         self._blocks: list[Tensor] = []
         self._recent: list[Tensor] = []
-        self._hook = optimizer.register_step_pre_hook(lambda *_: self.record()) if attach else None
+        if attach:
+            hooks_of(self._optimizer).add(self)
+
+    @property
+    def order(self) -> float:  # type: ignore[override]
+        """Of the norm that suits the kind."""
+        return 2.0 if self.kind == "sgd" else 1.0
 
     @torch.no_grad()
     def record(self) -> None:
         """Log the norm of the gradients that are in ``.grad`` now."""
-        order = 2 if self.kind == "sgd" else 1
-        by_dtype: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-        for group in self._optimizer.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    values = p.grad.coalesce().values() if p.grad.is_sparse else p.grad
-                    by_dtype.setdefault((values.device, values.dtype), []).append(values)
-        if not by_dtype:
-            return  # PyTorch's optimizers take no step either
-        home = next(iter(by_dtype))[0]
-        sums = []
-        for (_, dtype), gradients in by_dtype.items():
-            wide = torch.float32 if dtype.itemsize < 4 else dtype  # the sum over a half's gradients overflows
-            sums.append(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, order, wide)), order))
-        total = torch.linalg.vector_norm(torch.stack([s.to(home, torch.float32) for s in sums]), order)
-        self._recent.append(total)
+        norm = self.now(self._optimizer)
+        if norm is not None:  # PyTorch's optimizers take no step either
+            self.see(norm, True)
+
+    def see(self, norm: Tensor, taken: bool) -> None:
+        """Log it if the step was taken."""
+        if not taken:
+            return
+        self._recent.append(norm.float())
         if len(self._recent) == BLOCK:
             self._blocks.append(torch.stack(self._recent))
             self._recent = []
@@ -75,9 +82,7 @@ class NormLog:
 
     def detach(self) -> None:
         """Stop logging; what was logged stays."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        hooks_of(self._optimizer).remove(self)
 
     def save(self, path: str | Path) -> None:
         """Write the log to a file that `sooner.schedule.Refined` reads: .json (with the kind), .csv or .txt.

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ def refine(norms: Iterable[float], steps: int, kind: Kind, smooth: float = 0.1, 
     return [*(rates / rates.max()).tolist(), 0.0]
 
 
-def _stretched(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+def _stretched(values: NDArray[np.float64] | list[float], count: int) -> NDArray[np.float64]:
     """Return `values` interpolated linearly to `count` points over the same run."""
     return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(values)), values)
 
@@ -140,3 +141,11 @@ class Refined(DecayingSchedule):
         height = self.table[min(step, self.steps)]
         rise = (step + 1) / (round(self.warmup * self.steps) + 1)
         return min(rise, self.floor + (1 - self.floor) * height)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on as every schedule does; without norms of its own by the saved table, stretched to the steps planned."""
+        table = state_dict.get("table") if isinstance(state_dict, dict) else None
+        if self.table is None and table is not None:
+            self.kind, self.warmup = state_dict["kind"], state_dict["warmup"]
+            self.table = table if len(table) == self.steps + 1 else _stretched(table, self.steps + 1).tolist()
+        super().load_state_dict(state_dict)

@@ -65,14 +65,14 @@ class Watch(contextlib.ExitStack):
             targets = targets.movedim(1, -1).flatten(0, -2) if logits.ndim > 1 else targets.unsqueeze(0)
             own = targets @ weight if weight is not None else targets.sum(1)
             counted, total = torch.ones_like(own), len(rows)
-            wrong = (rows.softmax(1) * (1 - targets)).sum(1)  # not 1 - sum: that would round to 0
+            wrong = (wide(rows).softmax(1) * (1 - targets)).sum(1)  # not 1 - sum: that would round to 0
         else:
             targets = targets.flatten()
             kept = targets != options.get("ignore_index", -100)
             chosen = torch.where(kept, targets, 0)
             own = weight[chosen] if weight is not None else torch.ones_like(rows[:, 0])
             counted, total = kept, (own * kept).sum()
-            wrong = rows.softmax(1).scatter(1, chosen.unsqueeze(1), 0.0).sum(1)
+            wrong = wide(rows).softmax(1).scatter(1, chosen.unsqueeze(1), 0.0).sum(1)
         if weight is not None and smoothing:
             own = (1 - smoothing) * own + smoothing * weight.mean()
         more = {name: value for name, value in options.items() if name in ("weight", "ignore_index", "label_smoothing")}
@@ -88,7 +88,7 @@ class Watch(contextlib.ExitStack):
             scale = (1 - targets) + options["pos_weight"] * targets
         if options.get("weight") is not None:
             scale = scale * options["weight"]
-        wrong = targets * (-logits).sigmoid() + (1 - targets) * logits.sigmoid()
+        wrong = targets * (-wide(logits)).sigmoid() + (1 - targets) * wide(logits).sigmoid()
         rows = torch.stack([torch.zeros_like(logits), logits], dim=-1).reshape(-1, 2)
         flat = [one.expand_as(logits).reshape(-1) for one in (wrong, scale)]
         reduction = options.get("reduction", "mean")
@@ -122,6 +122,11 @@ def answers(part: str, evaluate: Evaluation) -> tuple[Tensor, list[Answers]]:
         )
     slopes = torch.autograd.grad(loss, probes, retain_graph=True, materialize_grads=True)
     return loss, [Answers(c.logits, c.wrong, s * c.scale) for c, s in zip(watch.calls, slopes, strict=True)]
+
+
+def wide(logits: Tensor) -> Tensor:
+    """Return logits in float32 or better, where probabilities near 1 are told apart."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 _BINARY = inspect.signature(functional.binary_cross_entropy_with_logits)

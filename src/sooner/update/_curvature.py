@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import grad
 
 from sooner.update._answers import Answers, answers
-from sooner.update._closure import Evaluation, differentiable_attention, evaluations, with_graph
+from sooner.update._closure import Evaluation, dense, differentiable_attention, evaluations, with_graph
 
 Product = Callable[[Tensor, bool], Tensor]
 """``product(v, batched)``: the matrix times ``v [D]``, or times every row of ``v [k, D]`` where `batched`."""
@@ -44,7 +44,9 @@ def value_and_gradient(part: str, closure: Evaluation, parameters: Sequence[Tens
     total, slope = torch.zeros((), device=parameters[0].device), _flat(parameters, [None] * len(parameters))
     for share, evaluate in evaluations(closure):
         loss = with_graph(part, evaluate)
-        slope = slope + share * _flat(parameters, grad(loss, parameters, allow_unused=True))
+        found = grad(loss, parameters, allow_unused=True)
+        dense(part, found)
+        slope = slope + share * _flat(parameters, found)
         total = total + share * loss.detach()
     return total, slope
 
@@ -55,6 +57,7 @@ def hessian(part: str, closure: Evaluation, parameters: Sequence[Tensor]) -> Loc
     with differentiable_attention():
         losses = [share * with_graph(part, evaluate) for share, evaluate in evaluations(closure)]
         slopes = grad(losses, parameters, create_graph=True, allow_unused=True)
+    dense(part, slopes)
     curved = [i for i, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
 
     def product(v: Tensor, batched: bool) -> Tensor:
@@ -92,6 +95,7 @@ def gauss_newton(part: str, closure: Evaluation, parameters: Sequence[Tensor]) -
         losses.append(share * loss)
         seen += [Answers(one.logits, one.wrong, share * one.weights) for one in found if one.logits.requires_grad]
     slopes = grad(losses, parameters, retain_graph=True, allow_unused=True)
+    dense(part, slopes)
     logits = [one.logits for one in seen]
     shares = [(one.weights.clamp(min=0).unsqueeze(1), one.logits.detach().softmax(1)) for one in seen]
     # J v by differentiating J^T z, which is linear in z, along v: forward-mode would not see through a closure
@@ -140,14 +144,14 @@ def conjugate_gradient(
 def _parts(v: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Cut ``v [..., D]`` into one piece per parameter, in its shape and dtype."""
     pieces = torch.split(v, [p.numel() for p in parameters], dim=-1)
-    return [piece.reshape(*v.shape[:-1], *p.shape).to(p.dtype) for piece, p in zip(pieces, parameters, strict=True)]
+    return [piece.reshape((*v.shape[:-1], *p.shape)).to(p.dtype) for piece, p in zip(pieces, parameters, strict=True)]
 
 
 def _flat(parameters: Sequence[Tensor], pieces: Sequence[Tensor | None], like: Tensor | None = None) -> Tensor:
     """Put pieces together as ``[..., D]``, zeros for those that are None, in float32 or better."""
     lead = () if like is None else like.shape[:-1]
     filled = [
-        (p.new_zeros(p.shape).expand(*lead, *p.shape) if piece is None else piece).reshape(*lead, -1)
+        (p.new_zeros(p.shape).expand((*lead, *p.shape)) if piece is None else piece).reshape((*lead, -1))
         for p, piece in zip(parameters, pieces, strict=True)
     ]
     whole = torch.cat(filled, dim=-1).detach()

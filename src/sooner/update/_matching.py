@@ -5,10 +5,7 @@ Parameters are matched by name where file and optimizer have names, otherwise by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
-
-from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.model_names import plain_names
@@ -47,7 +44,7 @@ def matched(
     if theirs is None or ours is None:
         if strict or [len(g["params"]) for g in saved] == [len(g["params"]) for g in groups]:
             return state_dict, Difference([], [])
-        theirs, ours = _places(method, state_dict, groups)
+        theirs, ours = _places(method, saved, groups)
     numbers = dict(zip(theirs, (n for group in saved for n in group["params"]), strict=True))
     homes = dict(zip(theirs, (i for i, group in enumerate(saved) for _ in group["params"]), strict=True))
     difference = Difference([n for n in ours if n not in numbers], [n for n in theirs if n not in set(ours)])
@@ -85,27 +82,17 @@ def _settings(
     return {**(saved[homes[0]] if len(set(homes)) == 1 else group), **keep}
 
 
-def _places(method: str, state_dict: dict[str, Any], groups: Groups) -> tuple[list[str], list[str]]:
-    """Return stand-ins for names, made of group and place, where the shapes of all state agree with that."""
-    saved: Groups = state_dict["param_groups"]
-    for group, own in zip(saved, groups, strict=False):
-        for number, p in zip(group["params"], own["params"], strict=False):
-            if not _shaped(state_dict["state"].get(number, {}), p):
-                raise SoonerError(
-                    f"{method}: the state was saved without names for other parameters, and parameter {number} of it "
-                    f"does not fit the one of shape {tuple(p.shape)} in its place; pass model.named_parameters() when "
-                    "saving and loading, so that parameters can be matched"
-                )
-    stand_ins = [
-        [f"number {k} of group {i}" for i, group in enumerate(some) for k, _ in enumerate(group["params"])]
-        for some in (saved, groups)
-    ]
-    return stand_ins[0], stand_ins[1]
-
-
-def _shaped(kept: Mapping[str, Any], p: Tensor) -> bool:
-    shaped = [t for name, t in kept.items() if name != "step" and isinstance(t, Tensor) and t.ndim == p.ndim]
-    return all(t.shape == p.shape for t in shaped)
+def _places(method: str, saved: Groups, groups: Groups) -> tuple[list[str], list[str]]:
+    """Return stand-ins for names, made of group and place, where whole groups came or went at the end of the list."""
+    sizes = [[len(group["params"]) for group in some] for some in (saved, groups)]
+    if any(a != b for a, b in zip(*sizes, strict=False)):
+        raise SoonerError(
+            f"{method}: the state is for groups of {sizes[0]} parameters, this optimizer has {sizes[1]}, and without "
+            "names it is open which is which; pass model.named_parameters() when saving and loading, or put new ones "
+            "into groups behind the others"
+        )
+    theirs, ours = ([f"number {k} of group {i}" for i, n in enumerate(some) for k in range(n)] for some in sizes)
+    return theirs, ours
 
 
 def _worded(difference: Difference) -> str:

@@ -21,11 +21,15 @@ from torch.optim import Optimizer
 from sooner.error import SoonerError, nearest
 from sooner.execute import run
 from sooner.execute.shards import is_sharded, whole
+from sooner.gradient_norm import gradient_norm
 from sooner.objective import Objective
-from sooner.part import Part, check_range
+from sooner.part import Part, check_choice, check_range
 from sooner.transform import Chain, Transform, chain
+from sooner.unwrap import unwrapped
+from sooner.update._graphs import outside_graphs
 from sooner.update._matching import Difference
 from sooner.update._plan import Plan, Share
+from sooner.update._roles import DECAYS, Roles, explained
 from sooner.update._saved_state import check_state, match_state, not_a_state, restore_precision
 
 NON_FINITE = ("pass", "skip", "raise")
@@ -43,12 +47,18 @@ class Options(TypedDict, total=False):
         non_finite: what to do about a step whose gradients hold NaN or infinity: "pass" takes it as torch does
             (default), "skip" leaves parameters and state alone, "raise" refuses it. The last two read all gradients
             once more, wait for the device, and count such steps in ``optimizer.non_finite_steps``.
+        decay: what weight decay is for: "all" (default), as torch does, or "matrices", which are the weights that
+            multiply or are looked up (hidden matrices, convolutions, embeddings, the output layer) and not gains,
+            biases, tokens and single numbers; see `sooner.kinds`. A group may say its own.
+        model: whose modules say what each parameter is, where `params` are parameters or groups of them.
     """
 
     maximize: bool
     stochastic_rounding: bool
     master_weights: bool
     non_finite: Literal["pass", "skip", "raise"]
+    decay: Literal["all", "matrices"]
+    model: torch.nn.Module | None
 
 
 log = logging.getLogger(__name__)
@@ -65,12 +75,15 @@ class ChainOptimizer(Part, Optimizer):
     Args:
         params: what `torch.optim` takes: parameters, named parameters or groups of them; or a whole `nn.Module`.
         defaults: hyper-parameters of every group; ``lr`` is among them.
-        maximize, stochastic_rounding, master_weights, non_finite: see `Options`.
+        maximize, stochastic_rounding, master_weights, non_finite, decay, model: see `Options`.
         **foreign: keywords of torch.optim that have no meaning here; a warning says so once.
 
     Attributes:
         gradient_rules: rules that the gradient station put before the chain of every group.
+        roles: what each parameter is.
         non_finite_steps: steps whose gradients were not finite, counted unless `non_finite` is "pass".
+        last_step_taken: whether the last call of `step` moved the weights; not where `non_finite` is "skip" and has
+            left the step out. Schedules, EMA and gradient parts go by it.
 
     Raises:
         SoonerError: no parameters, a parameter that is listed twice or is not floating point, or a hyper-parameter out
@@ -81,6 +94,7 @@ class ChainOptimizer(Part, Optimizer):
     owns = frozenset({"step"})
     optional_slots: ClassVar[frozenset[str]] = frozenset()
     """State that a parameter may have though its chain does not use it at present."""
+    last_step_taken = True
 
     def __init__(
         self,
@@ -91,6 +105,8 @@ class ChainOptimizer(Part, Optimizer):
         stochastic_rounding: bool = False,
         master_weights: bool = False,
         non_finite: Literal["pass", "skip", "raise"] = "pass",
+        decay: Literal["all", "matrices"] = "all",
+        model: torch.nn.Module | None = None,
         **foreign: Any,
     ) -> None:
         _tell_of(self.name(), foreign)
@@ -103,6 +119,11 @@ class ChainOptimizer(Part, Optimizer):
         self.gradient_rules: tuple[Transform, ...] = ()
         self.non_finite = non_finite
         self.non_finite_steps = 0
+        self.roles = Roles(params if isinstance(params, torch.nn.Module) else model)
+        if "weight_decay" in defaults:
+            defaults = {**defaults, "decay": decay}
+        elif decay != "all":
+            raise SoonerError(f"{self.name()}: decay={decay!r} says what decays, and {self.name()} has no weight decay")
         self.check(defaults)
         groups = self.groups(params)
         if check_parameters(self.name(), groups) == 0:
@@ -126,6 +147,7 @@ class ChainOptimizer(Part, Optimizer):
             SoonerError: a hyper-parameter is outside its range.
         """
         check_range(cls.name(), "lr", group["lr"], 0.0, math.inf)
+        check_choice(cls.name(), "decay", group.get("decay", "all"), DECAYS)
 
     def groups(self, params: Any) -> list[dict[str, Any]]:
         """Turn what the user passed into parameter groups. Parts that treat parameters differently override this."""
@@ -149,13 +171,38 @@ class ChainOptimizer(Part, Optimizer):
         Returns:
             Pairs of parameters and settings, a group's hyper-parameters with ``lr``; every parameter is in one pair.
         """
-        return [(group["params"], group)]
+        if group.get("decay", "all") == "all" or not group["weight_decay"]:
+            return [(group["params"], group)]
+        return self.roles.by_decay(group, self.param_groups)
+
+    def explain(self) -> str:
+        """Return a table of who gets what and why: per parameter its kind, rule, learning rate and weight decay."""
+        return explained(self, self.rule_name)
+
+    def rule_name(self, p: Tensor, settings: dict[str, Any]) -> str:
+        """Return what steps a parameter, in a word or two for `explain`."""
+        return self.name()
 
     def full_rule(self, settings: dict[str, Any]) -> Chain:
         """Return the chain of these settings with what the gradient station put before it."""
         own = self.rule(settings)
         return chain(*self.gradient_rules, *own.rules) if self.gradient_rules else own
 
+    @property
+    def gradient_norm(self) -> Tensor:
+        """The global L2 norm of the gradients of the last step, 0-d, for logging; nothing waits for the device.
+
+        Of the gradients as the step found them: averaged over workers, without the scale of a GradScaler, not clipped
+        yet. Read it after `step`. The first reading computes it from ``.grad``, so it has to come before `zero_grad`;
+        every step from then on keeps its norm (at the price of one pass over the gradients), also for after
+        `zero_grad`. Of sharded gradients the norm of the whole ones is returned: all processes read it together.
+
+        Raises:
+            SoonerError: the gradients are gone, and nobody had asked for their norm before that step.
+        """
+        return gradient_norm([unwrapped(self)])  # Lightning's wrappers inherit from the class they wrap
+
+    @outside_graphs
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step. Parameters without a gradient are left alone, as torch does.
@@ -185,6 +232,7 @@ class ChainOptimizer(Part, Optimizer):
         if bool(torch.isfinite(largest)):
             return True
         self.non_finite_steps += 1
+        self.last_step_taken = False
         if self.non_finite == "raise":
             raise SoonerError(
                 f"{self.name()}: the gradients hold NaN or infinity (step refused, nothing was changed); lower the "
@@ -193,6 +241,7 @@ class ChainOptimizer(Part, Optimizer):
         return False
 
     def _take_step(self) -> None:
+        self.last_step_taken = True
         shares = [
             Share(params, settings, self.full_rule(settings))
             for group in self.param_groups
@@ -254,6 +303,7 @@ class ChainOptimizer(Part, Optimizer):
         Raises:
             SoonerError: the state belongs to another method, other groups or other shapes.
         """
+        state_dict = self.adapted(state_dict)
         if not isinstance(state_dict, dict):
             raise not_a_state(self.name())
         loaded: list[dict[str, Any]] = []
@@ -284,8 +334,12 @@ class ChainOptimizer(Part, Optimizer):
                 log.info("%s: %d parameters %s: %s", self.name(), len(names), words, ", ".join(names))
         return difference
 
+    def adapted(self, state_dict: Any) -> Any:
+        """Return a state of an earlier version, or of the same method elsewhere, as one of this; any other as it is."""
+        return state_dict
+
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("gradient_rules", "non_finite", "non_finite_steps")}
+        own = {name: getattr(self, name) for name in ("gradient_rules", "non_finite", "non_finite_steps", "roles")}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

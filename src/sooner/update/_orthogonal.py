@@ -9,11 +9,16 @@ https://kellerjordan.github.io/posts/muon/.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Muon's quintic: steep at zero, so small singular values rise fast, at the price of ending in [0.7, 1.2]."""
+
+CHUNK = 2**21
+"""Elements that are worked on at a time: 8 MiB in float32, enough to keep a CPU or a GPU busy."""
 
 SAFE_ON_GRAM = 5
 """Iterations on the Gram matrix alone: rounding grows twelvefold in each, and would reach 1 after a few more."""
@@ -41,14 +46,32 @@ def newton_schulz(
     Returns:
         A stack of the same shape and dtype.
     """
-    x, tall = _wide(matrices)
-    x = (x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)).to(dtype or x.dtype)  # [n, short, long]
-    short, long = x.shape[1:]
-    # Measured on a CPU: half the time where long = 4 short, a quarter more for squares. The Gram matrix rounds small
-    # singular values more coarsely: the factor is up to 5e-4 off in float32, far less than the 1e-2 of bfloat16.
-    on_gram = long >= 2 * short and iterations <= SAFE_ON_GRAM and x.dtype in (torch.float32, torch.float64)
-    x = (_iterate_on_gram if on_gram else _iterate)(x, iterations, coefficients).to(matrices.dtype)
-    return x.mT if tall else x
+
+    def factors(some: Tensor) -> Tensor:
+        x, tall = _wide(some)
+        x = (x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)).to(dtype or x.dtype)  # [m, short, long]
+        short, long = x.shape[1:]
+        # Measured on a CPU: half the time where long = 4 short, a quarter more for squares. The Gram matrix rounds
+        # small singular values more coarsely: the factor is up to 5e-4 off in float32, less than the 1e-2 of bfloat16.
+        on_gram = long >= 2 * short and iterations <= SAFE_ON_GRAM and x.dtype in (torch.float32, torch.float64)
+        x = (_iterate_on_gram if on_gram else _iterate)(x, iterations, coefficients)
+        return x.mT if tall else x
+
+    return in_chunks(factors, matrices)
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
+    """Return what a function makes of a stack ``[n, rows, columns]``, asked for a few matrices at a time.
+
+    What it needs meanwhile is then a few matrices large, not a few copies of the stack.
+    """
+    length = max(1, CHUNK // max(1, matrices[:1].numel()))
+    if length >= len(matrices):
+        return function(matrices).to(matrices.dtype)
+    done = torch.empty_like(matrices)
+    for some, into in zip(torch.split(matrices, length), torch.split(done, length), strict=True):
+        into.copy_(function(some))
+    return done
 
 
 def _iterate(x: Tensor, iterations: int, coefficients: tuple[float, float, float]) -> Tensor:
@@ -72,13 +95,16 @@ def _iterate_on_gram(x: Tensor, iterations: int, coefficients: tuple[float, floa
     """
     a, b, c = coefficients
     gram = torch.bmm(x, x.mT)  # [n, short, short]
-    q = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand_as(gram)
+    polynomial, spare, q = (torch.empty_like(gram) for _ in range(3))
+    q.copy_(torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
     for k in range(iterations):
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # p without its multiple of the identity
-        q = torch.baddbmm(q, polynomial, q, beta=a)
+        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)  # p without its multiple of the identity
+        torch.baddbmm(q, polynomial, q, beta=a, out=spare)
+        q, spare = spare, q
         if k + 1 < iterations:
-            half = torch.baddbmm(gram, polynomial, gram, beta=a)
-            gram = torch.baddbmm(half, half, polynomial, beta=a)
+            torch.baddbmm(gram, polynomial, gram, beta=a, out=spare)
+            torch.baddbmm(spare, spare, polynomial, beta=a, out=gram)
+    del gram, polynomial, spare
     return torch.bmm(q, x)
 
 
@@ -97,6 +123,10 @@ def polar_factor(matrices: Tensor) -> Tensor:
         eps * longer side of the largest; in float64 below about 1e-7 of it) stay zero; a matrix that holds NaN or
         infinity becomes NaN.
     """
+    return in_chunks(_polar, matrices)
+
+
+def _polar(matrices: Tensor) -> Tensor:
     x, tall = _wide(matrices)
     exact = x if x.device.type == "mps" else x.double()  # MPS has no float64
     gram = torch.bmm(exact, exact.mT)
@@ -107,7 +137,6 @@ def polar_factor(matrices: Tensor) -> Tensor:
     kept = values > rounding * values[..., -1:]
     roots = torch.where(kept, values, 1.0).rsqrt() * kept
     x = torch.where(finite, torch.bmm(vectors * roots[:, None, :], torch.bmm(vectors.mT, exact)), torch.nan)
-    x = x.to(matrices.dtype)
     return x.mT if tall else x
 
 

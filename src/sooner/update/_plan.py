@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from sooner.error import SoonerError
-from sooner.execute import Cohort, MisfitError, SparseGradientError, Work
+from sooner.execute import Cohort, MisfitError, SparseGradientError, Work, find_shared
 from sooner.execute.cohort import Kept
 from sooner.execute.shards import spread_of
-from sooner.transform import Chain, Clock, Reduction
+from sooner.execute.shared import show_shared, steps_of
+from sooner.transform import Chain, Clock
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Plan:
         Raises:
             SoonerError: a gradient or state that does not fit its parameter; nothing has moved then.
         """
+        if not shares:  # all groups were removed
+            return []
         known: dict[Hashable, int] = {}
         classes = [known.setdefault(share.key(), len(known)) for share in shares]
         first = (
@@ -149,15 +152,19 @@ class Plan:
     def _build(self, shares: Sequence[Share], classes: list[int], first: dict[int, Share], kept: Kept) -> None:
         together: dict[tuple[Any, ...], list[Tensor]] = {}
         self._idle = []
+        seen: set[int] = set()
         for share, number in zip(shares, classes, strict=True):
             for p in share.params:
+                if id(p) in seen:
+                    raise SoonerError(f"{self._name}: {self._label(p)} is listed twice; list every parameter once")
+                seen.add(id(p))
                 if p.grad is None:
                     self._idle.append(p)
                 else:
                     key = number, p.device, p.dtype, steps_of(kept.get(p)), spread_of(p)
                     together.setdefault(key, []).append(p)
         self._chains = {number: share.chain for number, share in first.items()}
-        self._share(kept)
+        find_shared(kept, self._chains.values(), self.shared)
         self._cohorts = []
         for (number, _device, dtype, steps, _spread), params in together.items():
             if dtype == torch.float16 and first[number].settings["stochastic_rounding"]:
@@ -165,44 +172,13 @@ class Plan:
                     f"{self._name}: {self._label(params[0])} is float16, which stochastic_rounding does not serve; "
                     "pass master_weights=True instead, or use bfloat16"
                 )
-            if any(0 in p.stride() and p.numel() > 1 for p in params if spread_of(p) is None):
-                raise SoonerError(
-                    f"{self._name}: a parameter is an expanded view, whose entries share memory; clone it"
-                )
             master = bool(first[number].settings.get("master_weights"))
             cohort = Cohort(params, kept, first[number].chain, steps, self.shared, master=master)
             self._cohorts.append((number, cohort))
-        self._show(kept)
+        show_shared(kept, self.shared)
         self._listed = [list(share.params) for share in shares]
         self._classes = classes
         self._keys, self._dicts = list(kept), list(kept.values())
-
-    def _share(self, kept: Kept) -> None:
-        """Find what rules keep once for the whole model: what was put there since, or the state that is furthest."""
-        for name in self._of_model():
-            there = [state for state in kept.values() if name in state]
-            put = [state for state in there if state[name] is not self.shared.get(name)]
-            if put or not there:
-                self.shared.pop(name, None)
-            if put:
-                value = max(put, key=steps_of)[name]
-                self.shared[name] = torch.as_tensor(value).detach().clone()
-
-    def _show(self, kept: Kept) -> None:
-        """Let parameters that sit out show the same."""
-        for name in self._of_model():
-            for state in kept.values():
-                if name in state and name in self.shared:
-                    state[name] = self.shared[name]
-
-    def _of_model(self) -> set[str]:
-        rules = [rule for chain in self._chains.values() for rule in chain.rules]
-        return {name for r in rules if isinstance(r, Reduction) and r.over == "model" for name in r.memory}
-
-
-def steps_of(state: Any) -> int:
-    """Return the number of steps that a parameter's state counts; 0 where there is none."""
-    return int(state["step"]) if state and "step" in state else 0
 
 
 def _same(now: Sequence[Any], before: Sequence[Any]) -> bool:

@@ -4,29 +4,35 @@ An estimate is made after every `every`-th step, at the weights that the step le
 
     h <- b2 h + (1 - b2) estimate
 
-only then. It draws from a generator of the optimizer's own, whose state is saved, and leaves ``.grad`` as it was.
+only then. It draws from a generator of the optimizer's own, a function of the seed and of the number of the step, which
+are kept in the parameter groups, where every kind of state file has them. It leaves gradients, random numbers and
+running statistics as they were.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Unpack
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
-from sooner.update._closure import Evaluation, gradients_aside, required
+from sooner.update._closure import Evaluation, NoLossError, unnoticed
+from sooner.update._graphs import outside_graphs
+from sooner.update._observing import Observing
 from sooner.update._optimizer import ChainOptimizer, Options
 
-SAVED = "curvature"
-"""Key of the state file under which the count of steps and the generator are kept."""
+FORMER = "curvature"
+"""Key of older state files under which the count of steps and the generator were kept."""
 
 
-class Sophia(ChainOptimizer):
+class Sophia(Observing, ChainOptimizer):
     """Base of both; subclasses define `rule` on the slots "exp_avg" and "hessian", and `estimate`.
 
     Args:
@@ -37,23 +43,29 @@ class Sophia(ChainOptimizer):
         every: steps between two curvature estimates.
         **options: see `sooner.update._optimizer.Options`.
 
-    Attributes:
-        steps_taken: number of steps so far.
-
     Raises:
         SoonerError: a hyper-parameter outside its range.
     """
 
     needs = frozenset({"closure"})
+    draws_apart: ClassVar[bool] = False  # whether every worker draws for its own answers
     space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-4, 1e-2), "rho": Log(1e-2, 10.0)}
 
     def __init__(self, params: Any, defaults: dict[str, Any], every: int, **options: Unpack[Options]) -> None:
         check_range(self.name(), "every", every, 1, math.inf, whole=True)
-        super().__init__(params, defaults, **options)
+        seed = (torch.initial_seed() ^ 0x50F1A) % 2**63  # another stream than dropout's
+        super().__init__(params, {**defaults, "steps_taken": 0, "seed": seed}, **options)
         self.every = every
-        self.steps_taken = 0
-        self.generator = torch.Generator(self.param_groups[0]["params"][0].device)
-        self.generator.manual_seed((torch.initial_seed() ^ 0x50F1A) % 2**63)  # another stream than dropout's
+        self.generator = self._own_generator()
+
+    def _own_generator(self) -> torch.Generator:
+        device = self.param_groups[0]["params"][0].device
+        return torch.Generator("cpu" if device.type == "meta" else device)
+
+    @property
+    def steps_taken(self) -> int:
+        """Number of steps so far."""
+        return self.param_groups[0]["steps_taken"]  # type: ignore[no-any-return]
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:
@@ -67,23 +79,38 @@ class Sophia(ChainOptimizer):
         check_range(cls.name(), "rho", group["rho"], 0.0, math.inf)
         check_range(cls.name(), "weight_decay", group["weight_decay"], 0.0, math.inf)
 
+    @outside_graphs
     @torch.no_grad()
-    def step(self, closure: Evaluation | None = None) -> None:  # type: ignore[override]
-        """Move by the gradients in ``.grad``; after every `every`-th step evaluate the closure for the curvature.
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move by the gradients; after every `every`-th step evaluate the loss for the curvature.
 
         Args:
-            closure: an `Objective`, or any function that returns the loss of the batch without calling backward.
+            closure: an `Objective`, or any function that returns the loss of the batch. Where it calls backward it is
+                run once for the gradients, as PyTorch has it; where it does not, those in ``.grad`` count, and where
+                there are none, those of the loss. None where the loss is given by `observe`.
+
+        Returns:
+            What the closure returned, None where it was not run for the gradients.
 
         Raises:
-            SoonerError: no closure, or what `ChainOptimizer.step` raises.
+            SoonerError: neither a closure nor anything observed, a loss that can't be used (said before the first
+                step), or what `ChainOptimizer.step` raises.
         """
-        evaluate = required(self.name(), closure)
-        if self.non_finite != "pass" and not self._all_finite():
-            return
-        self._take_step()
-        self.steps_taken += 1
-        if self.steps_taken % self.every == 0:
-            self._refresh(evaluate)
+        if self._sets_up(closure):
+            return self._take_step()
+        with self._with_gradients(closure) as (evaluate, result):
+            if self.non_finite == "pass" or self._all_finite():
+                self._take_step()
+                taken = self.steps_taken + 1
+                for group in self.param_groups:
+                    group["steps_taken"] = taken
+                if taken % self.every == 0 and evaluate is not None:
+                    self._refresh(evaluate)
+        return result
+
+    def _try(self, evaluate: Evaluation, parameters: list[Tensor]) -> None:
+        if parameters:
+            self.estimate(evaluate, parameters)
 
     def estimate(self, closure: Evaluation, parameters: list[Tensor]) -> tuple[Tensor, ...]:
         """Return an unbiased estimate of the diagonal of the curvature, one tensor per parameter."""
@@ -91,12 +118,18 @@ class Sophia(ChainOptimizer):
 
     def _refresh(self, closure: Evaluation) -> None:
         """Let a new estimate enter the running mean of every parameter that has a gradient."""
-        groups = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        groups = [[p for p in group["params"] if p.grad is not None and p.requires_grad] for group in self.param_groups]
         parameters = [p for members in groups for p in members]
         if not parameters:
             return
-        with gradients_aside(parameters):
-            found = dict(zip(parameters, self.estimate(closure, parameters), strict=True))
+        first = self.param_groups[0]
+        own = dist.get_rank() if self.draws_apart and dist.is_available() and dist.is_initialized() else 0
+        self.generator.manual_seed((first["seed"] * 1_000_003 + first["steps_taken"] + own * 0x9E3779B1) % 2**63)
+        try:
+            with unnoticed(self.name(), self._parameters()):
+                found = dict(zip(parameters, self.estimate(closure, parameters), strict=True))
+        except NoLossError:  # the closure skips this batch
+            return
         for group, members in zip(self.param_groups, groups, strict=True):
             if members:
                 kept = [self.state[p]["hessian"] for p in members]
@@ -116,30 +149,43 @@ class Sophia(ChainOptimizer):
                 total += kept["hessian"].numel()
         return inside / max(total, 1)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state as torch does, with the count of steps and the generator besides."""
-        own = {"steps_taken": self.steps_taken, "generator": self.generator.get_state()}
-        return {**super().state_dict(), SAVED: own}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave.
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, as `torch.optim.Optimizer.add_param_group`; it shares the count of steps and the seed.
 
         Raises:
-            SoonerError: the state belongs to another method, other groups or other shapes.
+            SoonerError: the group's parameters or hyper-parameters do not suit the method.
         """
-        if isinstance(state_dict, dict) and "param_groups" in state_dict and SAVED not in state_dict:
-            raise SoonerError(f"{self.name()}: the state holds no {SAVED!r}; it was saved by another method")
-        super().load_state_dict(state_dict)
-        self.steps_taken = state_dict[SAVED]["steps_taken"]
-        self.generator.set_state(state_dict[SAVED]["generator"].cpu())
+        shared = {name: self.param_groups[0][name] for name in ("steps_taken", "seed")} if self.param_groups else {}
+        super().add_param_group({**param_group, **shared})
+
+    def adapted(self, state_dict: Any) -> Any:
+        """Return a state, also of versions that kept the estimates' progress apart.
+
+        Raises:
+            SoonerError: it holds nothing of that.
+        """
+        if isinstance(state_dict, dict) and FORMER in state_dict:
+            state_dict = _renewed(state_dict)
+        groups = state_dict.get("param_groups", []) if isinstance(state_dict, dict) else []
+        if any("steps_taken" not in group for group in groups):
+            raise SoonerError(f"{self.name()}: the state holds no 'steps_taken'; it was saved by another method")
+        return super().adapted(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"every": self.every, "steps_taken": self.steps_taken}
-        return {**super().__getstate__(), **own, "generator": (self.generator.device, self.generator.get_state())}
+        return {**super().__getstate__(), "every": self.every, "numbers": self.generator.get_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if "generator" in state:  # a copy, rather than torch's way of loading a state
-            device, numbers = state.pop("generator")
-            self.generator = torch.Generator(device)
-            self.generator.set_state(numbers)
+        numbers = state.pop("numbers", None)
         super().__setstate__(state)
+        if numbers is not None:  # a copy, rather than torch's way of loading a state
+            self.generator = self._own_generator()
+            self.generator.set_state(numbers)
+
+
+def _renewed(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return a state of older versions as one of today: with the count of steps, and a seed, in the groups."""
+    former = state_dict[FORMER]
+    digest = hashlib.sha256(former["generator"].cpu().numpy().tobytes()).digest()
+    own = {"steps_taken": former["steps_taken"], "seed": int.from_bytes(digest[:8]) % 2**63}
+    kept = {name: value for name, value in state_dict.items() if name != FORMER}
+    return {**kept, "param_groups": [{**group, **own} for group in state_dict["param_groups"]]}

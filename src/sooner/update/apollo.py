@@ -8,7 +8,8 @@
 
 The full gradient is scaled and nothing is projected back, so the update has full rank; the state is 2 r max(rows,
 columns) + 1 numbers where Adam keeps 2 rows * columns. Only hidden weight matrices (convolution kernels as
-``[out, in * kernel]``) are stepped this way, everything else by AdamW inside the same optimizer.
+``[out, in * kernel]``, stacked experts one by one) are stepped this way, everything else by AdamW inside the same
+optimizer.
 
 Use it when optimizer state is what does not fit, and matrices hold most of the weights.
 
@@ -23,7 +24,7 @@ Zhu et al., 2024, arXiv 2412.05270; the limit on the growth of the norm is that 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
 
@@ -34,7 +35,8 @@ from torch import Tensor
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain
-from sooner.update._matrices import MatrixOptimizer, Select, matrix_shape
+from sooner.update._form import AS_STORED, Form, Split
+from sooner.update._matrices import MatrixOptimizer, Select
 from sooner.update._optimizer import Options
 
 GROWTH = 1.01
@@ -77,16 +79,31 @@ class ScaledGradient(Transform):
     interval: int
     seed: int
     per_channel: bool
+    form: Form = AS_STORED
     grain: ClassVar[Grain] = "tensor"
     slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq", "update_norm")
 
     def slot_shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the projected gradient for the moments, and of a number for the norm."""
+        """Return the shape of the projected gradient for the moments, and of a number for the norm.
+
+        A stack has these per matrix; where a weight is split, those of its pieces lie behind each other in a vector.
+        """
+        sizes = [self._kept(slot, *one) for one in self._sizes(shape)]
+        if self.form.pieces:
+            return (sum(count * math.prod(own) for count, own in sizes),)
+        return (*shape[:-2], *sizes[0][1]) if self.form.stacked else sizes[0][1]
+
+    def _sizes(self, shape: Sequence[int]) -> list[tuple[int, int, int]]:
+        """Return how many matrices of which rows and columns a weight holds, a line per run of equal pieces."""
+        count, _, columns = self.form.size(shape)
+        return [(count * pieces, rows, columns) for _, pieces, rows in self.form.runs(shape)]
+
+    def _kept(self, slot: str, count: int, rows: int, columns: int) -> tuple[int, tuple[int, ...]]:
+        """Return of how many matrices which shape is kept under the slot."""
         if slot == "update_norm":
-            return ()
-        rows, columns = matrix_shape(shape)
+            return count, ()
         rank = self.rank_for(rows, columns)
-        return (rows, rank) if rows >= columns else (rank, columns)
+        return count, (rows, rank) if rows >= columns else (rank, columns)
 
     def rank_for(self, rows: int, columns: int) -> int:
         """Return the rank of the projection: at most the shorter side; a quarter of it by default."""
@@ -94,12 +111,39 @@ class ScaledGradient(Transform):
         return max(1, short // 4) if self.rank is None else min(self.rank, short)
 
     def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
-        """Scale a stack ``[n, rows, *rest]`` of same-shaped gradients."""
-        gradient = u.flatten(2)  # [n, rows, columns]
-        shape = matrix_shape(tuple(u.shape[1:]))
+        """Scale the matrices of a stack ``[n, *shape]`` of same-shaped gradients."""
+        shape = tuple(u.shape[1:])
+        matrices = self.form.matrices(u)
+        if not self.form.pieces:
+            one_by_one = {s: state[s].reshape(-1, *self._kept(s, *self._sizes(shape)[0])[1]) for s in self.slots}
+            scaled, after = self._scaled(matrices, one_by_one, clock)
+            return self.form.stored(scaled, u), {s: new.view_as(state[s]) for s, new in after.items()}
+        return self._by_piece(u, matrices, state, clock)
+
+    def _by_piece(self, u: Tensor, matrices: Tensor, state: State, clock: Clock) -> tuple[Tensor, State]:
+        shape = tuple(u.shape[1:])
+        done = torch.empty_like(matrices, memory_format=torch.contiguous_format)
+        after: dict[str, list[Tensor]] = {slot: [] for slot in self.slots}
+        into, start = self.form.cut(done, shape), dict.fromkeys(self.slots, 0)
+        for some, out, size in zip(self.form.cut(matrices, shape), into, self._sizes(shape), strict=True):
+            before = {}
+            for slot in self.slots:
+                count, kept = self._kept(slot, *size)
+                first, start[slot] = start[slot], start[slot] + count * math.prod(kept)
+                before[slot] = state[slot].reshape(len(u), -1)[:, first : start[slot]].reshape(-1, *kept)
+            scaled, new = self._scaled(some.reshape(-1, *some.shape[2:]), before, clock)
+            out.copy_(scaled.view(out.shape))
+            for slot in self.slots:
+                after[slot].append(new[slot].reshape(len(u), -1))
+        return self.form.stored(done, u), {slot: torch.cat(new, 1).view_as(state[slot]) for slot, new in after.items()}
+
+    def _scaled(self, gradient: Tensor, state: State, clock: Clock) -> tuple[Tensor, State]:
+        """Scale matrices ``[m, rows, columns]``."""
+        shape = gradient.shape[1], gradient.shape[2]
         tall = shape[0] >= shape[1]
-        p = projection(self.rank_for(*shape), shape, self.seed, (clock.step - 1) // self.interval, u.device).to(u.dtype)
-        low = gradient @ p.mT if tall else p @ gradient  # [n, rows, r] or [n, r, columns]
+        p = projection(self.rank_for(*shape), shape, self.seed, (clock.step - 1) // self.interval, gradient.device)
+        p = p.to(gradient.dtype)
+        low = gradient @ p.mT if tall else p @ gradient  # [m, rows, r] or [m, r, columns]
         beta1, beta2 = self.betas
         mean = beta1 * state["exp_avg"] + (1 - beta1) * low
         square = beta2 * state["exp_avg_sq"] + (1 - beta2) * low * low
@@ -107,12 +151,12 @@ class ScaledGradient(Transform):
         normalized = torch.linalg.vector_norm(mean / (square.sqrt() + self.eps), dim=over, keepdim=True)
         phi = normalized / (torch.linalg.vector_norm(low, dim=over, keepdim=True) + 1e-8)
         scaled = gradient * (phi * (math.sqrt(self.scale) if self.scale_front else 1.0))
-        norm = torch.linalg.vector_norm(scaled, dim=(-2, -1))  # [n]
+        norm = torch.linalg.vector_norm(scaled, dim=(-2, -1))  # [m]
         excess = excess_growth(norm, state["update_norm"])
         correction = math.sqrt(1 - beta2**clock.step) / (1 - beta1**clock.step)
         factor = correction * (1.0 if self.scale_front else math.sqrt(self.scale)) / excess
         after = {"exp_avg": mean, "exp_avg_sq": square, "update_norm": norm / excess}
-        return (scaled * factor[:, None, None]).view_as(u), after
+        return scaled.mul_(factor[:, None, None]), after
 
 
 def excess_growth(norm: Tensor, previous: Tensor) -> Tensor:
@@ -137,8 +181,8 @@ class APOLLO(MatrixOptimizer):
     """APOLLO for hidden weight matrices and AdamW for the rest, with an explicit partition.
 
     Args:
-        params: a model (the partition is `sooner.update.muon.hidden_matrices`); or parameters or groups, where every
-            weight of two or more dimensions goes to APOLLO unless its group says ``"apollo": False``.
+        params: a model, named parameters, parameters or groups of them, as `sooner.update.muon.Muon` takes; a group
+            with ``"apollo": False`` gets AdamW at its own ``lr``.
         lr: learning rate of the matrices, default 0.01: ten times what one would give Adam.
         rank: of the projection, default None: a quarter of a weight's shorter side. Never more than that side.
         scale: its square root multiplies the update, default 1.
@@ -148,9 +192,11 @@ class APOLLO(MatrixOptimizer):
         betas: decay rates of the moments, default (0.9, 0.999), also AdamW's.
         eps: added to the root of the second moment, default 1e-6, also AdamW's.
         weight_decay: decoupled weight decay (multiplied by the group's learning rate), default 0.
-        adamw_lr: learning rate of everything else; default None means that of the matrices, as in the authors' runs.
+        adamw_lr: learning rate of everything else, which keeps its ratio to `lr` under a schedule; default None means
+            that of the matrices, as in the authors' runs.
         seed: of the projections, a whole number from 0, default 0.
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices for APOLLO.
+        split, heads: cut fused projections, so that each piece has a projection and a norm of its own; see Muon.
         **options: see `sooner.update._optimizer.Options`.
 
     Raises:
@@ -174,11 +220,13 @@ class APOLLO(MatrixOptimizer):
         adamw_lr: float | Tensor | None = None,
         seed: int = 0,
         select: Select | None = None,
+        split: Split | None = None,
+        heads: Split | None = None,
         **options: Unpack[Options],
     ) -> None:
         adamw = {"adamw_lr": adamw_lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         own = {"rank": rank, "scale": scale, "scale_front": scale_front, "interval": interval, "seed": seed}
-        super().__init__(params, {"lr": lr, **adamw, **own}, select, **options)
+        super().__init__(params, {"lr": lr, **adamw, **own}, select, split, heads, **options)
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:
@@ -190,8 +238,8 @@ class APOLLO(MatrixOptimizer):
         check_range(cls.name(), "interval", group["interval"], 1, math.inf, whole=True)
         check_range(cls.name(), "seed", group["seed"], 0, math.inf, whole=True)
 
-    def matrix_rule(self, group: dict[str, Any]) -> Chain:
+    def matrix_rule(self, group: dict[str, Any], form: Form) -> Chain:
         """``scaled gradient | descend | decay``."""
         names = ("betas", "eps", "rank", "scale", "scale_front", "interval", "seed")
-        scaled = ScaledGradient(**{name: group[name] for name in names}, per_channel=self.per_channel)
+        scaled = ScaledGradient(**{name: group[name] for name in names}, per_channel=self.per_channel, form=form)
         return chain(scaled, Descend(), DecayMoved(group["weight_decay"]) if group["weight_decay"] else None)

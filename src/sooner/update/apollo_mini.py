@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Unpack
 from torch import Tensor
 
 from sooner.space import Knob, Log
+from sooner.update._form import Split
 from sooner.update._matrices import Select
 from sooner.update._optimizer import Options
 from sooner.update.apollo import APOLLO
@@ -33,12 +34,13 @@ class APOLLOMini(APOLLO):
     """APOLLO-Mini for hidden weight matrices and AdamW for the rest, with an explicit partition.
 
     Args:
-        params: a model (the partition is `sooner.update.muon.hidden_matrices`); or parameters or groups, where every
-            weight of two or more dimensions goes to APOLLO-Mini unless its group says ``"apollo_mini": False``.
+        params: a model, named parameters, parameters or groups of them, as `sooner.update.muon.Muon` takes; a group
+            with ``"apollo_mini": False`` gets AdamW at its own ``lr``.
         lr: learning rate of the matrices, default 0.01: ten times what one would give Adam.
         scale: its square root multiplies the update, default 128; about the width of the model, or a quarter of it.
         rank: of the projection, default 1.
-        scale_front, interval, betas, eps, weight_decay, adamw_lr, seed, select: as in `sooner.update.apollo.APOLLO`.
+        scale_front, interval, betas, eps, weight_decay, adamw_lr, seed, select, split, heads: as in
+            `sooner.update.apollo.APOLLO`.
         **options: see `sooner.update._optimizer.Options`.
 
     Raises:
@@ -62,7 +64,9 @@ class APOLLOMini(APOLLO):
         adamw_lr: float | Tensor | None = None,
         seed: int = 0,
         select: Select | None = None,
+        split: Split | None = None,
+        heads: Split | None = None,
         **options: Unpack[Options],
     ) -> None:
-        own = (rank, scale, scale_front, interval, betas, eps, weight_decay, adamw_lr, seed, select)
+        own = (rank, scale, scale_front, interval, betas, eps, weight_decay, adamw_lr, seed, select, split, heads)
         super().__init__(params, lr, *own, **options)

@@ -19,8 +19,9 @@ Semenov, Jaggi and Doikov, 2025, arXiv 2506.13710, algorithm 1.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -28,21 +29,26 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
+from sooner.execute.shards import is_sharded
+from sooner.objective import Objective
 from sooner.part import Part, check_range
 from sooner.space import Knob, Log
-from sooner.update._closure import Evaluation, gradients_aside, required
+from sooner.update._closure import Evaluation, Loss, NoLossError, RandomNumbers, aside, number_of_workers, unnoticed
 from sooner.update._curvature import Local, conjugate_gradient, gauss_newton, hessian, value_and_gradient
+from sooner.update._graphs import outside_graphs
+from sooner.update._observing import Observing, nonzero
 from sooner.update._optimizer import check_parameters
 
 TRIALS = 40
 CURVATURES = {"gauss_newton": gauss_newton, "hessian": hessian}
 
 
-class GradNormSmooth(Part, Optimizer):
+class GradNormSmooth(Observing, Part, Optimizer):
     """Second-order steps with an adaptive trust region. A step waits for the device at every trial.
 
     It evaluates the closure itself, for its value, gradient and curvature; what is in ``.grad`` is neither read nor
-    changed. Near the optimum it needs float64.
+    changed. All evaluations of a step see the same random numbers, and only the first counts in running statistics.
+    Near the optimum it needs float64.
 
     Args:
         params: a model, its parameters or parameter groups (they share one region).
@@ -64,6 +70,7 @@ class GradNormSmooth(Part, Optimizer):
 
     station: ClassVar[str] = "update"
     needs = frozenset({"closure"})
+    tells_gradients: ClassVar[bool] = False  # it makes its own, one after the other
     owns = frozenset({"step"})
     space: ClassVar[Mapping[str, Knob]] = {"gamma": Log(1e-3, 1e3)}
     stuck: bool = False
@@ -101,27 +108,62 @@ class GradNormSmooth(Part, Optimizer):
         """The part's name, which is the name of its file."""
         return cls.__module__.rpartition(".")[2]
 
+    @outside_graphs
     @torch.no_grad()
-    def step(self, closure: Evaluation | None = None) -> Tensor:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Tensor | None:  # type: ignore[override]
         """Search one step and take it.
 
         Args:
-            closure: an `Objective`, or any function that returns the loss without calling backward; always the same.
+            closure: an `Objective`, or any function that returns the loss, always the same; where it calls backward,
+                that is held back. None where the loss is given by `observe`.
 
         Returns:
-            The loss before the step, 0-d.
+            The loss before the step, 0-d; None where the closure gives none (it returned None, to skip the batch).
 
         Raises:
-            SoonerError: no closure, or a loss without cross-entropies where the curvature is Gauss-Newton.
+            SoonerError: neither a closure nor anything observed, a loss without cross-entropies where the curvature is
+                Gauss-Newton, or parameters that are frozen, sharded or have sparse gradients.
         """
-        evaluate = required(self.name(), closure)
-        parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
-        with gradients_aside(parameters):
-            return self._search(evaluate, parameters)
+        if self._sets_up(closure):
+            return None
+        if closure is not None and self._observed is not None and not isinstance(closure, Objective):
+            with unnoticed(self.name(), self._parameters()), torch.enable_grad(), contextlib.suppress(NoLossError):
+                Loss(self.name(), closure)()  # it may observe
+            closure = None
+        evaluate = self._evaluation(closure)
+        parameters = [p for p in self._parameters() if p.requires_grad]
+        if not parameters:
+            raise SoonerError(f"{self.name()}: no parameter requires a gradient; unfreeze one")
+        if any(is_sharded(p) for p in parameters):
+            raise SoonerError(
+                f"{self.name()} solves for all weights at once and takes no sharded ones; use another part"
+            )
+        present = [(p, p.grad) for p in parameters if p.grad is not None]
+        try:
+            with aside(self.name(), self._parameters()):
+                return self._search(evaluate, parameters, present)
+        except NoLossError:
+            if self._observed is not None or present:
+                raise
+            return None
 
-    def _search(self, evaluate: Evaluation, parameters: list[Tensor]) -> Tensor:
-        settings = self.param_groups[0]
+    def _search(
+        self, evaluate: Objective | Loss, parameters: list[Tensor], present: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        start = RandomNumbers(parameters)
         local = self._local(evaluate, parameters)
+        if isinstance(evaluate, Loss) and evaluate.adds:
+            self._refuse_accumulation(nonzero(present))
+        if number_of_workers() > 1:
+            raise SoonerError(
+                f"{self.name()} solves for the loss of one worker, so that workers who share a model would go apart; "
+                "evaluate all data on one worker"
+            )
+        with unnoticed(self.name(), parameters):
+            return self._trials(evaluate, parameters, local, start)
+
+    def _trials(self, evaluate: Evaluation, parameters: list[Tensor], local: Local, start: RandomNumbers) -> Tensor:
+        settings = self.param_groups[0]
         matrix = local.matrix() if len(local.gradient) <= settings["dense_limit"] else None
         before, loss, size = [p.detach().clone() for p in parameters], local.loss, float(local.gradient.norm())
         gamma = settings["gamma"]
@@ -131,6 +173,7 @@ class GradNormSmooth(Part, Optimizer):
             way = self._solve(local, matrix, damping)
             if way is not None:
                 self._move(parameters, before, way)
+                start.rewind()
                 now, slope = value_and_gradient(self.name(), evaluate, parameters)
                 if float(loss) - float(now) >= float(slope.norm()) ** 2 / (8 * damping):
                     self.stuck = False
@@ -139,6 +182,7 @@ class GradNormSmooth(Part, Optimizer):
                     break
                 torch._foreach_copy_(parameters, before)
                 if matrix is None:  # its graphs ended with the move
+                    start.rewind()
                     local = self._local(evaluate, parameters)
             gamma /= 2
         return loss

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -33,9 +34,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils import _pytree as pytree
 
 from sooner.error import SoonerError, nearest
-from sooner.objective import Objective
+from sooner.intercept import BackwardHeld
+from sooner.objective import Objective, evaluating
 from sooner.part import Part, check_range
 from sooner.space import Choice, Knob
+from sooner.update._closure import averaged, workers_noticed
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "predictor": ("linear", "quadratic"),
@@ -47,7 +50,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 class LeapVerify(Part):
     """Extrapolation of the weights around the step of all optimizers together. A check waits for the device.
 
-    Loss and outputs are measured in evaluation mode on a batch that the loop keeps apart; buffers are left alone.
+    Loss and outputs are measured in evaluation mode on a batch that the loop keeps apart; buffers are left alone, and
+    every module ends in the mode that it had. Parameters that are replaced, frozen or unfrozen begin their lines anew.
 
     Args:
         model: the model whose parameters leap.
@@ -121,10 +125,11 @@ class LeapVerify(Part):
         yield
         self.steps_taken += 1
         if self.steps_taken % self.interval == 0:
-            with torch.no_grad():
+            with torch.no_grad(), workers_noticed():
                 self._check(objective)
 
     def _check(self, objective: Objective) -> None:
+        self._follow()
         here = [p.detach().clone() for p in self.parameters]
         if self.last:
             velocity = list(torch._foreach_sub(here, self.last))
@@ -133,6 +138,15 @@ class LeapVerify(Part):
             self.velocity = velocity if self.predictor == "quadratic" else []
         self.last = [p.detach().clone() for p in self.parameters]
 
+    def _follow(self) -> None:
+        """Take the model as it is now: other parameters begin anew, moved or cast ones go on."""
+        present: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
+        known = len(present) == len(self.parameters) and all(map(operator.is_, present, self.parameters))
+        if not known or any(p.shape != q.shape for p, q in zip(present, self.last, strict=False)):
+            self.parameters, self.last, self.velocity = present, [], []
+        self.last = [q.to(p) for p, q in zip(present, self.last, strict=False)]
+        self.velocity = [v.to(p) for p, v in zip(present, self.velocity, strict=False)]
+
     def _may_leap(self, objective: Objective, here: list[Tensor]) -> bool:
         if self.when == "always":
             return True
@@ -140,18 +154,19 @@ class LeapVerify(Part):
         self._put(self.last)
         before = self._outputs(objective)
         self._put(here)
-        self.similarities.append(float(nn.functional.cosine_similarity(now, before, dim=1).mean()))
+        similarity = nn.functional.cosine_similarity(now, before, dim=1).mean()
+        self.similarities.append(float(averaged([similarity])[0]))
         seen = torch.tensor(self.similarities, dtype=torch.float64)
         low, high = seen.quantile(0.3).item(), seen.quantile(0.7).item()
         self.calm = self.calm + 1 if seen[-1] >= high else 0
         return self.calm >= 2 if self.when == "stable" else bool(seen[-1] > low)
 
     def _leap(self, objective: Objective, here: list[Tensor], velocity: list[Tensor]) -> None:
-        now = float(objective.held_out_loss())
+        now = self._held_out_loss(objective)
         self.losses.append(now)
         self._put(self._predicted(here, velocity))
         self.attempted += 1
-        if float(objective.held_out_loss()) < now + self._tolerance(now):
+        if self._held_out_loss(objective) < now + self._tolerance(now):
             self.accepted += 1
             for schedule in self.schedules:
                 for _ in range(self.ahead):
@@ -184,7 +199,7 @@ class LeapVerify(Part):
         caught: list[Any] = []
         handle = self.model.register_forward_hook(lambda module, inputs, output: caught.append(output))
         try:
-            objective.held_out_loss()
+            self._held_out_loss(objective)
         finally:
             handle.remove()
         rows = [x.flatten(1) for x in pytree.tree_leaves(caught) if isinstance(x, Tensor) and x.ndim > 1]
@@ -194,6 +209,11 @@ class LeapVerify(Part):
                 "model return a tensor [examples, ...], or set when='always'"
             )
         return rows[0].float()
+
+    def _held_out_loss(self, objective: Objective) -> float:
+        """Return the loss, its mean over the workers who share the model: all of them decide alike."""
+        with evaluating(self.model), BackwardHeld():
+            return float(averaged([objective.held_out_loss()])[0])
 
     def _put(self, weights: Sequence[Tensor]) -> None:
         torch._foreach_copy_(self.parameters, list(weights))
@@ -209,9 +229,6 @@ class LeapVerify(Part):
             value = state[name]
             copied = [v.clone() if isinstance(v, Tensor) else v for v in value] if isinstance(value, list) else value
             setattr(self, name, copied)
-        for name in ("last", "velocity"):
-            kept = getattr(self, name)
-            setattr(self, name, [v.to(p.device) for v, p in zip(kept, self.parameters, strict=False)])
 
 
 _SAVED = ("steps_taken", "attempted", "accepted", "calm", "similarities", "losses", "last", "velocity")

@@ -17,8 +17,9 @@ Tyurin, 2024, arXiv 2412.08424, section 6; for several classes and mini-batches 
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
 
@@ -29,7 +30,9 @@ from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain
 from sooner.update._answers import answers
-from sooner.update._closure import Evaluation, evaluations, gradients_aside, required
+from sooner.update._closure import Evaluation, NoLossError, averaged, evaluations, unnoticed
+from sooner.update._graphs import outside_graphs
+from sooner.update._observing import Observing
 from sooner.update._optimizer import ChainOptimizer, Options
 
 
@@ -44,7 +47,7 @@ class Scale(Transform):
         return u * self.factor, state
 
 
-class NormalizedLogisticGD(ChainOptimizer):
+class NormalizedLogisticGD(Observing, ChainOptimizer):
     """Gradient descent on the normalized logistic loss.
 
     A step needs the probabilities that the loss is made of. They are read from its calls of cross-entropy, over classes
@@ -77,30 +80,47 @@ class NormalizedLogisticGD(ChainOptimizer):
         super().check(group)
         check_range("normalized_logistic_gd", "eps", group["eps"], 0.0, math.inf)
 
+    @outside_graphs
     @torch.no_grad()
-    def step(self, closure: Evaluation | None = None) -> None:  # type: ignore[override]
-        """Move by the gradients in ``.grad``, times beta of the weights before the step.
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move by the gradients, times beta of the weights before the step.
 
         Args:
-            closure: an `Objective`, or any function that returns the loss of the batch without calling backward.
+            closure: an `Objective`, or any function that returns the loss of the batch. Where it calls backward it is
+                run once for the gradients, as PyTorch has it; where it does not, those in ``.grad`` count, and where
+                there are none, those of the loss. None where the loss is given by `observe`.
+
+        Returns:
+            What the closure returned, None where it was not run for the gradients.
 
         Raises:
-            SoonerError: no closure, no cross-entropy in the loss, or what `ChainOptimizer.step` raises.
+            SoonerError: neither a closure nor anything observed, no cross-entropy in the loss, or what
+                `ChainOptimizer.step` raises.
         """
-        evaluate = required(self.name(), closure)
-        if self.non_finite != "pass" and not self._all_finite():
-            return
-        with gradients_aside([p for group in self.param_groups for p in group["params"]]):
+        if self._sets_up(closure):
+            return self._take_step()
+        with self._with_gradients(closure) as (evaluate, result):
+            if self.non_finite == "pass" or self._all_finite():
+                if evaluate is not None:
+                    self._measure(evaluate)
+                self._take_step()
+        return result
+
+    def _measure(self, evaluate: Evaluation) -> None:
+        """Set beta; that of the step before stays where the closure skips this batch."""
+        with contextlib.suppress(NoLossError), unnoticed(self.name(), self._parameters()):
             self.beta = 1 / self._wrong(evaluate).clamp(min=self.param_groups[0]["eps"])
-        self._take_step()
+
+    def _try(self, evaluate: Evaluation, parameters: list[Tensor]) -> None:
+        self._wrong(evaluate)
 
     def _wrong(self, closure: Evaluation) -> Tensor:
-        """Return the mean probability of a wrong answer, 0-d."""
+        """Return the mean probability of a wrong answer, 0-d, over all workers who share the model."""
         total: Any = 0.0
         for share, evaluate in evaluations(closure):
             for one in answers(self.name(), evaluate)[1]:
                 total = total + share * (one.weights.abs() * one.wrong).sum()
-        return total  # type: ignore[no-any-return]
+        return averaged([total])[0]
 
     def rule(self, group: dict[str, Any]) -> Chain:
         """``scale | descend``."""

@@ -7,7 +7,8 @@
 
 What is cut off is thrown away at this step, and the buffer keeps it. The scaling gives updates a root mean square of
 about 0.2, as AdamW's have, so AdamW's learning rates and weight decays carry over. Only hidden weight matrices
-(convolution kernels as ``[out, in * kernel]``) are stepped this way, all else by AdamW inside the same optimizer.
+(convolution kernels as ``[out, in * kernel]``, stacked experts one by one) are stepped this way, all else by AdamW
+inside the same optimizer.
 
 Use it when Muon fits and gradients hold outliers, from rare tokens or faulty sources.
 
@@ -32,25 +33,29 @@ from torch import Tensor
 from sooner.part import check_choice, check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
+from sooner.update._form import AS_STORED, Form, Split
 from sooner.update._matrices import MatrixOptimizer, Select
 from sooner.update._newton_fit import coefficients
 from sooner.update._optimizer import Options
-from sooner.update._orthogonal import PRECISIONS, iteration_dtype, newton_schulz
+from sooner.update._orthogonal import PRECISIONS, in_chunks, iteration_dtype, newton_schulz
 from sooner.update.sgd import Momentum
 
 
 @dataclass(frozen=True)
 class CutOutliers(Transform):
-    """Limits the entries of every tensor to a quantile of their sizes; a quantile of 1 leaves them alone."""
+    """Limits the entries of every matrix to a quantile of their sizes; a quantile of 1 leaves them alone."""
 
     quantile: float
+    form: Form = AS_STORED
     grain: ClassVar[Grain] = "tensor"
 
     def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
-        """Clamp a stack ``[n, *shape]`` of same-shaped tensors."""
-        entries = u.flatten(1)
-        limit = quantile_of_size(entries, self.quantile)[:, None] + 1e-9
-        return entries.clamp(-limit, limit).view_as(u), state
+        """Clamp the matrices of a stack ``[n, *shape]`` of same-shaped weights."""
+        return self.form.each(u, lambda matrices: in_chunks(self._clamped, matrices)), state
+
+    def _clamped(self, matrices: Tensor) -> Tensor:  # [m, rows, columns]
+        limit = quantile_of_size(matrices.flatten(1), self.quantile)[:, None, None] + 1e-9
+        return matrices.clamp(-limit, limit)
 
 
 def quantile_of_size(entries: Tensor, quantile: float) -> Tensor:
@@ -72,34 +77,39 @@ class OrthogonalizeByShape(Transform):
 
     iterations: int
     precision: str
+    form: Form = AS_STORED
     grain: ClassVar[Grain] = "tensor"
 
     def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
-        """Orthogonalise a stack ``[n, rows, *rest]`` of same-shaped weights."""
-        matrices = u.flatten(2)  # [n, rows, columns]
+        """Orthogonalise the matrices of a stack ``[n, *shape]`` of same-shaped weights."""
+        return self.form.each(u, self._factors), state
+
+    def _factors(self, matrices: Tensor) -> Tensor:  # [m, rows, columns]
         rows, columns = matrices.shape[1:]
         fitted = coefficients(min(rows, columns), max(rows, columns), self.iterations)
-        factors = newton_schulz(matrices, self.iterations, fitted, iteration_dtype(self.precision, u.device))
-        return (0.2 * math.sqrt(max(rows, columns)) * factors).view_as(u), state
+        factors = newton_schulz(matrices, self.iterations, fitted, iteration_dtype(self.precision, matrices.device))
+        return factors.mul_(0.2 * math.sqrt(max(rows, columns)))
 
 
 class ROOT(MatrixOptimizer):
     """ROOT for hidden weight matrices and AdamW for the rest, with an explicit partition.
 
     Args:
-        params: a model (the partition is `sooner.update.muon.hidden_matrices`); or parameters or groups, where every
-            weight of two or more dimensions goes to ROOT unless its group says ``"root": False``.
+        params: a model, named parameters, parameters or groups of them, as `sooner.update.muon.Muon` takes; a group
+            with ``"root": False`` gets AdamW at its own ``lr``.
         lr: learning rate, default 1e-3, on AdamW's scale.
         momentum: in [0, 1), default 0.95.
         nesterov: look ahead by one momentum step, default True.
         quantile: of a matrix's absolute entries, above which they are cut off, in [0, 1], default 0.9; 1 cuts none.
         iterations: Newton-Schulz iterations, default 5.
         weight_decay: decoupled weight decay (multiplied by the group's learning rate), default 0.1.
-        adamw_lr: learning rate of everything else; default None means that of the matrices.
+        adamw_lr: learning rate of everything else, which keeps its ratio to `lr` under a schedule; default None means
+            that of the matrices.
         betas: AdamW's moment decay rates, default (0.9, 0.95).
         eps: AdamW's eps, default 1e-8.
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices for ROOT.
         precision: of the iteration, "float32" (default), "bfloat16" or "auto"; see `sooner.update.muon.Muon`.
+        split, heads: cut fused projections, so that each piece has outliers, coefficients and scale of its own.
         **options: see `sooner.update._optimizer.Options`.
 
     Raises:
@@ -122,11 +132,13 @@ class ROOT(MatrixOptimizer):
         eps: float = 1e-8,
         select: Select | None = None,
         precision: Literal["float32", "bfloat16", "auto"] = "float32",
+        split: Split | None = None,
+        heads: Split | None = None,
         **options: Unpack[Options],
     ) -> None:
         adamw = {"adamw_lr": adamw_lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         own = {"momentum": momentum, "nesterov": nesterov, "quantile": quantile, "iterations": iterations}
-        super().__init__(params, {"lr": lr, **adamw, **own, "precision": precision}, select, **options)
+        super().__init__(params, {"lr": lr, **adamw, **own, "precision": precision}, select, split, heads, **options)
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:
@@ -137,9 +149,9 @@ class ROOT(MatrixOptimizer):
         check_range("root", "iterations", group["iterations"], 1, 100, whole=True)
         check_choice("root", "precision", group["precision"], PRECISIONS)
 
-    def matrix_rule(self, group: dict[str, Any]) -> Chain:
+    def matrix_rule(self, group: dict[str, Any], form: Form) -> Chain:
         """``momentum | cut outliers | orthogonalize | decay | descend``."""
         momentum = Momentum(group["momentum"], nesterov=group["nesterov"])
-        cut = CutOutliers(group["quantile"]) if group["quantile"] < 1 else None
-        orthogonalize = OrthogonalizeByShape(group["iterations"], group["precision"])
+        cut = CutOutliers(group["quantile"], form) if group["quantile"] < 1 else None
+        orthogonalize = OrthogonalizeByShape(group["iterations"], group["precision"], form)
         return chain(momentum, cut, orthogonalize, decay(group["weight_decay"]), Descend())

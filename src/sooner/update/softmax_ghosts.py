@@ -29,10 +29,21 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 from sooner.error import SoonerError
+from sooner.execute.shards import is_sharded
+from sooner.objective import Objective, evaluating
 from sooner.part import Part, check_range
 from sooner.space import Knob, Log
 from sooner.update._answers import Watch
-from sooner.update._closure import Evaluation, differentiable_attention, evaluating, evaluations, required
+from sooner.update._closure import (
+    Evaluation,
+    Loss,
+    NoLossError,
+    differentiable_attention,
+    evaluations,
+    largest,
+    required,
+    unnoticed,
+)
 
 
 class SoftmaxGhosts(Part):
@@ -72,6 +83,7 @@ class SoftmaxGhosts(Part):
         self.every = every
         self.steps_taken = 0
         self.ratio: Tensor | None = None
+        self._tried = False
 
     @classmethod
     def name(cls) -> str:
@@ -83,21 +95,35 @@ class SoftmaxGhosts(Part):
         """Let the optimizers step inside, then shorten what they did where it is too long.
 
         Args:
-            closure: an `Objective`, or any function that returns the loss of the batch from the model.
+            closure: an `Objective`, or any function that returns the loss of the batch from the model; where it calls
+                backward, that is held back, and where it returns None, to skip the batch, nothing is done.
 
         Raises:
-            SoonerError: no closure, no cross-entropy in the loss, or an operation without a forward-mode derivative.
+            SoonerError: no closure, no cross-entropy in the loss, or an operation without a forward-mode derivative
+                (tried before the first step).
         """
-        evaluate = required(self.name(), closure)
+        given = required(self.name(), closure, "around_step")
+        evaluate = given if isinstance(given, Objective) else Loss(self.name(), given)
+        named: dict[str, Tensor] = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        if any(is_sharded(p) for p in named.values()):
+            raise SoonerError(f"{self.name()} needs forward-mode derivatives, which sharded weights do not have")
+        if not self._tried:
+            self._try(evaluate, named)
         self.steps_taken += 1
         if self.steps_taken % self.every:
             yield
             return
-        named: dict[str, Tensor] = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         before = [p.detach().clone() for p in named.values()]
         yield
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.suppress(NoLossError):
             self._shorten(evaluate, named, before)
+
+    @torch.no_grad()
+    def _try(self, evaluate: Evaluation, named: dict[str, Tensor]) -> None:
+        here = [p.detach() for p in named.values()]
+        with contextlib.suppress(NoLossError):
+            self._spread(evaluate, list(named), here, tuple(torch.ones_like(p) for p in here))
+            self._tried = True
 
     def _shorten(self, evaluate: Evaluation, named: dict[str, Tensor], before: list[Tensor]) -> None:
         parameters = list(named.values())
@@ -111,7 +137,13 @@ class SoftmaxGhosts(Part):
     def _spread(self, closure: Evaluation, names: list[str], at: list[Tensor], direction: tuple[Tensor, ...]) -> Tensor:
         """Return how far apart the logits of one answer drift at most, per unit of length, 0-d."""
         widest = at[0].new_zeros(())
-        with evaluating(self.model), forward_ad.dual_level(), differentiable_attention():
+        everything = list(self.model.parameters())
+        with (
+            unnoticed(self.name(), everything),
+            evaluating(self.model),
+            forward_ad.dual_level(),
+            differentiable_attention(),
+        ):
             duals = {
                 f"model.{n}": forward_ad.make_dual(p, d)  # type: ignore[no-untyped-call]
                 for n, p, d in zip(names, at, direction, strict=True)
@@ -128,7 +160,7 @@ class SoftmaxGhosts(Part):
                     if drift is not None:
                         spread = (drift.amax(1) - drift.amin(1)) * (call.scale != 0)
                         widest = torch.maximum(widest, spread.max().to(widest))
-        return widest
+            return largest(widest)
 
     def _call(self, evaluator: nn.Module, duals: dict[str, Tensor]) -> None:
         try:

@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sooner.execute.shards import is_sharded
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._answers import answers
-from sooner.update._closure import Evaluation, evaluations
+from sooner.update._answers import answers, wide
+from sooner.update._closure import Evaluation, averaged, dense, evaluations, number_of_workers
 from sooner.update._optimizer import Options
 from sooner.update._sophia import Sophia
 
@@ -52,9 +53,9 @@ class SophiaG(Sophia):
     """Sophia with the Gauss-Newton-Bartlett estimator, for losses made of cross-entropies (over classes or binary).
 
     The published optimizer takes the number of labels B as an argument, whose default fits one training script; here it
-    is found out from the loss itself (see `sooner.update._answers`), masks, weights and micro-batches included. The
-    estimate is of one process: gradients are not averaged between processes before they are squared. They are not
-    clipped either.
+    is found out from the loss itself (see `sooner.update._answers`), masks, weights and micro-batches included. Workers
+    who share a model by DDP or FSDP2 average their gradients before they are squared, so that the estimate is that of
+    all their batches together. Gradients are not clipped.
 
     Args:
         params: a model, its parameters or parameter groups.
@@ -68,6 +69,8 @@ class SophiaG(Sophia):
     Raises:
         SoonerError: a hyper-parameter outside its range.
     """
+
+    draws_apart = True
 
     def __init__(
         self,
@@ -96,13 +99,29 @@ class SophiaG(Sophia):
         for share, evaluate in evaluations(closure):
             _, seen = answers(self.name(), evaluate)
             with torch.enable_grad():
-                drawn = [functional.cross_entropy(a.logits, self._draw(a.logits), reduction="none") for a in seen]
-                losses = [(share * a.weights).abs().sqrt() @ loss for a, loss in zip(seen, drawn, strict=True)]
-            gradients = torch.autograd.grad(losses, parameters, materialize_grads=True)
+                drawn = [functional.cross_entropy(wide(a.logits), self._draw(a.logits), reduction="none") for a in seen]
+                losses = [
+                    (share * a.weights).abs().sqrt().to(loss.dtype) @ loss for a, loss in zip(seen, drawn, strict=True)
+                ]
+            gradients = _gradients(losses, parameters)
+            dense(self.name(), gradients)
             total = torch._foreach_add(total, gradients)
-        return torch._foreach_mul(total, total)
+        if not any(is_sharded(p) for p in parameters):  # which has averaged them itself
+            total = tuple(averaged(total))
+        return torch._foreach_mul(total, [t * number_of_workers() for t in total])
 
     def _draw(self, logits: Tensor) -> Tensor:
         """Return a label for each of ``logits [n, classes]``, drawn from their softmax without waiting for a device."""
         waits = torch.empty(logits.shape, device=self.generator.device).exponential_(generator=self.generator)
         return (logits.detach().float() - waits.to(logits.device).log()).argmax(1)
+
+
+def _gradients(losses: list[Tensor], parameters: list[Tensor]) -> tuple[Tensor, ...]:
+    """Return the gradient of a sum of losses; of sharded parameters, their pieces of the mean over the workers'."""
+    if not any(is_sharded(p) for p in parameters):
+        return torch.autograd.grad(losses, parameters, materialize_grads=True)
+    torch.autograd.backward(losses)
+    found = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
+    for p in parameters:
+        p.grad = None  # those of the step are aside
+    return found

@@ -27,9 +27,11 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
+from sooner.error import SoonerError
+from sooner.execute.shards import is_sharded
 from sooner.part import check_range
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._closure import Evaluation, differentiable_attention, evaluations, with_graph
+from sooner.update._closure import Evaluation, averaged, dense, differentiable_attention, evaluations, with_graph
 from sooner.update._optimizer import Options
 from sooner.update._sophia import Sophia
 
@@ -94,19 +96,25 @@ class SophiaH(Sophia):
 
     def estimate(self, closure: Evaluation, parameters: list[Tensor]) -> tuple[Tensor, ...]:
         """Return ``u (H u)`` for one vector u of signs, the same for all micro-batches."""
+        if any(is_sharded(p) for p in parameters):
+            raise SoonerError(
+                f"{self.name()} needs a second derivative, which sharded weights do not have; use sophia_g, or DDP"
+            )
         signs = [self._signs(p) for p in parameters]
         total = tuple(torch.zeros_like(p) for p in parameters)
         for share, evaluate in evaluations(closure):
             with torch.enable_grad(), differentiable_attention():
                 loss = share * with_graph(self.name(), evaluate)
                 slopes = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
+                dense(self.name(), slopes)
                 pairs = [(g, u) for g, u in zip(slopes, signs, strict=True) if g.requires_grad]
                 if pairs:  # else the loss is linear
                     outputs, along = zip(*pairs, strict=True)
                     products = torch.autograd.grad(outputs, parameters, along, materialize_grads=True)
                     total = torch._foreach_add(total, products)
         ascending = {p for group in self.param_groups if group["maximize"] for p in group["params"]}
-        return torch._foreach_mul(total, [-u if p in ascending else u for p, u in zip(parameters, signs, strict=True)])
+        signs = [-u if p in ascending else u for p, u in zip(parameters, signs, strict=True)]
+        return tuple(averaged(torch._foreach_mul(total, signs)))
 
     def _signs(self, like: Tensor) -> Tensor:
         generator = self.generator

@@ -28,11 +28,13 @@ class Place:
     Attributes:
         tensor: the parameter or statistic.
         names: without the parts of wrappers, the first in the model's order at the head.
+        holders: the modules that have it, each with the name it has there.
         moves: whether training moves it: it requires gradients, or is a statistic.
     """
 
     tensor: Tensor
     names: list[str]
+    holders: list[tuple[nn.Module, str]]
     moves: bool
 
 
@@ -63,9 +65,10 @@ def places(model: nn.Module) -> list[Place]:
             name = f"{plain}{key}"
             if at.setdefault(name, tensor) is not tensor:
                 name = f"{full}{key}"
-            place = found.setdefault(id(tensor), Place(tensor, [], moves))
+            place = found.setdefault(id(tensor), Place(tensor, [], [], moves))
             if name not in place.names:
                 place.names.append(name)
+                place.holders.append((module, key))
     return [*parameters.values(), *statistics.values()]
 
 

@@ -88,15 +88,16 @@ class EMA(Part):
         self._model = unwrapped(model)
         self._copied: dict[int, Any] | None = None
         self._averages: list[_Average] = []
+        self._names: set[str] = set()
         self._fresh: list[_Average] = []
         self._groups: list[_Group] = []
         self._refusal = ""
         self._seen: Seen | None = None
         self._lent = 0
         self._look()
-        self.__dict__.update(
-            self.__getstate__()
-        )  # holds no tensor of the model that may be replaced before the first step
+        self._seen = None
+        for one in self._averages:  # what is replaced before the first step is not kept in memory until then
+            one.tensor, one.holders = None, []
 
     @classmethod
     def name(cls) -> str:
@@ -107,7 +108,11 @@ class EMA(Part):
     def model(self) -> nn.Module:
         """The model that is averaged, without wrappers."""
         if self._copied is not None:  # a deep copy: by now the model was copied with it, or was not
-            self._model, self._copied = self._copied.get(id(self._model), self._model), None
+            self._model = self._copied.get(id(self._model), self._model)
+            for one in self._averages:
+                one.tensor = self._copied.get(id(one.tensor), one.tensor)
+                one.holders = [(self._copied.get(id(module), module), key) for module, key in one.holders]
+            self._copied = None
         return self._model
 
     @torch.inference_mode(False)
@@ -246,7 +251,8 @@ class EMA(Part):
         for place in found:
             if (theirs := hits.get(id(place))) is not None:
                 value = _respread(averages[theirs].detach(), spread_of(averages[theirs]), place.tensor)
-                one = _Average(place.names, place.tensor, value.clone(), steps - own.get(theirs, steps))
+                start = steps - own.get(theirs, steps)
+                one = _Average(place.names, place.tensor, place.holders, value.clone(), start)
                 self._averages.append(replace(one, shape=place.tensor.shape, spread=spread_of(place.tensor)))
         self._look()
         return [place.names[0] for place in new if steps]
@@ -270,9 +276,8 @@ class EMA(Part):
             raise SoonerError("ema: a copy inside view() would train on from the average; leave the view to copy it")
         with contextlib.suppress(SoonerError):
             self._look()  # names as they are now
-        at_rest = [replace(one, tensor=None, lent=[]) for one in self._averages]
-        nothing = {"_groups": [], "_fresh": [], "_seen": None, "_copied": None}
-        return {**self.__dict__, "_averages": at_rest, **nothing}
+        averages = [replace(one) for one in self._averages]
+        return {**self.__dict__, "_averages": averages, "_groups": [], "_fresh": [], "_seen": None, "_copied": None}
 
     def _check(self) -> None:
         if self._refusal:
@@ -286,14 +291,14 @@ class EMA(Part):
         Raises:
             SoonerError: the model is in pieces that can't be followed.
         """
-        self._seen, self._refusal = None, ""
+        self._seen = None
         found = places(self.model)
-        before, after = self._averages, _followed(self._averages, found)
-        kept, names = set(map(id, after)), {name for place in found for name in place.names}
-        gone = [one for one in before if one.value is not None and id(one) not in kept]
-        if gone and all(id(one) not in kept for one in before):
-            self._refusal = "the model has none of the averaged weights any more; make a new EMA of it"
+        names = {name for place in found for name in place.names}
+        before, (after, self._refusal) = self._averages, _followed(self._averages, found, names == self._names)
+        if self._refusal:
             return
+        self._names, kept = names, set(map(id, after))
+        gone = [one for one in before if one.value is not None and id(one) not in kept]
         if lost := [one.names[0] for one in gone if not names.intersection(one.names)]:
             log.warning("ema: the model has no %s any more; what was averaged of it is dropped", ", ".join(lost))
         self._averages = after
@@ -357,6 +362,7 @@ class _Average:
     Attributes:
         names: of the tensor at the last look.
         tensor: the tensor at the last look; None where the name has to find it.
+        holders: the modules that had it then, each with the name it had there.
         value: its average, this process's piece; None before its first step.
         start: how many steps were taken before its first.
         shape: of the whole tensor.
@@ -366,6 +372,7 @@ class _Average:
 
     names: list[str]
     tensor: Tensor | None = None
+    holders: list[tuple[nn.Module, str]] = field(default_factory=list)
     value: Tensor | None = None
     start: int = 0
     shape: torch.Size = field(default_factory=torch.Size)
@@ -389,31 +396,58 @@ class _Group:
         self.plain = all(t.dtype == v.dtype and t.device == v.device and not is_sharded(t) for t, v in pairs)
 
 
-def _followed(before: list[_Average], found: list[Place]) -> list[_Average]:
-    """Return the averages of what the model has now, in its order.
+def _followed(before: list[_Average], found: list[Place], same_names: bool) -> tuple[list[_Average], str]:
+    """Return the averages of what the model has now, in its order, and why that can't be told, if it can't.
 
-    An average goes with its tensor. A tensor that was not there before takes over the average that its name had, if the
-    tensor of that is gone; was that one tied to it, a copy of the average. Any other one that moves is new.
+    An average goes with its tensor. A tensor that was not there before takes over the average of its module's former
+    one, or of its name where the module is new, if that tensor is gone; was that tied to it, a copy of the average. Any
+    other one that moves is new.
+
+    Args:
+        before: the averages at the last look.
+        found: what the model has now.
+        same_names: whether the model has the same names as at the last look.
     """
     of_tensor = {id(one.tensor): one for one in before if one.tensor is not None}
+    of_holder = {(id(module), key): one for one in before for module, key in one.holders}
     of_name = {name: one for one in before for name in one.names}
     now = {id(of_tensor[id(p.tensor)]): p for p in found if id(p.tensor) in of_tensor}
+    stayed = bool(now) or any((id(module), key) in of_holder for p in found for module, key in p.holders)
     pairs: list[tuple[_Average, Place]] = []
     for place in found:
         one = of_tensor.get(id(place.tensor))
         if one is None:
-            named = [of_name[name] for name in place.names if name in of_name]
-            if (free := next((a for a in named if id(a) not in now), None)) is not None:
-                one, now[id(free)] = free, place
-            elif (tied := next((a for a in named if {*a.names} & {*now[id(a)].names}), None)) is not None:
+            held = [of_holder[id(m), key] for m, key in place.holders if (id(m), key) in of_holder]
+            had = held or [of_name[name] for name in place.names if name in of_name]
+            if free := sorted((a for a in had if id(a) not in now), key=lambda a: a.value is None):
+                several = len({id(a) for a in free if a.value is not None}) > 1
+                if free[0].value is not None and (several or not (same_names or stayed)):
+                    return before, _doubt.format(place.names[0])
+                one, now[id(free[0])] = free[0], place
+            elif (tied := next((a for a in had if _still_has(a, now[id(a)], bool(held))), None)) is not None:
                 one = replace(tied, value=None if tied.value is None else tied.value.clone(), lent=[*tied.lent])
             elif place.moves:
                 one = _Average([])
         if one is not None:
             pairs.append((one, place))
+    if any(one.value is not None for one in before) and all(one.value is None for one, _ in pairs):
+        return before, "the model has none of the averaged weights any more; make a new EMA of it"
     for one, place in pairs:
-        one.names, one.tensor = place.names, place.tensor
-    return [one for one, _ in pairs]
+        one.names, one.holders, one.tensor = place.names, place.holders, place.tensor
+    return [one for one, _ in pairs], ""
+
+
+def _still_has(one: _Average, place: Place, by_holder: bool) -> bool:
+    """Whether a tensor that was averaged lost places, rather than having moved to others."""
+    if by_holder:
+        return {(id(m), key) for m, key in place.holders} <= {(id(m), key) for m, key in one.holders}
+    return {*place.names} <= {*one.names}
+
+
+_doubt = (
+    "{} was replaced while the model got other names or ties, so which average is its own can't be told; "
+    "ema.load_state_dict(ema.state_dict(), strict=False) goes by the names"
+)
 
 
 def _respread(value: Tensor, spread: Spread | None, tensor: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sooner.claims._claim import Measured
@@ -154,7 +154,7 @@ def _bar(row: Row, scale: RatioAxis | None, y: float) -> list[Trace]:
     marker = {"color": paint, "size": 11, "symbol": f"triangle-{side}" if side else mark}
     point: Trace = {"mode": "markers", "x": [value], "y": [y], "marker": marker, "hovertext": [note]}
     if side:
-        word = {"text": [figure(replace(m, low=None, high=None))], "textposition": "middle right", "textfont": WORD}
+        word = {"text": [figure(m).split(" [")[0]], "textposition": "middle right", "textfont": WORD}
         point = {**point, "mode": "markers+text", **word, "cliponaxis": False}
     traces.append({**common, **point})
     if row.paper is not None:

@@ -32,7 +32,9 @@ def steps_ratios(result: words.Result) -> Figure | None:
     scale = RatioAxis([bar.get(key) for bar in bars.values() for key in ("ratio", "low", "high")])
     traces: list[Trace] = []
     for (place, entry), bar in bars.items():
-        note = f"{escape(rows.names[chosen[place]])}<br>{targets[entry]} target: {escape(told(bar))}"
+        ratio = words.steps_ratio(contenders[chosen[place]], result, targets[entry])
+        told = f"{targets[entry]} target: {ratio}, {words.hits(bar)} hits"
+        note = f"{escape(rows.names[chosen[place]])}<br>{escape(told)}"
         traces += bar_traces(bar, scale, rows.y(place, entry), chosen[place], MARKERS[targets[entry]], note)
     shapes, annotations = [line_at_one()], []
     if floor and not unknown(floor):
@@ -77,11 +79,6 @@ def cost_per_step(result: words.Result) -> Figure | None:
         traces += bar_traces(cost, scale, rows.y(place), position, "circle", note)
     axis = scale.axis("cost of one step, relative to the baseline")
     return {"data": traces, "layout": rows.layout(axis, shapes=[line_at_one()])}
-
-
-def told(bar: dict[str, Any]) -> str:
-    """Return a ratio with its interval and its hits."""
-    return f"{ratio_interval(bar)}, {words.hits(bar)} hits"
 
 
 def line_at_one() -> dict[str, Any]:
@@ -139,7 +136,7 @@ def bar_traces(bar: dict[str, Any], scale: RatioAxis, y: float, position: int, m
         point = {
             "mode": "markers+text",
             "marker": {"color": paint, "size": 11, "symbol": f"triangle-{side}"},
-            "text": ["never" if value is None else times(value)],
+            "text": [times(value)],
             "textposition": f"middle {side}",
             "cliponaxis": False,
             "textfont": WORD,
