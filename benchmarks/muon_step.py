@@ -33,7 +33,7 @@ def ours(list_name: str, executor: str) -> Candidate:
 
     def build(model: nn.Module) -> Stepper:
         matrices, rest = matrices_and_rest(model, list_name)
-        optimizer = Muon([{"params": matrices}, {"params": rest, "muon": False}])
+        optimizer = Muon([{"params": matrices, "muon": True}, {"params": rest, "muon": False}])
 
         def step() -> None:
             with using(executor):

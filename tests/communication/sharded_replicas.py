@@ -66,7 +66,7 @@ def whole(steps):
 
 
 def cast_afterwards(codec, memory):
-    """Return the weights of a model that is cast behind the attachment and thaws a layer, sharded and in one process."""
+    """Return the weights of a model that is cast afterwards and thaws a layer, sharded and in one process."""
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
     net, one = model(), model()
     fully_shard(net, mesh=mesh["shard"])

@@ -185,6 +185,22 @@ def test_a_model_of_other_shapes_is_refused(tiny, tmp_path):
     assert load_checkpoint(tmp_path / "run.pt", {}, training, run) == 1
 
 
+def test_a_checkpoint_of_a_wrapped_model_goes_into_the_plain_one_and_back(tmp_path):
+    def made(wrap):
+        return Recipe("sgd + ema").build(wrap(torch.nn.Sequential(torch.nn.Linear(2, 2))), 2)
+
+    wraps = (lambda net: net, torch.nn.DataParallel, lambda net: torch.compile(net, backend="eager"))
+    for saved in wraps:
+        for loaded in wraps:
+            training, other = made(saved), made(loaded)
+            training.step()
+            run = sooner.Run(training.model, [], [], [], torch.zeros(2), None, 0.0, 0)
+            save_checkpoint(tmp_path / "run.pt", {}, training, run, 1)
+            assert load_checkpoint(tmp_path / "run.pt", {}, other, run) == 1
+            pairs = zip(training.model.parameters(), other.model.parameters(), strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs)
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tiny, tmp_path, monkeypatch):
     file = tmp_path / "run.pt"
     train_half(tiny, "adamw", file)

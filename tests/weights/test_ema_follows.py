@@ -236,20 +236,24 @@ def test_a_weight_of_another_shape_is_refused_until_it_starts_anew():
         sooner.SoonerError, match=r"ema\.load_state_dict\(ema\.state_dict\(\), strict=False\) starts it"
     ):
         ema.after_step()
-    assert ema.steps == 1
+    whole = torch.ones(2, 2)
+    before.data = whole
+    ema.after_step()
+    before.data = whole[:1]
+    assert ema.steps == 2
     assert ema.load_state_dict(ema.state_dict(), strict=False) == ["1.weight"]
     fill(net, 2.0)
     ema.after_step()
     fill(net, 3.0)
     ema.after_step()
-    assert shown(ema, net) == [averaged(1, 2, 3), averaged(12, 13)]
+    assert shown(ema, net) == [averaged(1, 1, 2, 3), averaged(12, 13)]
 
 
 def test_what_can_not_be_followed_is_refused():
     net = pair()
     ema = EMA(net)
     net.to("meta")
-    with pytest.raises(sooner.SoonerError, match=r"1\.weight is on the meta device and has no numbers; give it some"):
+    with pytest.raises(sooner.SoonerError, match=r"0\.weight is on the meta device and has no numbers; give it some"):
         ema.after_step()
     net.to_empty(device="cpu")
     fill(net, 1.0)

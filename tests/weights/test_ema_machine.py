@@ -201,9 +201,11 @@ class Life(RuleBasedStateMachine):
     def saved(self, strict):
         state = copy.deepcopy(self.ema.state_dict())
         self.taken_in()
-        fits = not state["steps"] or all(weight.history for weight in self.entries() if weight.tracked)
         if any(p.requires_grad for p in self.net.parameters()):
             self.ema = EMA(nn.DataParallel(self.net), DECAY, self.ema.device)
+            for weight in self.entries():  # frozen before its first step: the new one has not seen it otherwise
+                weight.tracked = weight.moves or bool(weight.history)
+        fits = not state["steps"] or all(weight.history for weight in self.entries() if weight.tracked)
         assert (self.ema.load_state_dict(state, strict=strict and fits) == []) is fits
 
 

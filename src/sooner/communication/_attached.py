@@ -52,7 +52,7 @@ class Communication:
     steps. The model needs no wrapper. Weights and buffers are made equal to those of rank 0 here. Whoever looks at the
     gradients before the step (clipping, a gradient scaler) calls `average_gradients` first.
 
-    The model and the groups of the optimizers may change afterwards, on all ranks at the same step: layers may be frozen,
+    The model and the groups of the optimizers may change later, on all ranks at the same step: layers may be frozen,
     unfrozen, replaced, resized, cast, moved or tied. What is remembered goes along by names, and what is new begins as
     on rank 0. Where only some ranks change something, all of them end with one sentence; so they do when a wrapper such
     as DistributedDataParallel averages the same gradients, or when ranks are at different places of the program.
@@ -74,7 +74,7 @@ class Communication:
             them has gradients of others than before. The result is the same.
 
     Raises:
-        SoonerError: on all ranks: parts that do not go together, parameters on several devices, sharded or complex ones,
+        SoonerError: on all ranks: parts that do not go together, parameters on several devices, sharded or complex,
             an optimizer that holds others, a wrapper that averages itself, workers that disagree.
     """
 
@@ -229,7 +229,7 @@ class Communication:
         made._watch = Watch(made._model, made.optimizers)
         made._wrappers = Wrappers(made.wire)
         made._lay_out()
-        made._gradients.use(self._gradients.trained)
+        made._gradients.use(self._gradients.trained, self._gradients.present)
         made._unused = set()
         if self._local is not None:
             made._local = LocalSteps(self._local.local, made.parameters, made.layout, made._weights)
@@ -508,6 +508,8 @@ class Communication:
             "slow": self._slow,
             "local": {} if self._local is None else self._local.state,
             "trained": None if trained is None else sorted(trained),
+            "present": self._gradients.present,
+            "workers": self.wire.size,
             "exchange": self.exchange.state_dict(),
             "layout": {name: list(shape) for name, shape in self.layout.shapes.items()},
         }
@@ -543,7 +545,8 @@ class Communication:
         if self._local is not None:
             self._local.state.update({name: placed(value) for name, value in state["local"].items()})
         trained = state["trained"]
-        self._gradients.use(None if trained is None else frozenset(trained))
+        present = state.get("present") if state.get("workers") == self.wire.size else None
+        self._gradients.use(None if trained is None else frozenset(trained), present)
         self._unused.clear()
 
 

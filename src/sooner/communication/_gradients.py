@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -86,9 +86,20 @@ class Gradients:
         self.use(frozenset(n for n, share in zip(self._names, anywhere.tolist(), strict=True) if share > 0))
         self._present = present
 
-    def use(self, trained: frozenset[str] | None) -> None:
-        """Take it that these parameters have gradients, until the workers look again."""
-        self.trained, self._present = trained, None
+    @property
+    def present(self) -> list[str] | None:
+        """Names of the parameters that this worker had a gradient of when the workers last looked; None before that."""
+        return None if self._present is None else [n for n, has in zip(self._names, self._present, strict=True) if has]
+
+    def use(self, trained: frozenset[str] | None, present: Collection[str] | None = None) -> None:
+        """Take it that these parameters have gradients, until the workers look again.
+
+        Args:
+            trained: on any worker; None where nobody has looked.
+            present: on this one; None for the workers to look at the next step.
+        """
+        self.trained = trained
+        self._present = None if present is None else [n in present for n in self._names]
         if trained is None:
             return
         found = [

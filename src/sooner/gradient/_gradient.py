@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from sooner.error import SoonerError
 from sooner.execute import Cohort, MisfitError, Work, find_shared, run, state_dtype
 from sooner.execute.shards import spread_of
-from sooner.gradient._station import attach, station_of
+from sooner.gradient._station import attach, station_of, with_gradients
 from sooner.objective import Objective
 from sooner.part import Part
 from sooner.transform import Chain, Clock, Transform
@@ -120,8 +120,7 @@ class GradientPart(Part):
     @torch.no_grad()
     def swap_in(self) -> None:
         """Put the changed gradients, in memory of their own, where the gradients are."""
-        held = dict.fromkeys(p for o in self.optimizers for g in o.param_groups for p in g["params"])
-        present = [p for p in held if p.grad is not None]
+        present = with_gradients(self.optimizers)
         gradients: list[Tensor] = [p.grad for p in present]
         if not {torch.strided}.issuperset(map(_layout_of, gradients)):
             raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")

@@ -60,10 +60,14 @@ class Station(Attachment):
         if evaluation == UNSEEN:
             raise SoonerError(
                 f"{self.parts[0].name()}: {type(optimizer).__name__} finds its gradients inside its own step, where "
-                "this rule can't reach them; call backward before the step and pass the loss as a sooner.objective.Objective"
+                "this rule can't reach them; call backward before the step and pass the loss as a sooner.objective."
+                "Objective"
             )
-        mine = _with_gradients([optimizer])
+        mine = with_gradients([optimizer])
         if not mine:
+            return
+        if len(self.optimizers) == 1:
+            self._swapped = self._changed(mine)
             return
         if not self._holds(optimizer, mine, evaluation):
             self._open(optimizer, mine)
@@ -90,7 +94,7 @@ class Station(Attachment):
 
     def _holds(self, optimizer: Optimizer, mine: Sequence[Tensor], evaluation: int) -> bool:
         """Whether the rules were run on these very gradients already, for another optimizer's step."""
-        if len(self.optimizers) == 1 or not all(p in self._waiting for p in mine):
+        if not all(p in self._waiting for p in mine):
             return False
         same = all(_is_still(p, *self._waiting[p][:2]) for p in mine)
         # GradScaler.unscale_ writes in place without counting versions; reading this waits for the device
@@ -105,23 +109,27 @@ class Station(Attachment):
         return False
 
     def _open(self, optimizer: Optimizer, mine: Sequence[Tensor]) -> None:
-        together = _with_gradients(self.optimizers)
-        originals: list[Tensor] = [p.grad for p in together]  # type: ignore[misc]
-        versions = [g._version for g in originals]
         self.close()
+        found = self._changed(with_gradients(self.optimizers))
+        for p, original, _ in found:
+            p.grad = original
+        self._waiting = {p: (original, original._version, changed) for p, original, changed in found}
+        self._first = [(p, *self._waiting[p][:2]) for p in mine]
+        self._norms = {id(o): global_norm(present([o])) for o in self.optimizers if o is not optimizer}
+
+    def _changed(self, parameters: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Run the rules; return parameters, their gradients as they were and the changed ones, which are in place."""
+        originals: list[Tensor] = [p.grad for p in parameters]  # type: ignore[misc]
         self._counted = False
         try:
             for part in self.parts:
                 part.swap_in()
-            changed: list[Tensor] = [p.grad for p in together]  # type: ignore[misc]
-        finally:
-            for p, original in zip(together, originals, strict=True):
+        except BaseException:
+            for p, original in zip(parameters, originals, strict=True):
                 if p.grad is not original:
                     p.grad = original
-        self._waiting = dict(zip(together, zip(originals, versions, changed, strict=True), strict=True))
-        if len(self.optimizers) > 1:
-            self._first = [(p, *self._waiting[p][:2]) for p in mine]
-            self._norms = {id(o): global_norm(present([o])) for o in self.optimizers if o is not optimizer}
+            raise
+        return [(p, original, p.grad) for p, original in zip(parameters, originals, strict=True)]  # type: ignore[misc]
 
 
 def attach(optimizers: Sequence[Optimizer], part: GradientPart) -> None:
@@ -144,10 +152,10 @@ def station_of(optimizer: Optimizer) -> Station | None:
     return next((one for one in hooks_of(optimizer).attachments if isinstance(one, Station)), None)
 
 
-def _with_gradients(optimizers: Iterable[Optimizer]) -> list[Tensor]:
+def with_gradients(optimizers: Iterable[Optimizer]) -> list[Tensor]:
     """Return the parameters that have a gradient, each once."""
-    held = dict.fromkeys(p for one in optimizers for group in one.param_groups for p in group["params"])
-    return [p for p in held if p.grad is not None]
+    found = [p for one in optimizers for group in one.param_groups for p in group["params"] if p.grad is not None]
+    return found if len(set(map(id, found))) == len(found) else list(dict.fromkeys(found))
 
 
 def _is_still(p: Tensor, gradient: Tensor, version: int) -> bool:

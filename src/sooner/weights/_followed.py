@@ -52,9 +52,9 @@ def places(model: nn.Module) -> list[Place]:
     statistics: dict[int, Place] = {}
     at: dict[str, Tensor] = {}
     for plain, full, module in modules_by_name(model):
-        held = [(key, p, parameters, p.requires_grad) for key, p in module._parameters.items() if p is not None]
-        held += [(key, b, statistics, True) for key, b in _statistics(module)]
-        for key, tensor, found, moves in held:
+        owned: list[tuple[str, Tensor]] = [(key, p) for key, p in module._parameters.items() if p is not None]
+        for key, tensor in (*owned, *_statistics(module)):
+            found, moves = (parameters, tensor.requires_grad) if key in module._parameters else (statistics, True)
             if is_lazy(tensor):
                 continue
             if hasattr(tensor, "_fsdp_flattened"):
@@ -119,7 +119,8 @@ def _statistics(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _reshard(model: nn.Module) -> None:
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    for module in model.modules() if fsdp is not None else ():
+    if (fsdp := sys.modules.get("torch.distributed.fsdp")) is None:  # then no module is sharded
+        return
+    for module in model.modules():
         if isinstance(module, fsdp.FSDPModule):
             module.reshard()

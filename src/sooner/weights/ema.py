@@ -165,8 +165,8 @@ class EMA(Part):
     @torch.inference_mode(False)
     @torch.no_grad()
     def _keep(self) -> None:
-        kept = [local(one.tensor).clone() for one in self._averages if one.tensor is not None]
-        for one, weight in zip(self._averages, kept, strict=True):
+        kept = [(one, local(one.tensor).clone()) for one in self._averages if one.taken and one.tensor is not None]
+        for one, weight in kept:
             one.lent.append((weight, one.spread))
         self._lent += 1
 
@@ -229,7 +229,7 @@ class EMA(Part):
             )
         steps, averages, own = _parts(state)
         self._look()
-        tracked = {id(one.tensor) for one in self._averages}
+        tracked = {id(one.tensor) for one in self._averages if one.taken}
         found = places(self.model)
         ours = {name: place for place in found for name in place.names}
         hits: dict[int, str] = {}
@@ -247,12 +247,12 @@ class EMA(Part):
         if left:
             log.warning("ema: the model has no place for the averages of %s; they are left out", ", ".join(left))
         self.steps = steps
-        self._averages = [_Average(place.names) for place in new]
+        self._averages = [_Average(place.names, taken=True) for place in new]
         for place in found:
-            if (theirs := hits.get(id(place))) is not None:
-                value = _respread(averages[theirs].detach(), spread_of(averages[theirs]), place.tensor)
-                start = steps - own.get(theirs, steps)
-                one = _Average(place.names, place.tensor, place.holders, value.clone(), start)
+            if (hit := hits.get(id(place))) is not None:
+                value = _respread(averages[hit].detach(), spread_of(averages[hit]), place.tensor)
+                start = steps - own.get(hit, steps)
+                one = _Average(place.names, place.tensor, place.holders, True, value.clone(), start)
                 self._averages.append(replace(one, shape=place.tensor.shape, spread=spread_of(place.tensor)))
         self._look()
         return [place.names[0] for place in new if steps]
@@ -302,32 +302,33 @@ class EMA(Part):
         if lost := [one.names[0] for one in gone if not names.intersection(one.names)]:
             log.warning("ema: the model has no %s any more; what was averaged of it is dropped", ", ".join(lost))
         self._averages = after
-        for one in after:
-            self._fit(one)
+        refusals = [self._fit(one) for one in after]
         self._arrange()
-        tensors = [one.tensor for one in after if one.tensor is not None]
-        known = set(map(id, tensors))
-        self._seen = Seen(self.model, tensors, [p.tensor for p in found if id(p.tensor) not in known])
+        if any(refusals):
+            self._refusal = next(filter(None, refusals))
+            return
+        there = [(one.tensor, one.taken) for one in after if one.tensor is not None]
+        self._seen = Seen(self.model, [t for t, taken in there if taken], [t for t, taken in there if not taken])
 
-    def _fit(self, one: _Average) -> None:
+    def _fit(self, one: _Average) -> str:
+        """Bring an average to where and what its tensor is now; return why it can't be used, if it can't."""
         tensor = one.tensor
         assert tensor is not None
-        if tensor.is_meta:
-            self._refusal = (
+        if tensor.is_meta and one.taken:
+            return (
                 f"{one.names[0]} is on the meta device and has no numbers; give it some, as to_empty() or "
                 "load_state_dict(assign=True) do"
             )
         if (one.value is not None or one.lent) and tensor.shape != one.shape:
-            self._refusal = (
+            one.tensor = None
+            return (
                 f"{one.names[0]} has the shape {list(tensor.shape)} now and its average {list(one.shape)}; "
                 "ema.load_state_dict(ema.state_dict(), strict=False) starts it anew"
             )
-            one.tensor = None
-            return
         if one.value is not None:
-            device = self.device or (one.value.device if tensor.is_meta else tensor.device)
-            one.value = _respread(one.value, one.spread, tensor).to(device, _wide(tensor.dtype))
+            one.value = _respread(one.value, one.spread, tensor).to(self.device or tensor.device, _wide(tensor.dtype))
         one.shape, one.spread = tensor.shape, spread_of(tensor)
+        return ""
 
     def _arrange(self) -> None:
         """Divide the averages by the step at which they start."""
@@ -336,7 +337,7 @@ class EMA(Part):
             if one.value is not None and one.tensor is not None:
                 by_start.setdefault(one.start, []).append((one.tensor, one.value))
         self._groups = [_Group(start, *map(list, zip(*pairs, strict=True))) for start, pairs in by_start.items()]
-        self._fresh = [one for one in self._averages if one.value is None]
+        self._fresh = [one for one in self._averages if one.taken and one.value is None]
 
     def _brought(self, tensors: list[Tensor], copy: bool = False) -> list[Tensor]:
         """Return this process's pieces of the model's tensors, where and as wide as their averages are.
@@ -363,6 +364,7 @@ class _Average:
         names: of the tensor at the last look.
         tensor: the tensor at the last look; None where the name has to find it.
         holders: the modules that had it then, each with the name it had there.
+        taken: whether it is to be averaged: training moves the tensor, or did once.
         value: its average, this process's piece; None before its first step.
         start: how many steps were taken before its first.
         shape: of the whole tensor.
@@ -373,6 +375,7 @@ class _Average:
     names: list[str]
     tensor: Tensor | None = None
     holders: list[tuple[nn.Module, str]] = field(default_factory=list)
+    taken: bool = False
     value: Tensor | None = None
     start: int = 0
     shape: torch.Size = field(default_factory=torch.Size)
@@ -426,14 +429,14 @@ def _followed(before: list[_Average], found: list[Place], same_names: bool) -> t
                 one, now[id(free[0])] = free[0], place
             elif (tied := next((a for a in had if _still_has(a, now[id(a)], bool(held))), None)) is not None:
                 one = replace(tied, value=None if tied.value is None else tied.value.clone(), lent=[*tied.lent])
-            elif place.moves:
+            else:
                 one = _Average([])
-        if one is not None:
-            pairs.append((one, place))
+        pairs.append((one, place))
     if any(one.value is not None for one in before) and all(one.value is None for one, _ in pairs):
         return before, "the model has none of the averaged weights any more; make a new EMA of it"
     for one, place in pairs:
         one.names, one.holders, one.tensor = place.names, place.holders, place.tensor
+        one.taken |= place.moves
     return [one for one, _ in pairs], ""
 
 
