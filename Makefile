@@ -4,6 +4,7 @@
 PYTHON ?= python3
 WORKERS = 2
 MINUTES = 120
+SEQUENCES = 2000
 ARGS =
 QUIET = -qq
 
@@ -17,7 +18,7 @@ unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
 # A race and the tests each use all cores already; two things at once would only disturb each other.
 .NOTPARALLEL:
 
-.PHONY: help race test check docs bench claims alarms format environment clean anew
+.PHONY: help race test fuzz check docs bench claims alarms format environment clean anew
 
 help: ## this list
 	@echo 'usage: make COMMAND [ARGS="..."] [PYTHON=python3.12] [WORKERS=2]'
@@ -28,6 +29,9 @@ race: .venv/.for-race ## race training recipes on this machine; ARGS go to `soon
 
 test: .venv/.for-test ## run the tests; ARGS go to pytest, WORKERS is the number of processes
 	@OMP_NUM_THREADS=1 .venv/bin/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+fuzz: .venv/.for-test ## random edits, casts, copies and steps against a plain model (half an hour); SEQUENCES per executor
+	@OMP_NUM_THREADS=1 SOONER_FUZZ=$(SEQUENCES) .venv/bin/pytest -n $(WORKERS) -rP tests/fuzz $(ARGS)
 
 check: .venv/.for-check ## formatting, lint, types, layers, then the same as `make test`
 	.venv/bin/ruff format --check .

@@ -228,3 +228,22 @@ def test_graphs_are_counted_over_eight_learning_rates(load):
 
     assert benchmark.count_graphs(candidates.Candidate("spy", build), "small") == {"first": 0, "last": 0}
     assert len(set(rates)) == 8
+
+
+def test_memory_peak_measures_the_first_step_in_processes_of_its_own(load, capsys):
+    load("memory_peak").main(methods=("adamw",), executors=("native",), threads=1, shape=(4, 256, 512), rounds=1)
+    printed = capsys.readouterr().out
+    assert printed.startswith("4 matrices 256 x 512, float32: copies of the weights (2 MiB), threads: 1\n")
+    (ours,) = rows(printed, "adamw [native]")
+    assert ours[-2:] == ["<=", "1.1"]
+    assert float(ours[4]) == pytest.approx(2, abs=0.5)  # two moments are kept
+    assert printed.count("torch adamw") == 3
+
+
+def test_awkward_groups_are_stepped_beside_torch(load, capsys):
+    load("awkward_groups").main(executors=("native",), rounds=1, groups=(5, 4), mixture=(6, 2, 4))
+    printed = capsys.readouterr().out
+    assert len(rows(printed, "adamw [native]")) == 2
+    assert len(rows(printed, "torch for-loop")) == len(rows(printed, "torch foreach")) == 1
+    assert len(rows(printed, "torch fused")) == 2
+    assert "gradients alone" not in printed

@@ -228,7 +228,7 @@ def adagrad_norm(entries: Sequence[Entry]) -> list[Move]:
 
 def _as_exact_as_the_sum(entries: Sequence[Entry], moves: list[Move]) -> list[Move]:
     for move in moves:
-        move.eps = max(torch.finfo(state_dtype(e.p)).eps for e in entries)
+        move.eps = max(e.settings["eps of any"] for e in entries)
     return moves
 
 
@@ -239,11 +239,12 @@ def muon(e: Entry) -> Move:
     momentum = e.settings["momentum"]
     buffer = momentum * e.kept("momentum_buffer") + (1 - momentum) * e.g
     ahead = (1 - momentum) * e.g + momentum * buffer if e.settings["nesterov"] else buffer
-    x = ahead.flatten(1)
-    rows, columns = x.shape
-    x = x / (x.norm() + 1e-7)
+    stacked = e.settings["form"].stacked  # [..., rows, columns]; else [rows, *columns]
+    x = ahead.reshape(-1, *e.theta.shape[-2:]) if stacked else ahead.flatten(1)[None]
+    rows, columns = x.shape[1:]
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(e.settings["iterations"]):
-        a = x @ x.T
+        a = x @ x.mT
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
     direction = math.sqrt(max(1.0, rows / columns)) * x.reshape(e.theta.shape)
     move = _moved(e, direction + e.settings["weight_decay"] * e.theta, {"momentum_buffer": buffer})
@@ -307,12 +308,14 @@ def plain_settings(optimizer: Any, sum_of_the_model: float = 0.0) -> list[tuple[
     """Return every parameter of the groups with what applies to it."""
     found = []
     anyone = any(group.get("momentum") for group in optimizer.param_groups)
-    model = {"momentum of any group": anyone, "sum of the model": sum_of_the_model}
+    listed = [p for group in optimizer.param_groups for p in group["params"]]
+    coarsest = max((torch.finfo(state_dtype(p)).eps for p in (*listed, *optimizer.state)), default=0.0)
+    model = {"momentum of any group": anyone, "sum of the model": sum_of_the_model, "eps of any": coarsest}
     for group in optimizer.param_groups:
         shares = optimizer.shares(group) if hasattr(optimizer, "shares") else [(group["params"], group)]
         for params, settings in shares:
             for p in params:
-                found.append((p, {**settings, **model, "matrix": bool(settings.get("muon")) and p.ndim >= 2}))
+                found.append((p, {**settings, **model, "matrix": bool(settings.get("muon"))}))
     return found
 
 

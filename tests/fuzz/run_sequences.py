@@ -1,7 +1,7 @@
 """Runs machines of `sequences` in a process of their own, so that a crash or a hang becomes a report with the sequence.
 
     make fuzz                                    2,000 sequences for each executor
-    SOONER_FUZZ=500 SOONER_FUZZ_SANITIZE=1 make fuzz ARGS="-k native"
+    SOONER_FUZZ_SANITIZE=1 make fuzz SEQUENCES=500 ARGS="-k native"
     python tests/fuzz/run_sequences.py adamw native 100                  one machine, in this process
     python tests/fuzz/run_sequences.py adamw native again < sequence     what a report printed, once more
 

@@ -23,11 +23,9 @@ def pairs(methods):
 
 @pytest.mark.timeout(4 * 3600 if EXAMPLES else 300)
 @pytest.mark.parametrize(("method", "executor"), pairs(LONG if EXAMPLES else QUICK))
-def test_sequences(method, executor, capsys):
+def test_sequences(method, executor):
     if not EXAMPLES:
         check(method, executor, 5, same_every_time=True)
         return
     share = EXAMPLES // len(LONG[executor])
-    told = run(method, executor, max(1, share // COMPILES if executor == "inductor" else share))
-    with capsys.disabled():
-        print(f"\n{told}", flush=True)
+    print(run(method, executor, max(1, share // COMPILES if executor == "inductor" else share)))
