@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping
 import cyclopts
 import torch
 from _interleaved import Round, block_length, interleave, spread
-from _lists import make
 from torch import nn
 from torch.optim import Optimizer
 

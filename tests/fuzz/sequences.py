@@ -12,7 +12,6 @@ import copy
 import functools
 import io
 import json
-import math
 import os
 import pickle
 import re
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from plain_step import HALVES, METHODS, Refused, Stepped, foretell, in_float64, plain_settings, state_dtype
+from plain_step import HALVES, METHODS, Refused, Stepped, foretell, in_float64, state_dtype
 from torch import Tensor, nn
 
 from sooner import part
