@@ -276,9 +276,7 @@ METHODS = {
     "sgdp": Method(each(sgdp), lambda settings, p: ("momentum_buffer",)),
     "normalized_gd": Method(normalized_gd, _momentum_slots),
     "adagrad_norm": Method(adagrad_norm, lambda settings, p: (), numbers=("squared_norms",)),
-    "muon": Method(
-        each(muon), lambda s, p: ("momentum_buffer",) if s["matrix"] else ("exp_avg", "exp_avg_sq")
-    ),
+    "muon": Method(each(muon), lambda s, p: ("momentum_buffer",) if s["matrix"] else ("exp_avg", "exp_avg_sq")),
 }
 METHODS["torch_adamw"] = METHODS["adamw"]
 METHODS["torch_sgd"] = Method(each(sgd), _momentum_slots, counts=False)

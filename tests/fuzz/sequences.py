@@ -404,7 +404,9 @@ class Sequence(RuleBasedStateMachine):
     def put_in(self, p: nn.Parameter, to: int) -> None:
         self.groups[to % len(self.groups)]["params"].append(p)
 
-    @operation(which=NUMBER, shape=st.integers(0, 11), dtype=NUMBER, state=st.sampled_from(["none", "moved", "resized"]))
+    @operation(
+        which=NUMBER, shape=st.integers(0, 11), dtype=NUMBER, state=st.sampled_from(["none", "moved", "resized"])
+    )
     def replace(self, which: int, shape: int, dtype: int, state: str) -> None:
         """Put another parameter in the place of one, as code does that grows an embedding or splits splats."""
         if (p := self.pick(which)) is None:
@@ -517,7 +519,15 @@ class Sequence(RuleBasedStateMachine):
         state = self.optimizer.state
         if (p := self.pick(which)) is None or not state.get(p):
             return
-        if self.by_torch and how in ("int step", "float step", "long step", "double", "half", "expanded", "wrong shape"):
+        if self.by_torch and how in (
+            "int step",
+            "float step",
+            "long step",
+            "double",
+            "half",
+            "expanded",
+            "wrong shape",
+        ):
             return
         kept, before = state[p], self.seen()
         slots = sorted(k for k in kept if k not in ("step", "foreign") and isinstance(kept[k], Tensor))
@@ -667,7 +677,11 @@ class Sequence(RuleBasedStateMachine):
                 return  # edited by hand, without the names
             if "param_names" in group:
                 group["params"] = list(zip(group.pop("param_names"), group["params"], strict=True))
-        if len({name for group in groups for name, _ in group["params"]} if isinstance(groups[0]["params"][:1], str) else self.listed) != len(self.listed):
+        if len(
+            {name for group in groups for name, _ in group["params"]}
+            if isinstance(groups[0]["params"][:1], str)
+            else self.listed
+        ) != len(self.listed):
             return
         new = self.make_optimizer(groups)
         new.load_state_dict(self.optimizer.state_dict())
