@@ -309,7 +309,9 @@ def plain_settings(optimizer: Any, sum_of_the_model: float = 0.0) -> list[tuple[
     found = []
     anyone = any(group.get("momentum") for group in optimizer.param_groups)
     listed = [p for group in optimizer.param_groups for p in group["params"]]
-    coarsest = max((torch.finfo(state_dtype(p)).eps for p in (*listed, *optimizer.state)), default=0.0)
+    kept = [state["squared_norms"] for state in optimizer.state.values() if "squared_norms" in state]
+    exact = all(t.dtype == torch.float64 for t in (*listed, *optimizer.state, *kept))
+    coarsest = torch.finfo(torch.float64 if exact else torch.float32).eps
     model = {"momentum of any group": anyone, "sum of the model": sum_of_the_model, "eps of any": coarsest}
     for group in optimizer.param_groups:
         shares = optimizer.shares(group) if hasattr(optimizer, "shares") else [(group["params"], group)]
@@ -398,6 +400,10 @@ def _outcome(
         total = total + move.u
         slack, unsure = slack + _value(p, total, move)[1], unsure or move.unsure
         done.state[p] = _state(e, move)
+        if p.dtype in HALVES:  # the next one reads what was rounded
+            slack = slack + 0.1 * e.lr
+            read = torch.finfo(p.dtype).eps * (1 + e.theta.abs())
+            done.state[p] = {slot: (wanted, off + read) for slot, (wanted, off) in done.state[p].items()}
     unsure |= any(keeps_master(p, moves[p][0].settings) for p in order)  # they fall apart where they were one
     for p in order:
         done.values[p] = total, torch.full_like(slack, math.inf) if unsure else slack
