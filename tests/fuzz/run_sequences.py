@@ -48,7 +48,7 @@ def run(method: str, executor: str, examples: int) -> str:
         raise AssertionError(
             f"{method} with {executor}: {_name(code)} in this sequence (feed it to `{again}`):\n"
             + "\n".join(lines)
-            + f"\n{printed[-6000:]}"
+            + f"\n{printed[max(0, printed.find('AddressSanitizer')) :][:4000]}"
         )
 
 
