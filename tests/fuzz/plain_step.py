@@ -276,9 +276,7 @@ METHODS = {
     "sgdp": Method(each(sgdp), lambda settings, p: ("momentum_buffer",)),
     "normalized_gd": Method(normalized_gd, _momentum_slots),
     "adagrad_norm": Method(adagrad_norm, lambda settings, p: (), numbers=("squared_norms",)),
-    "muon": Method(
-        each(muon), lambda s, p: ("momentum_buffer",) if s["matrix"] else ("exp_avg", "exp_avg_sq")
-    ),
+    "muon": Method(each(muon), lambda s, p: ("momentum_buffer",) if s["matrix"] else ("exp_avg", "exp_avg_sq")),
 }
 METHODS["torch_adamw"] = METHODS["adamw"]
 METHODS["torch_sgd"] = Method(each(sgd), _momentum_slots, counts=False)
@@ -324,8 +322,8 @@ def plain_settings(optimizer: Any, sum_of_the_model: float = 0.0) -> list[tuple[
 def foretell(optimizer: Any, method: Method) -> list[Refused] | list[Stepped]:
     """Return the reasons for which the next step must be refused (any may be given); or what it may come to.
 
-    There is one result, unless parameters share memory: then their order is free, and all may look before any moves. Where
-    somebody made parameters remember different sums of the model, it may go on with any of them.
+    There is one result, unless parameters share memory: then their order is free, and all may look before any moves.
+    Where somebody made parameters remember different sums of the model, it may go on with any of them.
     """
     stepping = [(p, settings) for p, settings in plain_settings(optimizer) if p.grad is not None]
     reasons = [r for p, settings in stepping for r in _reasons(optimizer, method, p, settings)]

@@ -6,9 +6,9 @@
     python tests/fuzz/run_sequences.py adamw native again < sequence     what a report printed, once more
 
 With $SOONER_FUZZ_SANITIZE the native loops are compiled with gcc's AddressSanitizer: a compiler that adds
-``-fsanitize=address`` is put into $CC, the cache is fresh, and the sanitizer's library is loaded before all others, so that
-it also guards the memory that torch allocates. A read or write outside any tensor then ends the process, and that is a
-failure with its sequence like any other.
+``-fsanitize=address`` is put into $CC, the cache is fresh, and the sanitizer's library is loaded before all others, so
+that it also guards the memory that torch allocates. A read or write outside any tensor then ends the process, and that
+is a failure with its sequence like any other.
 """
 
 from __future__ import annotations
@@ -52,12 +52,20 @@ def run(method: str, executor: str, examples: int) -> str:
         )
 
 
-def _child(method: str, executor: str, what: str, environment: dict[str, str], limit: float, given: str = "") -> tuple[int, str]:
+def _child(
+    method: str, executor: str, what: str, environment: dict[str, str], limit: float, given: str = ""
+) -> tuple[int, str]:
     """Return the exit code, negative for a crash or a hang, and everything that was printed."""
     command = [sys.executable, "-X", "faulthandler", "-W", "ignore", __file__, method, executor, what]
     try:
         done = subprocess.run(
-            command, env=environment, input=given, capture_output=True, encoding="utf-8", errors="replace", timeout=limit
+            command,
+            env=environment,
+            input=given,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=limit,
         )
     except subprocess.TimeoutExpired:
         return -signal.SIGALRM, f"no end after {limit:.0f} s"
@@ -93,12 +101,20 @@ def _shorten(method: str, executor: str, lines: list[str], environment: dict[str
 def _told(printed: str) -> str:
     """Return what hypothesis says of a failure, from the error on."""
     lines = printed.splitlines()
-    errors = [i for i, line in enumerate(lines) if line.startswith(("AssertionError", "Failing test case")) or "Error: " in line]
+    errors = [
+        i
+        for i, line in enumerate(lines)
+        if line.startswith(("AssertionError", "Failing test case")) or "Error: " in line
+    ]
     return "\n".join(lines[max(0, errors[0] - 12) :] if errors else lines[-60:])
 
 
 def _name(code: int) -> str:
-    return "a hang" if code == -signal.SIGALRM else f"a crash ({signal.Signals(-code).name if -code in set(signal.Signals) else code})"
+    return (
+        "a hang"
+        if code == -signal.SIGALRM
+        else f"a crash ({signal.Signals(-code).name if -code in set(signal.Signals) else code})"
+    )
 
 
 def check(method: str, executor: str, examples: int, *, same_every_time: bool) -> str:

@@ -12,7 +12,6 @@ import copy
 import functools
 import io
 import json
-import math
 import os
 import pickle
 import re
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from plain_step import HALVES, METHODS, Refused, Stepped, foretell, in_float64, plain_settings, state_dtype
+from plain_step import HALVES, METHODS, Refused, Stepped, foretell, in_float64, state_dtype
 from torch import Tensor, nn
 
 from sooner import part
@@ -68,6 +67,11 @@ NUMBERS = ("step", "squared_norms", "foreign")
 
 GRADIENTS = ("dense", "dense", "transposed", "expanded", "strided", "float32", "float64", "bfloat16", "shared", "own")
 GRADIENTS += ("negated", "zero", "sparse")
+
+
+SURGERY = ("delete", "clear", "zero", "zero step", "fill step", "int step", "float step", "tensor step", "long step")
+SURGERY += ("clone", "strided", "double", "half", "expanded", "negated", "wrong shape", "scale", "copy dict")
+SURGERY += ("foreign", "swap", "new mapping")
 
 
 def operation(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Any]:
@@ -407,7 +411,9 @@ class Sequence(RuleBasedStateMachine):
     def put_in(self, p: nn.Parameter, to: int) -> None:
         self.groups[to % len(self.groups)]["params"].append(p)
 
-    @operation(which=NUMBER, shape=st.integers(0, 11), dtype=NUMBER, state=st.sampled_from(["none", "moved", "resized"]))
+    @operation(
+        which=NUMBER, shape=st.integers(0, 11), dtype=NUMBER, state=st.sampled_from(["none", "moved", "resized"])
+    )
     def replace(self, which: int, shape: int, dtype: int, state: str) -> None:
         """Put another parameter in the place of one, as code does that grows an embedding or splits splats."""
         if (p := self.pick(which)) is None:
@@ -511,11 +517,7 @@ class Sequence(RuleBasedStateMachine):
 
     @operation(
         which=NUMBER,
-        how=st.sampled_from(
-            ["delete", "clear", "zero", "zero step", "fill step", "int step", "float step", "tensor step", "long step"]
-            + ["clone", "strided", "double", "half", "expanded", "negated", "wrong shape", "scale", "copy dict"]
-            + ["foreign", "swap", "new mapping"]
-        ),
+        how=st.sampled_from(SURGERY),
         slot=NUMBER,
     )
     def operate(self, which: int, how: str, slot: int) -> None:
@@ -523,7 +525,15 @@ class Sequence(RuleBasedStateMachine):
         state = self.optimizer.state
         if (p := self.pick(which)) is None or not state.get(p):
             return
-        if self.by_torch and how in ("int step", "float step", "long step", "double", "half", "expanded", "wrong shape"):
+        if self.by_torch and how in (
+            "int step",
+            "float step",
+            "long step",
+            "double",
+            "half",
+            "expanded",
+            "wrong shape",
+        ):
             return
         kept, before = state[p], self.seen()
         slots = sorted(k for k in kept if k not in ("step", "foreign") and isinstance(kept[k], Tensor))
@@ -678,9 +688,9 @@ class Sequence(RuleBasedStateMachine):
         try:
             new = self.make_optimizer(groups)
         except SoonerError as error:
-            # Muon wants a matrix when it is made, and SGD settings that suit each other
-            assert re.search("no hidden weight matrix|nesterov=True needs", str(error)), error
-            return
+            if re.search("no hidden weight matrix|nesterov=True needs", str(error)):
+                return  # Muon wants a matrix when it is made, and SGD settings that suit each other
+            raise
         new.load_state_dict(self.optimizer.state_dict())
         self.optimizer = new
         before = {p: kept for p, kept in before.items() if any(p is q for q in self.listed)}

@@ -214,6 +214,50 @@ def test_what_can_not_be_stepped_is_refused(executor):
         step(optimizer, *optimizer.param_groups[0]["params"])
 
 
+@pytest.mark.usefixtures("stepping")
+@every_executor
+def test_what_was_refused_is_stepped_once_it_is_mended(executor):
+    p = parameter(3)
+    optimizer = SGD([p], lr=1.0, momentum=0.0)
+    optimizer.step()
+    optimizer.param_groups[0]["params"].append(p)
+    with pytest.raises(SoonerError, match="listed twice"):
+        step(optimizer, p)
+    optimizer.param_groups[0]["params"].pop()
+    assert step(optimizer, p) == [-1.0]
+
+
+@pytest.mark.usefixtures("stepping")
+@every_executor
+def test_switches_may_be_thrown_between_two_steps(executor):
+    p = parameter(3, value=1.0, dtype=torch.bfloat16)
+    optimizer = SGD([p], lr=1e-4, momentum=0.0)
+    step(optimizer, p)
+    optimizer.param_groups[0]["master_weights"] = True
+    for _ in range(100):
+        step(optimizer, p)
+    assert p.tolist() == pytest.approx([0.99] * 3, rel=4e-3)
+    optimizer.param_groups[0]["maximize"] = True
+    for _ in range(200):
+        step(optimizer, p)
+    assert p.tolist() == pytest.approx([1.01] * 3, rel=4e-3)
+    p.data = p.data.half()
+    optimizer.param_groups[0]["stochastic_rounding"] = True
+    with pytest.raises(SoonerError, match="float16"):
+        step(optimizer, p)
+
+
+@pytest.mark.usefixtures("stepping")
+@every_executor
+def test_state_that_is_a_negated_view_is_read_as_it_is(executor):
+    p, q = parameter(3), parameter(3)
+    one, other = SGD([p], lr=1.0), SGD([q], lr=1.0)
+    step(one, p)
+    step(other, q)
+    one.state[p]["momentum_buffer"] = torch._neg_view(-one.state[p]["momentum_buffer"])
+    assert step(one, p) == step(other, q)
+
+
 def test_an_optimizer_without_groups_does_nothing():
     optimizer = SGD([parameter(3)])
     del optimizer.param_groups[0]

@@ -332,7 +332,7 @@ class Cohort:
                 f"has {slot} of shape {tuple(piece.shape)}, where it must be {shape}; resize that state with the "
                 "parameter, or delete optimizer.state[parameter] to start it afresh",
             )
-        return piece.to(self.device, self.dtype).contiguous()
+        return piece.to(self.device, self.dtype).resolve_neg().contiguous()
 
     def _share(self, slot: str) -> None:
         """Show what a rule keeps once for the whole model as everybody's state."""

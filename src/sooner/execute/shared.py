@@ -26,7 +26,9 @@ def find_shared(kept: Mapping[Tensor, Mapping[str, Any]], chains: Iterable[Chain
         if put or not there:
             shared.pop(name, None)
         if put:
-            shared[name] = torch.as_tensor(max(put, key=steps_of)[name]).detach().clone()
+            value = torch.as_tensor(max(put, key=steps_of)[name]).detach()
+            wide = value.dtype if value.dtype.is_floating_point and value.dtype.itemsize >= 4 else torch.float32
+            shared[name] = value.to(wide, copy=True)
 
 
 def show_shared(kept: Mapping[Tensor, MutableMapping[str, Any]], shared: Mapping[str, Tensor]) -> None:

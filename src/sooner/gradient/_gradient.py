@@ -121,7 +121,7 @@ class GradientPart(Part):
     def swap_in(self) -> None:
         """Put the changed gradients, in memory of their own, where the gradients are."""
         present = with_gradients(self.optimizers)
-        gradients: list[Tensor] = [p.grad for p in present]
+        gradients: list[Tensor] = [p.grad for p in present]  # type: ignore[misc]
         if not {torch.strided}.issuperset(map(_layout_of, gradients)):
             raise SoonerError(f"{self.name()} takes no sparse gradients; build the embedding with sparse=False")
         if list(map(_shape_of, present)) != list(map(_shape_of, gradients)):

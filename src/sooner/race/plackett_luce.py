@@ -55,8 +55,8 @@ class Choices:
         known: dict[tuple[tuple[int, ...], ...], int] = {}
         kinds = []  # which of the different rankings each one is
         for ranking in rankings:
-            tiers = (tuple(sorted(position[name] for name in tier if name in position)) for tier in ranking.tiers)
-            kinds.append(known.setdefault(tuple(tier for tier in tiers if tier), len(known)))
+            listed = (tuple(sorted(position[name] for name in tier if name in position)) for tier in ranking.tiers)
+            kinds.append(known.setdefault(tuple(tier for tier in listed if tier), len(known)))
         winners, members, starts, owners = [], [], [0], []
         for kind, tiers in enumerate(known):
             for i, tier in enumerate(tiers[:-1]):
@@ -116,7 +116,8 @@ class Choices:
                 size /= 2
             theta = theta - size * step
             loss, chance = found
-        return theta - theta.mean()
+        centred: Array = theta - theta.mean()
+        return centred
 
 
 def strengths(rankings: Sequence[Ranking], names: Sequence[str]) -> Array:

@@ -36,17 +36,18 @@ class Share:
     settings: dict[str, Any]
     chain: Chain
 
+    def switches(self) -> tuple[Any, ...]:
+        """Return what decides, besides the chain, how the parameters are stepped."""
+        return tuple(map(self.settings.get, ("maximize", "stochastic_rounding", "master_weights")))
+
     def key(self) -> Hashable:
         """Return what shares have in common whose parameters may step together."""
         rate = self.settings["lr"]
-        own = (id(rate) if isinstance(rate, Tensor) else rate, *map(self.settings.get, _SWITCHES))
+        own = (id(rate) if isinstance(rate, Tensor) else rate, *self.switches())
         try:
             return hash(self.chain), self.chain, own
         except TypeError:  # a hyper-parameter that can't be hashed
             return id(self.settings), own
-
-
-_SWITCHES = ("maximize", "stochastic_rounding", "master_weights")
 
 
 class Plan:
@@ -66,6 +67,7 @@ class Plan:
         self._listed: list[list[Tensor]] = []
         self._classes: list[int] = []
         self._chains: dict[int, Chain] = {}
+        self._switched: list[tuple[Any, ...]] = []
         self._cohorts: list[tuple[int, Cohort]] = []
         self._idle: list[Tensor] = []
         self._steady = True  # whether the last step went by the plan as it was
@@ -135,6 +137,7 @@ class Plan:
         return (
             len(shares) == len(self._listed)
             and classes == self._classes
+            and _switches(first) == self._switched
             and all(_same(share.params, before) for share, before in zip(shares, self._listed, strict=True))
             and _same(list(kept), self._keys)
             and _same(list(kept.values()), self._dicts)
@@ -151,7 +154,7 @@ class Plan:
 
     def _build(self, shares: Sequence[Share], classes: list[int], first: dict[int, Share], kept: Kept) -> None:
         together: dict[tuple[Any, ...], list[Tensor]] = {}
-        self._idle = []
+        self._idle, self._listed = [], []  # what is refused on the way is looked at anew
         seen: set[int] = set()
         for share, number in zip(shares, classes, strict=True):
             for p in share.params:
@@ -164,6 +167,7 @@ class Plan:
                     key = number, p.device, p.dtype, steps_of(kept.get(p)), spread_of(p)
                     together.setdefault(key, []).append(p)
         self._chains = {number: share.chain for number, share in first.items()}
+        self._switched = _switches(first)
         find_shared(kept, self._chains.values(), self.shared)
         self._cohorts = []
         for (number, _device, dtype, steps, _spread), params in together.items():
@@ -179,6 +183,10 @@ class Plan:
         self._listed = [list(share.params) for share in shares]
         self._classes = classes
         self._keys, self._dicts = list(kept), list(kept.values())
+
+
+def _switches(first: dict[int, Share]) -> list[tuple[Any, ...]]:
+    return [share.switches() for share in first.values()]
 
 
 def _same(now: Sequence[Any], before: Sequence[Any]) -> bool:

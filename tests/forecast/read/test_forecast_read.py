@@ -47,7 +47,7 @@ def test_other_tables_read_the_same(tmp_path, change):
     elif change == "semicolon":
         path = put(tmp_path, "b.csv", CURVE.replace(",", ";").replace(".", ","))
     elif change == "gz":
-        path = put(tmp_path, "a.csv.gz", gzip.compress(CURVE.encode()))
+        path = put(tmp_path, "a.csv.gz", gzip.compress(CURVE.encode(), mtime=0))
     elif change == "bom":
         path = put(tmp_path, "c.csv", b"\xef\xbb\xbf" + CURVE.encode())
     else:
@@ -195,8 +195,11 @@ def test_long_logs_are_thinned_in_bounded_memory(tmp_path, monkeypatch):
         ("a.csv", b"PK\x03\x04\x00\x00", "is not text"),
         ("a.csv", b"step,loss\n1,\xff\n", "save it as csv in UTF-8"),
         ("a.csv.gz", "step,loss\n1,2\n", "not compressed with gzip"),
-        *((f"a.{kind}.gz", gzip.compress(CURVE.encode())[:60], "is cut off") for kind in ("csv", "jsonl", "log")),
-        ("a.csv.gz", gzip.compress(CURVE.encode())[:-8] + bytes(8), "damaged as a gzip file"),
+        *(
+            (f"a.{kind}.gz", gzip.compress(CURVE.encode(), mtime=0)[:60], "is cut off")
+            for kind in ("csv", "jsonl", "log")
+        ),
+        ("a.csv.gz", gzip.compress(CURVE.encode(), mtime=0)[:-8] + bytes(8), "damaged as a gzip file"),
         ("a.csv.gz", gzip.compress(bytes(range(256))), "can't be read as"),
         ("a.csv", CURVE.encode("utf-16"), "is not text but UTF-16"),
         ("a.csv", b"PAR1" + bytes(40) + b"PAR1", r"is not text but parquet.*rename it so that it ends in \.parquet"),
