@@ -2,8 +2,8 @@
 
     python benchmarks/awkward_groups.py [--executors native --executors eager] [--threads 1] [--rounds 7]
 
-- "a group for every tensor": 465 groups of one tensor of 64 x 64, each with a learning rate of its own, as layer-wise
-  rates have it; torch steps them one by one whatever it is told. Beside its for-loop and fused.
+- "a group for every tensor": 465 groups of one tensor of 64 x 64, all with one learning rate, and each with one of its
+  own as layer-wise rates have it; torch steps groups one by one in either case. Beside its for-loop and fused.
 - "4 of 64 experts": of 64 tensors of 256 x 256 only 4 have a gradient, other ones at every step, as in a mixture of
   experts. Beside foreach and fused.
 - "checks": the list "small" (150 tensors, 1 million parameters), beside the same step without the comparison by which
@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 import cyclopts
 import torch
 from _interleaved import Round, block_length, interleave, spread
+from _lists import make
 from torch import nn
 from torch.optim import Optimizer
 
@@ -51,7 +52,9 @@ def _with(executor: str, optimizer: Optimizer) -> Callable[[], object]:
     return step
 
 
-def grouped(executors: tuple[str, ...], groups: int, side: int) -> tuple[dict[str, Callable[[], object]], str]:
+def grouped(
+    executors: tuple[str, ...], groups: int, side: int, rates: int
+) -> tuple[dict[str, Callable[[], object]], str]:
     """Return the candidates for a group for every tensor, and which of them the others are compared with."""
     torch.manual_seed(0)
     params = [nn.Parameter(torch.randn(side, side)) for _ in range(groups)]
@@ -59,7 +62,7 @@ def grouped(executors: tuple[str, ...], groups: int, side: int) -> tuple[dict[st
         p.grad = 1e-3 * torch.randn_like(p)
 
     def apart() -> list[dict[str, object]]:
-        return [{"params": [p], "lr": 1e-3 / (1 + i)} for i, p in enumerate(params)]
+        return [{"params": [p], "lr": 1e-3 / (1 + i % rates)} for i, p in enumerate(params)]
 
     steps = {f"adamw [{executor}]": _with(executor, AdamW(apart())) for executor in executors}
     steps["torch for-loop"] = torch.optim.AdamW(apart(), foreach=False).step
@@ -98,6 +101,7 @@ def checks(executors: tuple[str, ...]) -> tuple[dict[str, Callable[[], object]],
     """Return the step with and without its checks under the first executor, and which of them is the reference."""
     model = make("small")
     with_checks, without = AdamW(model), AdamW(model)
+    without.step()  # makes the plan that is not looked at again
     without._plan._holds = lambda *_: True  # type: ignore[method-assign]
     steps = {"adamw, checked": _with(executors[0], with_checks), "without checks": _with(executors[0], without)}
     return steps, "without checks"
@@ -142,8 +146,11 @@ def main(
         mixture: number of experts, how many are used in a step, and rows and columns of each.
     """
     torch.set_num_threads(threads)
-    print(f"== a group for every tensor: {groups[0]} groups, {groups[1]} x {groups[1]}, threads: {threads}")
-    measure(*grouped(executors, *groups), rounds)
+    for rates, words in ((1, "one learning rate"), (groups[0], "rates of their own")):
+        print(
+            f"== a group for every tensor: {groups[0]} groups, {groups[1]} x {groups[1]}, {words}, threads: {threads}"
+        )
+        measure(*grouped(executors, *groups, rates), rounds)
     print(f"== {mixture[1]} of {mixture[0]} experts: {mixture[2]} x {mixture[2]}, threads: {threads}")
     measure(*experts(executors, *mixture), rounds)
     print(f"== checks on the list small, threads: {threads}")
