@@ -387,27 +387,38 @@ def _outcome(
             eps = torch.finfo(torch.float32).eps
             slack = eps * (2 * e.theta.abs() + 64 * move.size)
             done.state[e.p]["master_weights"] = e.theta + move.u, slack * math.inf if move.unsure else slack
-    if not order:
-        return done
-    total, slack, unsure = moves[order[0]][0].theta, torch.zeros_like(moves[order[0]][0].theta), False
-    for p in order:  # these stand on the same memory: each goes on from where the one before it left it
-        e, move = moves[p]
+    for together in _by_memory(order):
+        _go_on_the_same_memory(method, done, [moves[p] for p in together], at_once)
+    return done
+
+
+def _by_memory(params: Sequence[Tensor]) -> list[list[Tensor]]:
+    places: dict[int, list[Tensor]] = {}
+    for p in params:
+        places.setdefault(p.untyped_storage().data_ptr(), []).append(p)
+    return list(places.values())
+
+
+def _go_on_the_same_memory(method: Method, done: Stepped, moves: list[tuple[Entry, Move]], at_once: bool) -> None:
+    """Put into `done` where parameters on one memory end, each going on from where the one before left it."""
+    total = moves[0][0].theta
+    slack, unsure = torch.zeros_like(total), False
+    for e, move in moves:
         if not at_once:
             e.theta = total
             (move,) = method.rule([e])
         total = total + move.u
-        slack, unsure = slack + _value(p, total, move)[1], unsure or move.unsure
-        done.state[p] = _state(e, move)
-        if p.dtype in HALVES:  # the next one reads what was rounded
+        slack, unsure = slack + _value(e.p, total, move)[1], unsure or move.unsure
+        done.state[e.p] = _state(e, move)
+        if e.p.dtype in HALVES:  # the next one reads what was rounded
             slack = slack + 0.1 * e.lr
-            read = torch.finfo(p.dtype).eps * (1 + e.theta.abs())
-            done.state[p] = {slot: (wanted, off + read) for slot, (wanted, off) in done.state[p].items()}
-    unsure |= any(keeps_master(p, moves[p][0].settings) for p in order)  # they fall apart where they were one
-    for p in order:
-        done.values[p] = total, torch.full_like(slack, math.inf) if unsure else slack
-        if "master_weights" in done.state[p]:
-            done.state[p]["master_weights"] = done.values[p]
-    return done
+            read = torch.finfo(e.p.dtype).eps * (1 + e.theta.abs())
+            done.state[e.p] = {slot: (wanted, off + read) for slot, (wanted, off) in done.state[e.p].items()}
+        unsure |= keeps_master(e.p, e.settings)  # they fall apart where they were one
+    for e, _ in moves:
+        done.values[e.p] = total, torch.full_like(slack, math.inf) if unsure else slack
+        if keeps_master(e.p, e.settings):
+            done.state[e.p]["master_weights"] = done.values[e.p]
 
 
 def _value(p: Tensor, wanted: Tensor, move: Move) -> tuple[Tensor, Tensor]:

@@ -575,7 +575,7 @@ class Sequence(RuleBasedStateMachine):
             kept["foreign"] = torch.ones(2)
         elif how == "swap":
             q = self.pick(slot)
-            if q in state and q.shape == p.shape:
+            if q in state and q.shape == p.shape and (q.dtype == p.dtype or not self.by_torch):
                 state[p], state[q] = state[q], state[p]
                 others.discard(q)
         elif how == "new mapping":
