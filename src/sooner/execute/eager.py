@@ -111,7 +111,7 @@ class Eagerly:
             elif rule.grain == "tensor":
                 self.u = run_tensor_rule(rule, self.work, self.chunk, self.u, self._theta_for(rule))
             else:
-                self._kept(rule, rule.rule)
+                self._by_element(rule)
         if stop == len(rules):
             arrive(self.work, self.chunk, self.u, lambda: self.theta)
             return ()
@@ -123,6 +123,26 @@ class Eagerly:
 
     def _theta_for(self, rule: Transform) -> Tensor | None:
         return self.theta if rule.reads_theta else None
+
+    def _by_element(self, rule: Transform) -> None:
+        """Run an element rule, on a CPU over pieces of the chunk, so that its temporaries stay small."""
+        if self.u.device.type != "cpu" or len(self.u) <= PIECE:
+            self._kept(rule, rule.rule)
+            return
+        kept = {slot: self.chunk.state(slot) for slot in rule.slots}
+        theta, done = self._theta_for(rule), torch.empty_like(self.u)
+        for start in range(0, len(self.u), PIECE):
+            piece = slice(start, start + PIECE)
+            before = {slot: vector[piece] for slot, vector in kept.items()}
+            done[piece], after = rule.rule(
+                self.u[piece], before, None if theta is None else theta[piece], self.work.clock
+            )
+            for slot, vector in before.items():
+                vector.copy_(after[slot])
+        self.u = done
+        if self.chunk.last - self.chunk.first > 1:  # else the vectors are the state itself
+            for slot, vector in kept.items():
+                self.chunk.write(slot, vector)
 
     def _kept(self, rule: Transform, function: Callable[..., Any]) -> list[Any]:
         """Call a rule with its state, keep the new state and return what else it returned after the new ``u``."""

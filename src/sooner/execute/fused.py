@@ -21,8 +21,8 @@ from sooner.execute.passage import Passage, Pending, drive
 from sooner.execute.trace import Stretch
 from sooner.transform import Transform
 
-CHUNK = 2**22
-"""Elements that rules for whole parameters work on at a time: 16 MiB in float32."""
+CHUNK = 2**21
+"""Elements that rules for whole parameters work on at a time: 8 MiB in float32."""
 
 log = logging.getLogger(__name__)
 
