@@ -1,18 +1,18 @@
-"""How much memory the first step takes at its peak and what stays, in copies of the weights, beside torch's own classes.
+"""How much memory the first step takes at its peak and what stays, in copies of the weights, beside torch's classes.
 
     python benchmarks/memory_peak.py [--methods muon --methods adamw] [--executors native] [--threads 2]
 
-Every row is a process of its own, which first steps a small model of the same kind, so that code is loaded and compiled,
-and then makes 12 matrices of 1024 x 2048 in float32 with their gradients. From there on is counted, as the operating
-system counts resident memory (Linux), with malloc told to hand back whatever is freed:
+Every row is a process of its own, which first steps a small model of the same kind, so that code is loaded and
+compiled, and then makes 12 matrices of 1024 x 2048 in float32 with their gradients. From there on is counted, as the
+operating system counts resident memory (Linux), with malloc told to hand back whatever is freed:
 
 - peak: the most that was resident during the first step, less what was resident before the optimizer was made;
 - kept: what is resident after the step, after a garbage collection and `malloc_trim`, less the same.
 
-Both are divided by the bytes of the weights. Weights and gradients are in neither, so AdamW's two moments make 2. All that
-the step allocates is counted, whoever does: temporaries, what an executor keeps for the next step, and buffers of the
-matrix products (which torch's Muon has as well). "to torch" is the ratio to the class of torch that is the same method, as it
-is by default.
+Both are divided by the bytes of the weights. Weights and gradients are in neither, so AdamW's two moments make 2. All
+that the step allocates is counted, whoever does: temporaries, what an executor keeps for the next step, and buffers of
+the matrix products (which torch's Muon has as well). "to torch" is the ratio to the class of torch that is the same
+method, as it is by default.
 """
 
 from __future__ import annotations
@@ -150,8 +150,9 @@ def main(
         print(json.dumps(one_step(asked["name"], asked["executor"], tuple(asked["shape"]))))
         return
     threads = threads or torch.get_num_threads()
-    copy = 4 * shape[0] * shape[1] * shape[2] / 2**20
-    print(f"{shape[0]} matrices {shape[1]} x {shape[2]}, float32: copies of the weights ({copy:.0f} MiB), threads: {threads}")
+    count, rows, columns = shape
+    copy = f"{4 * count * rows * columns / 2**20:.0f} MiB"
+    print(f"{count} matrices {rows} x {columns}, float32: copies of the weights ({copy}), threads: {threads}")
     print(f"  {'':30} {'peak':>6} {'to torch':>9} {'kept':>6} {'to torch':>9} {'target':>7}")
 
     def row(name: str, executor: str, beside: dict[str, float] | None) -> dict[str, float]:

@@ -243,7 +243,9 @@ def test_memory_peak_measures_the_first_step_in_processes_of_its_own(load, capsy
 def test_awkward_groups_are_stepped_beside_torch(load, capsys):
     load("awkward_groups").main(executors=("native",), rounds=1, groups=(5, 4), mixture=(6, 2, 4))
     printed = capsys.readouterr().out
-    assert len(rows(printed, "adamw [native]")) == 2
-    assert len(rows(printed, "torch for-loop")) == len(rows(printed, "torch foreach")) == 1
-    assert len(rows(printed, "torch fused")) == 2
+    assert len(rows(printed, "adamw [native]")) == 3
+    assert len(rows(printed, "torch for-loop")) == 2
+    assert len(rows(printed, "torch foreach")) == 1
+    assert len(rows(printed, "torch fused")) == 3
+    assert len(rows(printed, "adamw, checked")) == 1
     assert "gradients alone" not in printed

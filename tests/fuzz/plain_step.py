@@ -307,7 +307,9 @@ def plain_settings(optimizer: Any, sum_of_the_model: float = 0.0) -> list[tuple[
     found = []
     anyone = any(group.get("momentum") for group in optimizer.param_groups)
     listed = [p for group in optimizer.param_groups for p in group["params"]]
-    coarsest = max((torch.finfo(state_dtype(p)).eps for p in (*listed, *optimizer.state)), default=0.0)
+    kept = [state["squared_norms"] for state in optimizer.state.values() if "squared_norms" in state]
+    exact = all(t.dtype == torch.float64 for t in (*listed, *optimizer.state, *kept))
+    coarsest = torch.finfo(torch.float64 if exact else torch.float32).eps
     model = {"momentum of any group": anyone, "sum of the model": sum_of_the_model, "eps of any": coarsest}
     for group in optimizer.param_groups:
         shares = optimizer.shares(group) if hasattr(optimizer, "shares") else [(group["params"], group)]
@@ -320,8 +322,8 @@ def plain_settings(optimizer: Any, sum_of_the_model: float = 0.0) -> list[tuple[
 def foretell(optimizer: Any, method: Method) -> list[Refused] | list[Stepped]:
     """Return the reasons for which the next step must be refused (any may be given); or what it may come to.
 
-    There is one result, unless parameters share memory: then their order is free, and all may look before any moves. Where
-    somebody made parameters remember different sums of the model, it may go on with any of them.
+    There is one result, unless parameters share memory: then their order is free, and all may look before any moves.
+    Where somebody made parameters remember different sums of the model, it may go on with any of them.
     """
     stepping = [(p, settings) for p, settings in plain_settings(optimizer) if p.grad is not None]
     reasons = [r for p, settings in stepping for r in _reasons(optimizer, method, p, settings)]
@@ -385,23 +387,38 @@ def _outcome(
             eps = torch.finfo(torch.float32).eps
             slack = eps * (2 * e.theta.abs() + 64 * move.size)
             done.state[e.p]["master_weights"] = e.theta + move.u, slack * math.inf if move.unsure else slack
-    if not order:
-        return done
-    total, slack, unsure = moves[order[0]][0].theta, torch.zeros_like(moves[order[0]][0].theta), False
-    for p in order:  # these stand on the same memory: each goes on from where the one before it left it
-        e, move = moves[p]
+    for together in _by_memory(order):
+        _go_on_the_same_memory(method, done, [moves[p] for p in together], at_once)
+    return done
+
+
+def _by_memory(params: Sequence[Tensor]) -> list[list[Tensor]]:
+    places: dict[int, list[Tensor]] = {}
+    for p in params:
+        places.setdefault(p.untyped_storage().data_ptr(), []).append(p)
+    return list(places.values())
+
+
+def _go_on_the_same_memory(method: Method, done: Stepped, moves: list[tuple[Entry, Move]], at_once: bool) -> None:
+    """Put into `done` where parameters on one memory end, each going on from where the one before left it."""
+    total = moves[0][0].theta
+    slack, unsure = torch.zeros_like(total), False
+    for e, move in moves:
         if not at_once:
             e.theta = total
             (move,) = method.rule([e])
         total = total + move.u
-        slack, unsure = slack + _value(p, total, move)[1], unsure or move.unsure
-        done.state[p] = _state(e, move)
-    unsure |= any(keeps_master(p, moves[p][0].settings) for p in order)  # they fall apart where they were one
-    for p in order:
-        done.values[p] = total, torch.full_like(slack, math.inf) if unsure else slack
-        if "master_weights" in done.state[p]:
-            done.state[p]["master_weights"] = done.values[p]
-    return done
+        slack, unsure = slack + _value(e.p, total, move)[1], unsure or move.unsure
+        done.state[e.p] = _state(e, move)
+        if e.p.dtype in HALVES:  # the next one reads what was rounded
+            slack = slack + 0.1 * e.lr
+            read = torch.finfo(e.p.dtype).eps * (1 + e.theta.abs())
+            done.state[e.p] = {slot: (wanted, off + read) for slot, (wanted, off) in done.state[e.p].items()}
+        unsure |= keeps_master(e.p, e.settings)  # they fall apart where they were one
+    for e, _ in moves:
+        done.values[e.p] = total, torch.full_like(slack, math.inf) if unsure else slack
+        if keeps_master(e.p, e.settings):
+            done.state[e.p]["master_weights"] = done.values[e.p]
 
 
 def _value(p: Tensor, wanted: Tensor, move: Move) -> tuple[Tensor, Tensor]:

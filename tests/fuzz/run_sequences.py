@@ -6,9 +6,9 @@
     python tests/fuzz/run_sequences.py adamw native again < sequence     what a report printed, once more
 
 With $SOONER_FUZZ_SANITIZE the native loops are compiled with gcc's AddressSanitizer: a compiler that adds
-``-fsanitize=address`` is put into $CC, the cache is fresh, and the sanitizer's library is loaded before all others, so that
-it also guards the memory that torch allocates. A read or write outside any tensor then ends the process, and that is a
-failure with its sequence like any other.
+``-fsanitize=address`` is put into $CC, the cache is fresh, and the sanitizer's library is loaded before all others, so
+that it also guards the memory that torch allocates. A read or write outside any tensor then ends the process, and that
+is a failure with its sequence like any other.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(method: str, executor: str, examples: int) -> str:
         raise AssertionError(
             f"{method} with {executor}: {_name(code)} in this sequence (feed it to `{again}`):\n"
             + "\n".join(lines)
-            + f"\n{printed[-6000:]}"
+            + f"\n{printed[max(0, printed.find('AddressSanitizer')) :][:4000]}"
         )
 
 
