@@ -165,6 +165,44 @@ def test_momentum_that_rests_is_not_forgotten(executor):
     assert moved == pytest.approx([-1.0, -1.0, -1.9])
 
 
+def test_momentum_that_rests_is_saved_too():
+    p = parameter(4)
+    optimizer = NormalizedGD([p], momentum=0.9)
+    step(optimizer, p)
+    optimizer.param_groups[0]["momentum"] = 0.0
+    NormalizedGD([p]).load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+@pytest.mark.usefixtures("stepping")
+@every_executor
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["plain", "transposed"])
+@pytest.mark.parametrize("method", [SGD, AdamP])
+def test_parameters_that_share_memory_step_one_after_the_other(executor, dtype, layout, method):
+    torch.manual_seed(0)
+    start, first, second = torch.randn(3, 4, 4).to(dtype)
+    p, q = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizer = method([p, q], lr=0.1)
+    step(optimizer, p, q)  # each by itself
+    p.data = start.clone().mT.contiguous().mT if layout == "transposed" else start.clone()
+    q.data = p.data
+    alone = nn.Parameter(start.clone())
+    for own, gradient in ((p, first), (q, second)):
+        one = method([alone], lr=0.1)
+        one.load_state_dict(
+            {
+                "state": {0: {k: v.clone() for k, v in optimizer.state[own].items()}},
+                "param_groups": [{**optimizer.param_groups[0], "params": [0]}],
+            }
+        )
+        alone.grad = gradient
+        one.step()
+    p.grad, q.grad = first, second
+    optimizer.step()
+    assert torch.equal(p, alone)
+    assert torch.equal(q, alone)
+
+
 @pytest.mark.usefixtures("stepping")
 @every_executor
 def test_gradients_of_several_precisions_are_taken_exactly(executor):

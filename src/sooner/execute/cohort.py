@@ -12,7 +12,7 @@ import itertools
 import math
 import operator
 from array import array
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -273,6 +273,7 @@ class Cohort:
         self.numbers: dict[str, Tensor] = {}
         self._shown: dict[str, list[Tensor]] = {}
         self._steps = None if step is None else torch.full((len(self.params),), float(step))
+        self._slots_of: Callable[[dict[str, Tensor]], tuple[Tensor, ...]] = _nothing
         self.states = [kept.setdefault(p, {}) for p in self.params]
         self._adopt(chain)
         self._alike = Alike(self._checked())
@@ -313,6 +314,11 @@ class Cohort:
         for slot, shown in self._shown.items():
             for kept, tensor in zip(self.states, shown, strict=True):
                 kept[slot] = tensor
+        twice = list(self._shown)[:1]  # so that there are at least two, and a tuple comes out
+        self._slots_of = operator.itemgetter(*self._shown, *twice) if self._shown else _nothing
+        self._held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
+        numbers = [self._shown[slot] for slot in ("step", *self.numbers) if slot in self._shown]
+        self._placed = [(views, list(map(Tensor.data_ptr, views))) for views in numbers]
 
     def _own(self, slot: str, i: int) -> Tensor:
         """Return the state tensor of a parameter: the one it has, made to fit, or zeros."""
@@ -353,19 +359,17 @@ class Cohort:
         """Whether parameters and state are as they were when the cohort was built, but for their values."""
         if self.spread:
             self.pieces = self._pieces()
-        if not self._alike(self._checked()):
+        if not self._alike(self._checked()) or shared_memory(self.pieces):
             return False
         try:
-            for slot, shown in self._shown.items():
-                if not all(map(operator.is_, map(operator.itemgetter(slot), self.states), shown)):
-                    return False
+            held = itertools.chain.from_iterable(map(self._slots_of, self.states))
+            if not all(map(operator.is_, held, self._held)):
+                return False
         except KeyError:
             return False
-        if not all(_in_place(vector, self._shown[slot]) for slot, vector in self.numbers.items()):
+        if any(list(map(Tensor.data_ptr, views)) != addresses for views, addresses in self._placed):
             return False
-        if self._steps is None:
-            return True
-        return _in_place(self._steps, self._shown["step"]) and self._steps.tolist() == [self.step] * len(self.params)
+        return self._steps is None or self._steps.tolist() == [self.step] * len(self.params)
 
     def advance(self) -> int:
         """Count a step and return its number."""
@@ -450,10 +454,14 @@ def plain(tensor: Tensor) -> bool:
     return tensor.is_contiguous() and not tensor.is_neg()
 
 
-def _in_place(vector: Tensor, views: Sequence[Tensor]) -> bool:
-    """Whether the numbers of a vector are still the memory of these 0-d tensors."""
-    first, size = vector.data_ptr(), vector.element_size()
-    return list(map(Tensor.data_ptr, views)) == [*range(first, first + size * len(views), size)]
+def shared_memory(tensors: Sequence[Tensor]) -> bool:
+    """Whether two tensors begin at the same place; those without elements are nowhere."""
+    places = list(map(Tensor.data_ptr, tensors))
+    return len(set(places)) + places.count(0) - (0 in places) < len(places)
+
+
+def _nothing(state: object) -> tuple[Tensor, ...]:
+    return ()
 
 
 @dataclass

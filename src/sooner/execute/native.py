@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sooner.execute.c_source import C_TYPES, row_value_names, vector_names, write_source
-from sooner.execute.cohort import Cohort, Work, plain
+from sooner.execute.cohort import Cohort, Work, plain, shared_memory
 from sooner.execute.compiler import compiler, load
 from sooner.execute.decide import RowSums
 from sooner.execute.eager import run_eager
@@ -93,6 +93,8 @@ class NativeStretch(Stretch):
 
 def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     """Run one program over all parameters of all these stretches, in one loop."""
+    if len(stretches) > 1 and shared_memory([p for s in stretches for p in s.chunk.of(s.work.cohort.pieces)]):
+        return [sums for s in stretches for sums in _run([s])]  # one after the other, each with what the last one left
     program = stretches[0].program
     rows = [s.chunk.rows(s.by_rows) for s in stretches]
     counts = [len(r.rows) for r in rows]
@@ -122,8 +124,6 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     ]
     numbers = array("d", itertools.chain.from_iterable(map(float, s.program.numbers) for s in stretches))
     threads = max(1, min(torch.get_num_threads(), offsets[-1] // ELEMENTS_PER_THREAD))
-    if len(set(vectors)) < len(vectors) and threads > 1:
-        threads = 1  # parameters that share memory move one after the other
     arguments = (offsets, heights, first_rows, sets, vectors, _addresses(values), numbers, noise)
     addresses = [one.buffer_info()[0] for one in arguments]
     stretches[0]._kernel(sum(counts), *addresses, threads, None if sums is None else sums.data_ptr())

@@ -236,7 +236,7 @@ class MatrixOptimizer(ChainOptimizer):
             flags = [bool(group[name]) for group in saved]
         except (KeyError, TypeError, AttributeError):
             return state_dict  # none of ours; what is wrong with it is said by whoever loads it
-        if len(saved) == len(self.param_groups) or "adamw_at" in saved[0]:
+        if len(saved) == len(self.param_groups) or any("adamw_at" in group for group in saved[:1]) or not saved:
             return state_dict
         groups = []
         for ours in self.param_groups:

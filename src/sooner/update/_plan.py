@@ -7,6 +7,7 @@ time: every step compares what is there with what the plan was made for.
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.execute import Cohort, MisfitError, SparseGradientError, Work, find_shared
 from sooner.execute.cohort import Kept
-from sooner.execute.shards import spread_of
+from sooner.execute.shards import local, spread_of
 from sooner.execute.shared import show_shared, steps_of
 from sooner.transform import Chain, Clock
 
@@ -156,6 +157,7 @@ class Plan:
         together: dict[tuple[Any, ...], list[Tensor]] = {}
         self._idle, self._listed = [], []  # what is refused on the way is looked at anew
         seen: set[int] = set()
+        places: Counter[int] = Counter()
         for share, number in zip(shares, classes, strict=True):
             for p in share.params:
                 if id(p) in seen:
@@ -164,13 +166,16 @@ class Plan:
                 if p.grad is None:
                     self._idle.append(p)
                 else:
-                    key = number, p.device, p.dtype, steps_of(kept.get(p)), spread_of(p)
+                    place = local(p.detach()).data_ptr()
+                    earlier = places[place] if place else 0  # parameters that share memory step one after the other
+                    places[place] += 1
+                    key = number, p.device, p.dtype, steps_of(kept.get(p)), spread_of(p), earlier
                     together.setdefault(key, []).append(p)
         self._chains = {number: share.chain for number, share in first.items()}
         self._switched = _switches(first)
         find_shared(kept, self._chains.values(), self.shared)
         self._cohorts = []
-        for (number, _device, dtype, steps, _spread), params in together.items():
+        for (number, _device, dtype, steps, _spread, _earlier), params in together.items():
             if dtype == torch.float16 and first[number].settings["stochastic_rounding"]:
                 raise SoonerError(
                     f"{self._name}: {self._label(params[0])} is float16, which stochastic_rounding does not serve; "

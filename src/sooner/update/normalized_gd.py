@@ -67,6 +67,7 @@ class NormalizedGD(ChainOptimizer):
     """
 
     space: ClassVar[Mapping[str, Knob]] = {"lr": Log(3e-3, 1.0)}
+    optional_slots: ClassVar[frozenset[str]] = frozenset({"momentum_buffer"})  # it rests while momentum is 0
 
     def __init__(
         self,
