@@ -263,8 +263,11 @@ def _adam_slots(*more: str) -> Callable[[Mapping[str, Any], Tensor], tuple[str, 
 
 
 def _momentum_slots(settings: Mapping[str, Any], p: Tensor) -> tuple[str, ...]:
-    wanted = settings["momentum"] or settings.get("momentum of any group")
-    return ("momentum_buffer",) if wanted else ()
+    return ("momentum_buffer",) if settings["momentum"] else ()
+
+
+def _momentum_slots_of_any(settings: Mapping[str, Any], p: Tensor) -> tuple[str, ...]:
+    return ("momentum_buffer",) if settings["momentum of any group"] else ()
 
 
 METHODS = {
@@ -274,7 +277,7 @@ METHODS = {
     "adamp": Method(each(adamp), _adam_slots("exp_avg_sq")),
     "sgd": Method(each(sgd), _momentum_slots),
     "sgdp": Method(each(sgdp), lambda settings, p: ("momentum_buffer",)),
-    "normalized_gd": Method(normalized_gd, _momentum_slots),
+    "normalized_gd": Method(normalized_gd, _momentum_slots_of_any),
     "adagrad_norm": Method(adagrad_norm, lambda settings, p: (), numbers=("squared_norms",)),
     "muon": Method(each(muon), lambda s, p: ("momentum_buffer",) if s["matrix"] else ("exp_avg", "exp_avg_sq")),
 }
