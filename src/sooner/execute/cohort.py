@@ -273,6 +273,7 @@ class Cohort:
         self.numbers: dict[str, Tensor] = {}
         self._shown: dict[str, list[Tensor]] = {}
         self._steps = None if step is None else torch.full((len(self.params),), float(step))
+        self._all: list[Tensor] = []
         self._slots_of: Callable[[dict[str, Tensor]], tuple[Tensor, ...]] = _nothing
         self.states = [kept.setdefault(p, {}) for p in self.params]
         self._adopt(chain)
@@ -287,7 +288,10 @@ class Cohort:
         return [local(p.detach()) for p in self.params]
 
     def _checked(self) -> list[Tensor]:
-        return [*self.pieces, *(t for slot, some in self.state.items() if slot not in self.numbers for t in some)]
+        if self.spread or not self._all:
+            own = [t for slot, some in self.state.items() if slot not in self.numbers for t in some]
+            self._all = [*self.pieces, *own]
+        return self._all
 
     def _adopt(self, chain: Chain) -> None:
         """Take over the state that there is, start the rest at zero, and show it as ordinary tensors."""
