@@ -1,5 +1,7 @@
 """The inductor executor takes the same steps as eager, with one graph for a whole schedule of learning rates."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch import nn
@@ -66,3 +68,17 @@ def test_torch_may_be_installed_in_a_folder_with_a_space(monkeypatch, tmp_path):
     assert list(tmp_path.glob("empty/**/*.so"))
     for p, q in zip(ours, reference, strict=True):
         assert torch.allclose(p, q, rtol=1e-12, atol=1e-12)
+
+
+def test_too_many_layouts_run_uncompiled(caplog):
+    caplog.set_level("INFO", logger="sooner.execute.inductor")
+    inductor._compiled.cache_clear()
+    with patch.object(inductor, "BACKEND", "eager"), torch._dynamo.config.patch(recompile_limit=1):
+        for dtype in (torch.float32, torch.float64):
+            p = nn.Parameter(torch.ones(5, 3, dtype=dtype))
+            p.grad = torch.ones_like(p)
+            with using("inductor"):
+                update.SGD([p], lr=0.5, momentum=0.0).step()
+            assert p.tolist() == [[0.5] * 3] * 5
+    assert "a step runs uncompiled" in caplog.text
+    inductor._compiled.cache_clear()

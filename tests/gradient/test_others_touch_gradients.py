@@ -399,9 +399,19 @@ def test_rules_that_cannot_reach_gradients_found_inside_a_step_refuse():
         optimizer.zero_grad()
         torch.testing.assert_close(log.norms()[-1], norm)
     assert len(log.norms()) == 3
-    ClipAdaptive(optimizer, skip_last=True, model=net)
-    with pytest.raises(sooner.SoonerError, match="clip_adaptive: SophiaG finds its gradients inside its own step"):
-        optimizer.step(closure)
+    ClipAdaptive(optimizer, clipping=0.0, eps=0.0, skip_last=True, model=net)  # Sophia says when they are found
+    before = [p.detach().clone() for p in net.parameters()]
+    for group in optimizer.param_groups:
+        group["betas"], group["weight_decay"] = (0.0, 0.99), 0.0
+    optimizer.step(closure)
+    moved = [not torch.equal(p, b) for p, b in zip(net.parameters(), before, strict=True)]
+    assert moved == [False, False, True, True]
+    own = sooner.update.GradNormSmooth(net.parameters())
+    ClipAdaptive(own, skip_last=True, model=net)
+    with pytest.raises(
+        sooner.SoonerError, match="clip_adaptive: GradNormSmooth finds its gradients inside its own step"
+    ):
+        own.step(closure)
 
 
 def test_the_norm_of_the_last_step_can_be_read_for_logging():

@@ -14,7 +14,20 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-COMMANDS = ("help", "race", "test", "check", "docs", "bench", "claims", "alarms", "format", "environment", "clean")
+COMMANDS = (
+    "help",
+    "race",
+    "test",
+    "fuzz",
+    "check",
+    "docs",
+    "bench",
+    "claims",
+    "alarms",
+    "format",
+    "environment",
+    "clean",
+)
 
 # Stands for the Python that makes the environment and for the one inside it: `-m venv` copies the script, `-m pip`
 # writes down what is to be installed, anything else succeeds.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from sooner.execute.eager import of_parameters
 from sooner.execute.expression import Operand, Program
 from sooner.execute.fused import run_fused
 from sooner.execute.trace import Stretch
+
+log = logging.getLogger(__name__)
 
 BACKEND = "inductor"
 """What `torch.compile` is asked for."""
@@ -122,7 +125,19 @@ def _torch_folder_quoted() -> Iterator[None]:
 def _compiled(key: tuple[Any, ...], backend: str) -> Callable[..., list[Tensor]]:
     found: dict[str, Any] = {}
     exec(write_python(Program.from_key(key)), {"torch": torch}, found)  # a code object of its own, with its own graph
-    return torch.compile(found["played"], backend=backend, dynamic=True, fullgraph=True)
+    plain: Callable[..., list[Tensor]] = found["played"]
+    compiled = torch.compile(plain, backend=backend, dynamic=True, fullgraph=True)
+
+    def played(vectors: list[Tensor], values: list[Tensor], numbers: Tensor) -> list[Tensor]:
+        try:
+            return compiled(vectors, values, numbers)
+        except Exception as error:  # that of torch.compile has no public name
+            if type(error).__name__ != "FailOnRecompileLimitHit":
+                raise
+            log.info("a step runs uncompiled, because torch.compile has met too many layouts of it")
+            return plain(vectors, values, numbers)
+
+    return played
 
 
 def write_python(program: Program) -> str:

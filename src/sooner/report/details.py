@@ -118,7 +118,7 @@ def together(result: words.Result) -> Sheet:
             byte_size(sent.get("payload_bytes_per_step")),
             byte_size(sent.get("wire_bytes_per_step")),
             byte_size(sent.get("bytes_to_target")),
-            EMPTY if sent.get("bytes_ratio") is None else f"{number(float(sent['bytes_ratio']))}x",
+            _sent_ratio(sent.get("bytes_ratio")),
             *([" + ".join(number(spent.get(name), 2) for name in ("compute", "encode", "wait"))] if timed else []),
             number(sent.get("error"), 2),
             number(sent.get("consensus"), 2),
@@ -134,6 +134,11 @@ def together(result: words.Result) -> Sheet:
         *("not sent", "apart", "average", "replicas", "gradients per step", "steps ratio per gradient"),
     ]
     return Sheet(headings, rows)
+
+
+def _sent_ratio(ratio: float | None) -> str:
+    """Return the ratio of bytes sent; 0 where nothing is, which is no infinity as it is of steps."""
+    return EMPTY if ratio is None else times(ratio) if ratio else "0x"
 
 
 def provenance(result: words.Result) -> dict[str, str]:

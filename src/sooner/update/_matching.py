@@ -66,7 +66,7 @@ def _names(groups: Groups) -> list[str] | None:
     """Return the names of all parameters without what wrappers put before them; None unless all have one."""
     if not all(len(group.get("param_names") or ()) == len(group["params"]) for group in groups):
         return None
-    return list(plain_names(name for group in groups for name in group["param_names"]).values())
+    return list(plain_names(name for group in groups for name in group.get("param_names") or ()).values())
 
 
 def _settings(
