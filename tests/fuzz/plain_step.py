@@ -391,6 +391,11 @@ def _outcome(
             slack = eps * (2 * e.theta.abs() + 64 * move.size)
             done.state[e.p]["master_weights"] = e.theta + move.u, slack * math.inf if move.unsure else slack
     for together in _by_memory(order):
+        if len({(p.shape, p.stride(), p.data_ptr()) for p in together}) > 1:  # parts of one another: no more is said
+            for p in together:
+                whole = {slot: (t, torch.full_like(t, math.inf)) for slot, (t, _) in done.state[p].items()}
+                done.state[p], done.values[p] = whole, (done.values[p][0], torch.full_like(done.values[p][0], math.inf))
+            continue
         _go_on_the_same_memory(method, done, [moves[p] for p in together], at_once)
     return done
 
