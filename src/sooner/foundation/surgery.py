@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from sooner.error import SoonerError
+from sooner.execute.shards import is_sharded
 from sooner.foundation.model_names import unwrapped
 from sooner.part import Part
 
@@ -51,7 +51,7 @@ def refuse_sharded(part: str, model: nn.Module) -> None:
     for name, p in model.named_parameters():
         if p.is_meta:
             raise SoonerError(f"{part}: {name} is on the meta device; load or initialise the model first")
-        if isinstance(p, torch.distributed.tensor.DTensor) if torch.distributed.is_available() else False:
+        if is_sharded(p):
             raise SoonerError(f"{part}: {name} is sharded; change the model first, and call fully_shard after that")
 
 

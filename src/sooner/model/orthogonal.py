@@ -51,7 +51,8 @@ class Orthogonal(Surgery):
     The three projections of `torch.nn.MultiheadAttention` count as layers of their own. Where a convolution has more
     inputs than outputs no kernel keeps all lengths; then its rows, flattened, are orthonormal. Groups are drawn each by
     itself. A weight that several layers share is drawn once, and one that an embedding shares stays as it is, as do
-    embeddings, normalisations and transposed convolutions. Values are drawn and decomposed in float32 on the CPU.
+    embeddings, normalisations and transposed convolutions. Values are drawn and decomposed on the CPU, in float32 at
+    least.
 
     Args:
         model: the model; None (default) to give it to `prepare`.
@@ -154,11 +155,11 @@ def _activations(model: nn.Module) -> dict[str, nn.Module | None]:
 
 def _drawn(weight: Tensor, gain: float) -> Tensor:
     """Return new values ``[out, in, *kernel]`` for a weight of that shape, dtype and device."""
-    values = torch.zeros(weight.shape)
+    values = torch.zeros(weight.shape, dtype=torch.promote_types(weight.dtype, torch.float32))
     kernel = weight.shape[2:]
     if kernel and weight.shape[0] >= weight.shape[1]:
         centre = sum((k - 1) // 2 * math.prod(kernel[i + 1 :]) for i, k in enumerate(kernel))
-        values.flatten(2)[:, :, centre] = nn.init.orthogonal_(torch.empty(weight.shape[:2]), gain)
+        values.flatten(2)[:, :, centre] = nn.init.orthogonal_(torch.empty(weight.shape[:2], dtype=values.dtype), gain)
     elif weight.numel():
         nn.init.orthogonal_(values, gain)
     return values.to(weight)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from sooner.error import SoonerError
+from sooner.foundation.seeded import seeded
 from sooner.part import SURGERY
 from sooner.recipe.slots import Slot
 
@@ -29,7 +29,7 @@ def operate(
         SoonerError: a part that can't change this model.
     """
     parts = [s.make() for s in slots if s.station in SURGERY]
-    with _seeded(seed):
+    with contextlib.nullcontext() if seed is None else seeded(seed):
         for part in parts:
             if not hasattr(part, "prepare"):
                 raise SoonerError(
@@ -41,13 +41,3 @@ def operate(
             else:
                 model = part.prepare(model)
     return model, parts
-
-
-@contextlib.contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
