@@ -14,7 +14,7 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import communication, execute, gradient, loss, model, schedule, space, update, weights
+    from sooner import communication, execute, gradient, loss, model, precision, schedule, space, update, weights
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
@@ -33,6 +33,7 @@ __all__ = [
     "gradient",
     "loss",
     "model",
+    "precision",
     "schedule",
     "slot",
     "space",
@@ -42,7 +43,18 @@ __all__ = [
     "workload",
 ]
 
-_PACKAGES = ("communication", "execute", "gradient", "loss", "model", "schedule", "space", "update", "weights")
+_PACKAGES = (
+    "communication",
+    "execute",
+    "gradient",
+    "loss",
+    "model",
+    "precision",
+    "schedule",
+    "space",
+    "update",
+    "weights",
+)
 
 _HOMES = {
     "Recipe": "sooner.recipe",

@@ -9,6 +9,7 @@ the model's parameters, and surgery may add, replace or freeze some.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from torch import nn
@@ -24,7 +25,35 @@ class Surgery(Part):
 
     Parts that swap the class of modules keep parameters, their names, deep copies and pickling as they were. Whatever
     is drawn at random comes from PyTorch's global generator of the CPU, so that it is the same on every device.
+
+    `copy.deepcopy((model, part))` and pickling keep the two together; a deep copy of the part alone goes on with the
+    same model.
     """
+
+    _model: nn.Module | None = None
+    _copies: dict[int, Any] | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that was changed.
+
+        Raises:
+            SoonerError: none was yet.
+        """
+        if self._copies is not None:  # a deep copy: by now the model was copied with it, or was not
+            self._model, self._copies = self._copies.get(id(self._model), self._model), None
+        if self._model is None:
+            raise SoonerError(f"{self.name()} has no model yet; call prepare(model) first")
+        return self._model
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Surgery:
+        made = copy.copy(self)
+        made._copies = memo
+        memo[id(self)] = made
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_model": None if self._model is None else self.model, "_copies": None}
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Change the model and return it, or what takes its place.
@@ -36,6 +65,7 @@ class Surgery(Part):
 
     def follow(self, model: nn.Module) -> None:
         """Take hold of a model to which all this was done already, such as a copy of the one that was prepared."""
+        self._model, self._copies = model, None
 
     def export(self, model: nn.Module) -> nn.Module:
         """Return the model without what others would not understand, computing the same; by default as it is."""

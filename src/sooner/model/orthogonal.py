@@ -84,6 +84,7 @@ class Orthogonal(Surgery):
     def prepare(self, model: nn.Module) -> nn.Module:
         """Draw the weights, set biases to 0, and return the same model."""
         refuse_sharded("orthogonal", model)
+        self.follow(model)
         self.gains = {}
         following = _activations(model)
         looked_up = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
