@@ -14,7 +14,19 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import communication, execute, gradient, loss, model, precision, schedule, space, update, weights
+    from sooner import (
+        adapter,
+        communication,
+        execute,
+        gradient,
+        loss,
+        model,
+        precision,
+        schedule,
+        space,
+        update,
+        weights,
+    )
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
@@ -26,6 +38,7 @@ __all__ = [
     "SoonerError",
     "Task",
     "__version__",
+    "adapter",
     "communication",
     "create_optimizer",
     "execute",
@@ -44,6 +57,7 @@ __all__ = [
 ]
 
 _PACKAGES = (
+    "adapter",
     "communication",
     "execute",
     "gradient",
