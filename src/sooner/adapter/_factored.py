@@ -34,8 +34,6 @@ def factored_norm(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
         found = []
         for w, factor in zip(weight.split(rows), b.split(rows), strict=True):
             w = w.to(exact)
-            inner = torch.addmm((w @ a.T).mul_(2 * scale), factor, gram, alpha=scale * scale).mul_(
-                factor
-            )  # [rows, rank]
-            found.append(torch.linalg.vector_norm(w, dim=1).square_().add_(inner.sum(1)))
-        return torch.cat(found).clamp_(min=0).sqrt_()
+            inner = torch.addmm(w @ a.T, factor, gram, alpha=scale / 2)  # [rows, rank]
+            found.append(torch.linalg.vector_norm(w, dim=1).square() + 2 * scale * (inner * factor).sum(1))
+        return torch.cat(found).clamp(min=0).sqrt()
