@@ -9,9 +9,10 @@ read and write one element at a time, "sum" rules need sums over rows, parameter
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -26,6 +27,15 @@ class Clock:
 
     step: int
     learning_rate: float | Tensor
+
+
+def sqrt(number: Any) -> Any:
+    """Return the square root of a number that is made of the clock's.
+
+    An executor may ask a rule once for parameters whose clocks differ. The numbers are then several in one place,
+    which have + - * / and powers like a number, but not what `math` makes of one.
+    """
+    return math.sqrt(number) if isinstance(number, int | float) else number.sqrt()
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,7 @@ class GradientPart(Part):
         find_shared(self._state, [chain], shared)
         for params in together.values():
             cohort = Cohort(params, self._state, chain, None, shared)
+            cohort.watch()
             into = [torch.empty(piece.shape, dtype=cohort.dtype, device=cohort.device) for piece in cohort.pieces]
             self._cohorts.append((cohort, into))
             self._changed += zip(cohort.params, _laid_out(cohort, into), strict=True)

@@ -28,7 +28,8 @@ from sooner.recipe.partition import partition
 from sooner.recipe.text import Call, parse, written
 from sooner.recipe.training import Training, required_arguments
 from sooner.space import Choice, Knob, Log
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 
 TORCH_SPACE: Mapping[str, Knob] = {"lr": Log(1e-4, 1e-1)}
 """What a race tunes of an optimizer that declares no space of its own, such as those of torch.optim."""

@@ -28,7 +28,8 @@ from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Reduction, Scope, State, chain
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class AdaGradNorm(ChainOptimizer):
         b0: root of the sum before the first step, so that the first steps are no longer than ``lr * ||g|| / b0``,
             default 0.1; that of the first group counts.
         eps: added to the sum, default 1e-8; that of the first group counts.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range, or ``b0`` and ``eps`` both 0.

@@ -37,7 +37,7 @@ from sooner.update._closure import Evaluation, Loss, NoLossError, RandomNumbers,
 from sooner.update._curvature import Local, conjugate_gradient, gauss_newton, hessian, value_and_gradient
 from sooner.update._graphs import outside_graphs
 from sooner.update._observing import Observing, nonzero
-from sooner.update._optimizer import check_parameters
+from sooner.update._parameters import check_parameters
 
 TRIALS = 40
 CURVATURES = {"gauss_newton": gauss_newton, "hessian": hessian}

@@ -24,7 +24,8 @@ from torch import Tensor
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Reduction, Scope, State, chain
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 from sooner.update.sgd import Momentum
 
 
@@ -60,7 +61,7 @@ class NormalizedGD(ChainOptimizer):
         lr: length of a step in the parameters' units, default 0.1.
         momentum: heavy-ball momentum on the normalised gradient, in [0, 1), default 0.
         eps: keeps a zero gradient from dividing by zero, default 1e-12.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.
