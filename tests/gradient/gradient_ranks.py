@@ -121,7 +121,7 @@ CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().i
 
 def main(own, rendezvous):
     torch.set_num_threads(1)
-    patience = datetime.timedelta(seconds=120)  # so that no process outlives a check that failed on one rank alone
+    patience = datetime.timedelta(minutes=10)  # so that no process outlives a check that failed on one rank alone
     distributed.init_process_group("gloo", f"file://{rendezvous}", patience, 2, own)
     for name, check in CHECKS.items():
         try:

@@ -1,30 +1,26 @@
 """Processes that train together, as torchrun would start them, ended with the test that started them."""
 
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from sooner.link._supervisor import held_port
 
 
 class Ranks:
     """Some processes of one command, with what each wrote to its streams."""
 
     def __init__(self, command, count, folder, **environment):
+        self.port = held_port()
         self.files = [(folder / f"out-{rank}").open("w+") for rank in range(count)]
         self.errors = [(folder / f"err-{rank}").open("w+") for rank in range(count)]
         shared = {
             **os.environ,
             "WORLD_SIZE": str(count),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(free_port()),
+            "MASTER_PORT": str(self.port.getsockname()[1]),
             "OMP_NUM_THREADS": "1",
             "GLOO_SOCKET_IFNAME": "lo",
             **environment,
@@ -52,7 +48,7 @@ class Ranks:
         for process in self.processes:
             process.kill()
             process.wait()
-        for file in (*self.files, *self.errors):
+        for file in (self.port, *self.files, *self.errors):
             file.close()
 
 

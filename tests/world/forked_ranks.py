@@ -7,12 +7,12 @@ that FAULT freezes is killed when the others have ended.
 import json
 import os
 import signal
-import socket
 import sys
 
 os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"  # as the command line does, but before the import
 import sooner.cli.train  # noqa: F401, so that the ranks need not
 from sooner.cli import main
+from sooner.link._supervisor import held_port
 
 
 def become(rank, folder, words):
@@ -26,9 +26,8 @@ def become(rank, folder, words):
 
 if __name__ == "__main__":
     folder, count, *words = sys.argv[1:]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        os.environ |= {"WORLD_SIZE": count, "MASTER_PORT": str(probe.getsockname()[1])}
+    port = held_port()  # as long as this process lives
+    os.environ |= {"WORLD_SIZE": count, "MASTER_PORT": str(port.getsockname()[1])}
     started = {}
     for rank in range(int(count)):
         started[rank] = os.fork()
