@@ -1,4 +1,4 @@
-"""Processes for tests that need several: forked from one that has imported PyTorch, which takes seconds (`zygote.py`)."""
+"""Processes for tests that need several, forked from one that has imported PyTorch, which takes seconds."""
 
 import contextlib
 import json
@@ -9,6 +9,13 @@ import sys
 from pathlib import Path
 
 from sooner.link._supervisor import held_port
+
+_SPENT = [0.0]
+
+
+def spent():
+    """Seconds of the processor that forked processes have taken, those that have been waited for."""
+    return _SPENT[0]
 
 
 class Zygote:
@@ -39,9 +46,10 @@ class Zygote:
         """Read one answer: [process id, exit code or None where it has just begun]."""
         line = self.process.stdout.readline()
         assert line, "the process that forks has ended"
-        pid, code = json.loads(line)
+        pid, code, seconds = json.loads(line)
         if code is not None:
             self.codes[pid] = code
+            _SPENT[0] += seconds
         return pid, code
 
     def end(self):

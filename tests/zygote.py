@@ -1,7 +1,7 @@
 """A process that has imported PyTorch and sooner, and forks: what it forks runs a test's script without importing them.
 
-It reads a request per line from standard input, as JSON, writes the process id of each to standard output, and the exit
-code when there is one. It ends with its input, and with it everything that it has started.
+It reads a request per line from standard input, as JSON, writes the process id of each to standard output, and at its
+end the exit code and the seconds of the processor. It ends with its input, and with it everything that it has started.
 """
 
 import json
@@ -33,7 +33,7 @@ def become(words, environment, out, error):
     os.environ.update(environment)
     if words[0] == "-m":
         sys.argv = words[1:]
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, str(Path.cwd()))
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = words
@@ -44,9 +44,10 @@ def become(words, environment, out, error):
 def ended():
     """Tell of everything that has ended."""
     with suppress(ChildProcessError):
-        while (found := os.waitpid(-1, os.WNOHANG))[0]:
-            print(json.dumps([found[0], os.waitstatus_to_exitcode(found[1])]), flush=True)
-            living.discard(found[0])
+        while (found := os.wait4(-1, os.WNOHANG))[0]:
+            pid, status, used = found
+            print(json.dumps([pid, os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime]), flush=True)
+            living.discard(pid)
 
 
 living = set()
@@ -74,7 +75,7 @@ def main():
                 become(**json.loads(line))
                 return
             living.add(child)
-            print(json.dumps([child, None]), flush=True)
+            print(json.dumps([child, None, 0.0]), flush=True)
     for child in living:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
