@@ -2,10 +2,7 @@
 
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,18 +23,17 @@ def checks_of(script):
     return re.findall(r"^def check_(\w+)", script.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def outcome_of(script, rendezvous):
-    command = [sys.executable, str(script), str(rendezvous)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {(one["check"], one["rank"]): one["failed"] for one in lines}, done.stderr
+def outcome_of(both):
+    """What failed by check and rank, and what the ranks wrote besides."""
+    both.codes()
+    lines = [json.loads(line) for n in (0, 1) for line in both.printed(n).splitlines() if line.startswith("{")]
+    return {(one["check"], one["rank"]): one["failed"] for one in lines}, both.said(0) + both.said(1)
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
+def outcome(ranks):
     """Run all checks in one pair of processes, and return what failed by check and rank."""
-    return outcome_of(SCRIPT, tmp_path_factory.mktemp("attached") / "rendezvous")
+    return outcome_of(ranks([SCRIPT]))
 
 
 @pytest.mark.parametrize("check", checks_of(SCRIPT))

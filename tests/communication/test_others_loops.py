@@ -9,9 +9,9 @@ SCRIPT = Path(__file__).with_name("others_loops.py")
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
+def outcome(ranks):
     """Run all checks in one pair of processes, and return what failed by check and rank."""
-    return outcome_of(SCRIPT, tmp_path_factory.mktemp("others") / "rendezvous")
+    return outcome_of(ranks([SCRIPT]))
 
 
 @pytest.mark.parametrize("check", checks_of(SCRIPT))
