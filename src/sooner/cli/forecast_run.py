@@ -18,7 +18,8 @@ from sooner.forecast.automatic import candidates
 from sooner.forecast.check import Check, Leave, check, choose
 from sooner.forecast.curve import forecast_curve
 from sooner.forecast.decide.influence import influence_warning
-from sooner.forecast.fit import Fit, fit
+from sooner.forecast.fit import fit
+from sooner.forecast.fitted import Fit
 from sooner.forecast.law import Law
 from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.read import read
