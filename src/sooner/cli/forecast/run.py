@@ -10,8 +10,8 @@ from typing import Any, Literal, cast
 from rich.console import Console
 from rich.table import Table as Grid
 
-from sooner.cli.forecast import Choice, Reading
-from sooner.cli.forecast_asked import checked_numbers, law_named, of_final_losses, pairs, places, positive
+from sooner.cli.forecast.asked import checked_numbers, law_named, of_final_losses, pairs, places, positive
+from sooner.cli.forecast.options import Choice, Reading
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.automatic import candidates
