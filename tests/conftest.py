@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from headless import browser, offline  # noqa: F401 (fixtures)
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
