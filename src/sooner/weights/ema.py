@@ -99,11 +99,6 @@ class EMA(Part):
         for one in self._averages:  # what is replaced before the first step is not kept in memory until then
             one.tensor, one.holders = None, []
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name."""
-        return "ema"
-
     @property
     def model(self) -> nn.Module:
         """The model that is averaged, without wrappers."""
