@@ -13,13 +13,13 @@ from torch import Tensor
 
 from sooner.cluster.data import Data
 from sooner.cluster.movers import Alike, Mover, mover_of
-from sooner.communication._attached import only
 from sooner.communication._codec import Buffers, Codec
 from sooner.communication._cohort import Cohort, Round
 from sooner.communication._exchange import Exchange
 from sooner.communication._local import Local, Place
 from sooner.communication._memory import Memory
 from sooner.communication._outer import Outer, Window
+from sooner.communication._refusals import only
 from sooner.communication._wire import Sim
 from sooner.communication.full import Full
 from sooner.error import SoonerError
