@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from two_processes import tests_of
+from two_processes import checks_of
 
 from sooner.communication import CO2, FP16, DiLoCo, LocalSGD, NoLoCo, StreamingDiLoCo
 from sooner.communication import _attached as attached
@@ -15,7 +15,7 @@ from sooner.communication._attached import Communication
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError
 
-outcome, test_on_two_processes = tests_of(Path(__file__).with_name("attached_workers.py"))
+outcome, test_on_two_processes = checks_of(Path(__file__).with_name("attached_workers.py"))
 
 
 def net():

@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from two_processes import tests_of
+from two_processes import checks_of
 
-outcome, test_on_two_processes = tests_of(Path(__file__).with_name("others_loops.py"))
+outcome, test_on_two_processes = checks_of(Path(__file__).with_name("others_loops.py"))

@@ -18,7 +18,7 @@ def run(script, rendezvous):
     return {(one["check"], one["rank"]): one["failed"] for one in lines}, done.stderr
 
 
-def tests_of(script):
+def checks_of(script):
     """Return a fixture that runs the script, and a test for each of its functions ``check_...``."""
 
     @pytest.fixture(scope="module")
