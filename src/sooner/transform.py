@@ -111,6 +111,23 @@ class Reduction(Transform):
 
 
 @dataclass(frozen=True)
+class Rescale(Reduction):
+    """Multiplies by one number that `decide` makes of the sum of squares, over the whole model by default."""
+
+    over: ClassVar[Scope] = "model"
+
+    def prepare(
+        self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
+    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
+        """Add up the squares."""
+        return u, state, (u * u,)
+
+    def finish(self, u: Tensor, theta: Tensor | None, numbers: tuple[Tensor, ...], clock: Clock) -> Tensor:
+        """Multiply by the number."""
+        return u * numbers[0]
+
+
+@dataclass(frozen=True)
 class Quantity(Reduction):
     """A model rule whose number is no sum, such as a quantile of all elements: `look` gets the whole vectors."""
 

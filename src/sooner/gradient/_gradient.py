@@ -88,11 +88,6 @@ class GradientPart(Part):
         vars(self).update(state)
         self._forget_layout()
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
-
     @property
     def joins(self) -> bool:
         """Whether the rule can run inside the optimizer's own chains."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from sooner.kinds import WEIGHTS, Role, plain_name, role_by_shape, roles, roles_by_name
+from sooner.kinds import WEIGHTS, Role, bare_name, role_by_shape, roles, roles_by_name
 
 DECAYS = ("all", "matrices")
 """What weight decay is for: everything, or what multiplies (`sooner.kinds.WEIGHTS`)."""
@@ -130,7 +130,7 @@ def explained(
         role, own = roles.of(p, groups), settings[p]
         decay = f"{own['weight_decay']:g}" if "weight_decay" in own else "-"
         shape = " x ".join(map(str, p.shape)) or "number"
-        name = plain_name(role.name) or f"number {number}"
+        name = bare_name(role.name) or f"number {number}"
         rows.append((name, shape, role.kind, rule_of(p, own), f"{float(own['lr']):g}", decay, role.why))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)).rstrip() for row in rows)

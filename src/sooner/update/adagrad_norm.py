@@ -27,25 +27,18 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Clock, Descend, Reduction, Scope, State, chain
+from sooner.transform import Chain, Clock, Descend, Rescale, State, chain
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update._options import Options
 
 
 @dataclass(frozen=True)
-class DivideByAccumulatedNorm(Reduction):
+class DivideByAccumulatedNorm(Rescale):
     """Divides by the root of the sum of all squared norms; the memory holds that sum without ``b0``."""
 
     b0: float
     eps: float
-    over: ClassVar[Scope] = "model"
     memory: ClassVar[tuple[str, ...]] = ("squared_norms",)
-
-    def prepare(
-        self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
-    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
-        """Add up the squares."""
-        return u, state, (u * u,)
 
     def decide(
         self, sums: tuple[Tensor, ...], memory: State, shape: tuple[int, ...], clock: Clock
@@ -53,10 +46,6 @@ class DivideByAccumulatedNorm(Reduction):
         """``1 / sqrt(s + eps)``."""
         squared_norms = memory["squared_norms"] + sums[0]
         return ((squared_norms + self.b0**2 + self.eps).rsqrt(),), {"squared_norms": squared_norms}
-
-    def finish(self, u: Tensor, theta: Tensor | None, numbers: tuple[Tensor, ...], clock: Clock) -> Tensor:
-        """Multiply by it."""
-        return u * numbers[0]
 
 
 class AdaGradNorm(ChainOptimizer):

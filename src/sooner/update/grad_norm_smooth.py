@@ -103,11 +103,6 @@ class GradNormSmooth(Observing, Part, Optimizer):
         solving = {"dense_limit": dense_limit, "iterations": iterations, "tolerance": tolerance}
         super().__init__(groups, {"lr": lr, "gamma": gamma, "curvature": curvature, **solving})
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
-
     @outside_graphs
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Tensor | None:  # type: ignore[override]

@@ -58,7 +58,7 @@ def run(
     json
         Print the result as JSON on standard output; what the ranks write goes to standard error.
     """
-    from sooner.cli.link_tables import show_run
+    from sooner.cli.link.tables import show_run
     from sooner.link import Lab, parse_cut, parse_kill, parse_loss, parse_rate
     from sooner.link import run as run_ranks
 
@@ -126,7 +126,7 @@ def plan(
         raise SoonerError("--parameters has no step to measure; add --step with the seconds of one, or name a workload")
     import torch
 
-    from sooner.cli.link_tables import plain, show_plan
+    from sooner.cli.link.tables import plain, show_plan
     from sooner.link import LinkModel, parse_rate
     from sooner.link import plan as make_plan
     from sooner.link._plan import default_recipes, layout_of_size, measured_step

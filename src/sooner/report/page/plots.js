@@ -1,6 +1,6 @@
 "use strict";
-// Draws the figures of a page in the colours of its scheme, and again when the reader changes the scheme.
-(() => {
+// What the plots of the reports and of the site share: colours from the style sheet, and how a figure is drawn.
+const plots = (() => {
   const touch = window.matchMedia("(pointer: coarse)").matches;
 
   // "@c3/0.2" is the style sheet's --plot-c3 at opacity 0.2.
@@ -13,7 +13,7 @@
     return `rgba(${part(0)},${part(1)},${part(2)},${opacity})`;
   }
 
-  // Only the values of keys that end in "color" are tokens: a text may begin with "@".
+  // Only the values of keys that end in "color" are tokens: a text may begin with "@", a recipe may be called "@c3".
   function painted(value, key) {
     if (Array.isArray(value)) return value.map((item) => painted(item, key));
     if (value && typeof value === "object") {
@@ -22,17 +22,22 @@
     return typeof value === "string" && value[0] === "@" && /color$/i.test(key) ? colour(value) : value;
   }
 
-  function draw(place) {
-    const figure = painted(JSON.parse(document.getElementById(place.dataset.figure).textContent), "");
+  // `edit` may change the painted copy of the figure before it is drawn.
+  function draw(place, figure, edit = () => {}) {
+    const made = painted(figure, "");
+    edit(made);
     // A finger that drags a plot means to scroll the page.
-    figure.layout.dragmode = touch ? false : "zoom";
+    made.layout.dragmode = touch ? false : "zoom";
     const options = { responsive: true, displayModeBar: false, doubleClick: "reset", showTips: false };
-    return Plotly.react(place, figure.data, figure.layout, options);
+    return Plotly.react(place, made.data, made.layout, options);
   }
 
-  const places = [...document.querySelectorAll(".evidence-plot")];
-  const drawAll = () => Promise.all(places.map(draw));
-  new MutationObserver(drawAll).observe(document.body, { attributeFilter: ["data-theme"] });
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  drawAll().then(() => document.documentElement.setAttribute("data-drawn", "yes"));
+  // Draws everything now, and again when the reader changes the scheme.
+  function keepDrawn(drawAll) {
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+    new MutationObserver(drawAll).observe(document.body, { attributeFilter: ["data-theme"] });
+    drawAll().then(() => document.documentElement.setAttribute("data-drawn", "yes"));
+  }
+
+  return { draw, keepDrawn };
 })();

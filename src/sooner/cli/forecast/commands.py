@@ -2,88 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from sooner.cli.numbers import Whole
+from sooner.cli.forecast.options import Choice, Reading
 
 forecast = App(
     name="forecast",
     help="Predict the loss you have not paid for, from small or unfinished runs, with bands and a check of them.",
 )
 
-Files = Annotated[tuple[Path, ...], Parameter(allow_leading_hyphen=False)]
 Places = Annotated[list[str], Parameter(negative=())]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Reading:
-    """How the files are read, and where the answer goes.
-
-    Attributes
-    ----------
-    column
-        NAME=HEADING reads a column under that heading, such as --column loss=val_loss. May be repeated.
-    where
-        HEADING=TEXT keeps only the rows with this text there, such as --where kind=val. May be repeated.
-    draws
-        Refits for the bands.
-    level
-        Share of future runs that the bands are meant to cover.
-    out
-        Write the report with its plots to this HTML file.
-    json
-        Print the result as JSON.
-    """
-
-    column: Annotated[list[str], Parameter(negative=())] = field(default_factory=list)
-    where: Annotated[list[str], Parameter(negative=())] = field(default_factory=list)
-    draws: Whole = 200
-    level: float = 0.9
-    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
-    json: Annotated[bool, Parameter(negative=())] = False
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Choice(Reading):
-    """How the files are read, which law is fitted, and where the answer goes.
-
-    Attributes
-    ----------
-    column
-        NAME=HEADING reads a column under that heading, such as --column loss=val_loss. May be repeated.
-    where
-        HEADING=TEXT keeps only the rows with this text there, such as --where kind=val. May be repeated.
-    draws
-        Refits for the bands.
-    level
-        Share of future runs that the bands are meant to cover.
-    out
-        Write the report with its plots to this HTML file.
-    json
-        Print the result as JSON.
-    law
-        A law of `sooner forecast laws`; auto chooses by what leaving out shows.
-    over
-        The column that a law in one quantity takes as x, such as tokens.
-    lr
-        The learning rates, where the files don't have them: cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5.
-    """
-
-    law: str = "auto"
-    over: str | None = None
-    lr: str | None = None
 
 
 @forecast.command
 def laws() -> None:
     """List the laws, with formula, columns and source."""
-    from sooner.cli.forecast_run import list_laws
+    from sooner.cli.forecast.run import list_laws
 
     list_laws()
 
@@ -97,7 +34,7 @@ def fit(*files: Path, given: Choice = Choice()) -> None:
     files
         Tables, logs or folders: csv, tsv, jsonl, parquet, race folders, TensorBoard folders, nanoGPT-style text logs.
     """
-    from sooner.cli.forecast_run import run_fit
+    from sooner.cli.forecast.run import run_fit
 
     run_fit(list(files), given)
 
@@ -113,7 +50,7 @@ def predict(*files: Path, at: Places, given: Choice = Choice()) -> None:
     at
         Where: parameters=7e9,tokens=1.4e11. May be repeated.
     """
-    from sooner.cli.forecast_run import run_predict
+    from sooner.cli.forecast.run import run_predict
 
     run_predict(list(files), at, given)
 
@@ -140,7 +77,7 @@ def curve(
     target
         A loss: says when it is reached.
     """
-    from sooner.cli.forecast_run import run_curve
+    from sooner.cli.forecast.run import run_curve
 
     run_curve(list(files), given, schedule=schedule, total=total, target=target)
 
@@ -156,7 +93,7 @@ def check(*files: Path, leave: str = "auto", given: Choice = Choice()) -> None:
     leave
         largest, curve or end; auto follows the law.
     """
-    from sooner.cli.forecast_run import run_check
+    from sooner.cli.forecast.run import run_check
 
     run_check(list(files), given, leave=leave)
 
@@ -182,7 +119,7 @@ def schedule(
     warmup
         Its steps of linear rise.
     """
-    from sooner.cli.forecast_decide import run_schedule
+    from sooner.cli.forecast.decide import run_schedule
 
     run_schedule(list(files), given, total=total, peak=peak, warmup=warmup)
 
@@ -205,7 +142,7 @@ def allocate(
     inference_tokens
         Tokens to be served later, 2 FLOP per parameter each, paid from the same budget.
     """
-    from sooner.cli.forecast_decide import run_allocate
+    from sooner.cli.forecast.decide import run_allocate
 
     run_allocate(list(files), given, compute=compute, inference_tokens=inference_tokens)
 
@@ -221,7 +158,7 @@ def task(*files: Path, at: Places, given: Reading = Reading()) -> None:
     at
         Where: parameters=7e9,tokens=1.4e11. May be repeated.
     """
-    from sooner.cli.forecast_decide import run_task
+    from sooner.cli.forecast.decide import run_task
 
     run_task(list(files), at, given)
 
@@ -248,7 +185,7 @@ def compare(
     to
         Largest scale to look at. Default: ten times the largest measured.
     """
-    from sooner.cli.forecast_decide import run_compare
+    from sooner.cli.forecast.decide import run_compare
 
     run_compare(first, second, given, over=over, to=to)
 
@@ -274,6 +211,6 @@ def plan(
     budget
         The most to spend on all runs, in FLOP (in units of x for a law in one quantity).
     """
-    from sooner.cli.forecast_decide import run_plan
+    from sooner.cli.forecast.decide import run_plan
 
     run_plan(list(files), at, given, goal=goal, budget=budget)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sooner.cli.forecast import Reading
+from sooner.cli.forecast.options import Reading
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.law import Law

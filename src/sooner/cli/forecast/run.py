@@ -10,15 +10,16 @@ from typing import Any, Literal, cast
 from rich.console import Console
 from rich.table import Table as Grid
 
-from sooner.cli.forecast import Choice, Reading
-from sooner.cli.forecast_asked import checked_numbers, law_named, of_final_losses, pairs, places, positive
+from sooner.cli.forecast.asked import checked_numbers, law_named, of_final_losses, pairs, places, positive
+from sooner.cli.forecast.options import Choice, Reading
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.automatic import candidates
 from sooner.forecast.check import Check, Leave, check, choose
 from sooner.forecast.curve import forecast_curve
 from sooner.forecast.decide.influence import influence_warning
-from sooner.forecast.fit import Fit, fit
+from sooner.forecast.fit import fit
+from sooner.forecast.fitted import Fit
 from sooner.forecast.law import Law
 from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.read import read

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sooner.cli.forecast import Choice, Reading
-from sooner.cli.forecast_asked import checked_numbers, of_final_losses, places, positive, shared_scale
-from sooner.cli.forecast_run import doubted, finish, measured, ready, working
+from sooner.cli.forecast.asked import checked_numbers, of_final_losses, places, positive, shared_scale
+from sooner.cli.forecast.options import Choice, Reading
+from sooner.cli.forecast.run import doubted, finish, measured, ready, working
 from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import allocate
 from sooner.forecast.decide.best_schedule import best_schedule
