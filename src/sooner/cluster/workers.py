@@ -62,7 +62,7 @@ class Cluster:
         refuse_misfits(self.outer, self.local, self.cohort, steps, self.common)
         self.workers, self._planned = workers, steps
         self.data = Data(task, self.cohort, seed, workers)
-        self.model = task.model(derived_seed(seed, "init")).train()
+        self.model = recipe.prepare(task.model(derived_seed(seed, "init")).train(), derived_seed(seed, "surgery"))
         self.lanes = Lanes(self.model, workers, task.loss)
         self.exchange = Exchange(self.lanes.layout, Sim(workers), only(parts, Codec), only(parts, Memory))
         self.passes = float(self.local.passes if self.local else 1)

@@ -134,7 +134,8 @@ def _train(
 ) -> Run:
     seed, steps, accumulate, clip_norm = (identity[name] for name in ("seed", "steps", "accumulate", "clip_norm"))
     model = task.model(derived_seed(seed, "init")).train()
-    training = recipe.build(model, steps, provided_by(task))
+    training = recipe.build(model, steps, provided_by(task), seed=derived_seed(seed, "surgery"))
+    model = training.model  # surgery may have put another one in its place
     workers = Workers(training)
     batches = worker_batches(task, seed, workers.rank, workers.size)
     evaluation = task.batches(EVALUATION_SEED, "eval")

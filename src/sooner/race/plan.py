@@ -19,6 +19,7 @@ from sooner.communication._doubts import doubts
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError
 from sooner.loop import evaluation_steps, provided_by
+from sooner.part import SURGERY
 from sooner.race import limits, tuning
 from sooner.race.arms import with_arms
 from sooner.race.machine import processor, versions
@@ -175,7 +176,7 @@ class Plan:
         """Return what speaks against the communication parts of a recipe in front of its optimizers."""
         slots = recipe.with_settings(recipe.default).slots
         parts = [s.factory(**s.settings) for s in slots if s.station == "communication"]
-        alone = Recipe(*(s for s in slots if s.station == "update"))
+        alone = Recipe(*(s for s in slots if s.station in ("update", *SURGERY)))
         built = alone.build(self.task.model(0), self.budget, provided_by(self.task))
         return doubts(parts, built.optimizers, max(self.workers, self.world))
 
