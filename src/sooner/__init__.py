@@ -14,7 +14,19 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import communication, execute, gradient, loss, schedule, space, update, weights
+    from sooner import (
+        communication,
+        decoding,
+        diffusion,
+        execute,
+        gradient,
+        loss,
+        rl,
+        schedule,
+        space,
+        update,
+        weights,
+    )
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
@@ -28,10 +40,13 @@ __all__ = [
     "__version__",
     "communication",
     "create_optimizer",
+    "decoding",
+    "diffusion",
     "execute",
     "explain",
     "gradient",
     "loss",
+    "rl",
     "schedule",
     "slot",
     "space",
@@ -50,10 +65,14 @@ _HOMES = {
     "Run": "sooner.loop",
     "train": "sooner.loop",
 }
+_MODULES = {
+    *("communication", "decoding", "diffusion", "execute", "gradient", "loss", "rl", "schedule", "space", "update"),
+    "weights",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("communication", "execute", "gradient", "loss", "schedule", "space", "update", "weights"):
+    if name in _MODULES:
         return importlib.import_module(f"sooner.{name}")
     if name == "workload":
         return importlib.import_module("sooner.workloads").find

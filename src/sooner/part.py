@@ -34,8 +34,14 @@ STATIONS = (
     "weights",
     "memory",
     "adapter",
+    "diffusion",
+    "rl",
+    "decoding",
 )
-"""The stations in the order in which a training step passes them; a station's folder exists once it has a part."""
+"""The stations in the order in which a training step passes them, the domains (what only some tasks have) last.
+
+A station's folder exists once it has a part.
+"""
 
 
 class Part:

@@ -20,7 +20,7 @@ from sooner.cluster_workers import Cluster
 from sooner.communication._doubts import doubts
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError
-from sooner.loop import evaluation_steps, provided_by
+from sooner.loop import evaluation_steps, provided_by, refuse_unmet
 from sooner.race import tuning
 from sooner.race.arms import with_arms
 from sooner.race.machine import processor, versions
@@ -175,6 +175,7 @@ class Plan:
     def _check_trials(self) -> None:
         """Make every recipe for the model with the first settings it will be tried with, so that no worker has to."""
         for recipe in self.recipes:
+            refuse_unmet(self.task, recipe)
             for settings in tuning.trials(recipe.space, recipe.default, min(self.tune, 2) + 1):
                 tried = recipe.with_settings(settings)
                 if self.workers > 1:
