@@ -115,7 +115,7 @@ class Task:
             value = getattr(self, option)
             if value is not None and not callable(value):
                 raise SoonerError(f"{where}: {option} = {value!r} must be a function; define it or leave it out")
-        words = self.provides
+        words: Any = self.provides
         if isinstance(words, str) or not isinstance(words, Iterable) or not all(isinstance(w, str) for w in words):
             raise SoonerError(f"{where}: provides = {words!r} must be a set of texts, such as {{'flow times'}}")
         object.__setattr__(self, "provides", frozenset(words))

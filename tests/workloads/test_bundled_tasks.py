@@ -16,7 +16,7 @@ from sooner.error import SoonerError
 from sooner.task import check
 
 NAMES = workloads.names()
-RANDOM_BATCHES = ["charlm", "digits", "digits_federated", "digits_flow", "quadratic", "zipf"]
+RANDOM_BATCHES = ["charlm", "digits", "digits_federated", "digits_flow", "quadratic", "sums", "zipf"]
 
 # the loss of a model that knows nothing, and how far the untrained one may lie from it
 UNINFORMED = {
@@ -27,6 +27,7 @@ UNINFORMED = {
     "modular": (math.log(59), 0.2),
     "quadratic": (sum(1 / i for i in range(1, 101)) / 2, 2.5),
     "separable": (math.log(2), 8.0),
+    "sums": (0.0, 0.5),  # a policy loss: right answers less wrong ones
     "zipf": (math.log(4096), 0.1),
 }
 
@@ -40,7 +41,17 @@ def same(one, other):
 
 
 def test_the_tasks_are_listed_in_order():
-    assert NAMES == ["charlm", "digits", "digits_federated", "digits_flow", "modular", "quadratic", "separable", "zipf"]
+    assert NAMES == [
+        "charlm",
+        "digits",
+        "digits_federated",
+        "digits_flow",
+        "modular",
+        "quadratic",
+        "separable",
+        "sums",
+        "zipf",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -109,7 +109,7 @@ def first_flow(seed: int, size: dict[str, int]) -> tuple[nn.Module, Pairs]:
     steps = size["teacher"]
     teacher = loop.train(TASK, "adamw(lr=0.001) + linear", seed, steps, evaluate_at=[steps]).model.eval()
     noise, labels = start(seed, size["pairs"], "train")
-    pieces = zip(noise.split(2000), labels.split(2000), strict=True)
+    pieces = zip(torch.split(noise, 2000), torch.split(labels, 2000), strict=True)
     images = torch.cat([integrate(teacher, z, 12, y) for z, y in pieces])
     return teacher, Pairs(images, labels, noise, seed)
 

@@ -1,0 +1,1 @@
+"""How a sequence model is sampled sooner, with nothing changed about what it writes."""
