@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sooner.cluster import train_cluster
-from sooner.cluster_workers import Cluster
+from sooner.cluster.workers import Cluster
 from sooner.communication import EF, EF21, Dense, EControl, EF21Momentum, Exchange, Layout, Sim, TopK
 from sooner.communication._codec import Codec
 from sooner.communication._memory import Memory

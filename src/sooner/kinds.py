@@ -27,7 +27,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from sooner.error import SoonerError
-from sooner.model_names import PRIVATE
+from sooner.foundation.model_names import PRIVATE
 
 Kind = Literal["matrix", "depthwise", "embedding", "head", "gain", "bias", "token", "scalar"]
 

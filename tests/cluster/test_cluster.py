@@ -15,7 +15,7 @@ from torch import nn
 import sooner
 from sooner.cluster import train_cluster
 from sooner.error import SoonerError
-from sooner.lanes import Lanes
+from sooner.foundation.lanes import Lanes
 from sooner.task import from_module, worker_batches
 
 TASK = from_module(heterogeneous_task, "heterogeneous_task")
@@ -173,7 +173,7 @@ def with_dropout(seed):
 def test_one_optimizer_for_all_and_one_each_give_the_same(monkeypatch):
     recipe = "adamw + cosine + local_sgd(every=3)"
     together = train_cluster(TASK, recipe, 2, 8, 4, evaluate_at=[0, 5, 8])
-    monkeypatch.setattr("sooner.cluster_movers.elementwise", lambda optimizer: False)
+    monkeypatch.setattr("sooner.cluster.movers.elementwise", lambda optimizer: False)
     apart = train_cluster(TASK, recipe, 2, 8, 4, evaluate_at=[0, 5, 8])
     torch.testing.assert_close(weights(together), weights(apart), rtol=1e-10, atol=1e-12)
     for name in ("values", "replicas", "consensus"):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import sooner.update
 from sooner.error import SoonerError
-from sooner.lanes import Lanes, Stacked, elementwise, remembers
+from sooner.foundation.lanes import Lanes, Stacked, elementwise, remembers
 
 N = 4
 

@@ -10,7 +10,6 @@ import pytest
 
 import sooner
 from sooner import part
-from sooner.attach import attach
 from sooner.communication import Sim
 from sooner.communication._codec import Codec
 from sooner.communication._cohort import Cohort
@@ -18,6 +17,7 @@ from sooner.communication._doubts import doubts
 from sooner.communication._local import Local
 from sooner.communication._memory import Memory
 from sooner.communication._outer import Outer
+from sooner.recipe.attach import attach
 
 PAGE = Path(__file__).parents[2] / "docs" / "communication.md"
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -17,10 +17,10 @@ from torch import nn
 from wrapped_optimizers import Accelerated, Lightning
 
 import sooner
-from sooner import hooks
+from sooner.foundation import hooks
 from sooner.gradient import ClipAdaptive, ClipNorm, ClipValue, PerpGrad
+from sooner.recipe.training import Training
 from sooner.schedule.refined import NormLog
-from sooner.training import Training
 
 RULES = {
     "clip_norm": lambda o: ClipNorm(o, max_norm=1.0),

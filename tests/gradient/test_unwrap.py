@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from wrapped_optimizers import Accelerated, Lightning
 
-from sooner.unwrap import unwrapped
+from sooner.foundation.unwrap import unwrapped
 
 
 def test_an_optimizer_is_its_own_inside() -> None:

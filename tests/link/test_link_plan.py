@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.link import LinkModel, plan
 from sooner.link._cost import cost
 from sooner.link._plan import default_recipes, layout_of_size, measured_step

@@ -10,7 +10,7 @@ import torch
 
 import sooner
 from sooner import part, space
-from sooner.checkpoint import load_checkpoint, save_checkpoint
+from sooner.loop.checkpoint import load_checkpoint, save_checkpoint
 from sooner.recipe import Recipe
 from sooner.task import from_file
 

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 import sooner
 from sooner import SoonerError, objective
 from sooner.cluster import train_cluster
-from sooner.lanes import Lanes
+from sooner.foundation.lanes import Lanes
 from sooner.objective import PROVIDED, Objective, mean_of
 from sooner.recipe import Recipe
+from sooner.recipe.training import Training
 from sooner.task import Task, check
-from sooner.training import Training
 from sooner.update._closure import evaluations
 
 HERE = Path(__file__).parent

@@ -16,8 +16,8 @@ import sooner
 from sooner.communication import Group
 from sooner.objective import Objective
 from sooner.recipe import Recipe
+from sooner.recipe.training import Training
 from sooner.task import Task
-from sooner.training import Training
 
 OWN = [(3, 12, 1), (5, 0, 2)]  # labels in the micro-batches of the two ranks
 NOTHING = [(0, 0), (4, 9)]  # a rank without any

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sooner.intercept import CrossEntropy
+from sooner.foundation.intercept import CrossEntropy
 
 
 def recorder(answer=1.0):

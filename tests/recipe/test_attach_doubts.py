@@ -2,8 +2,8 @@
 
 import torch
 
-from sooner import attach
 from sooner.communication import EF, Dense, Sim, TopK
+from sooner.recipe import attach
 
 
 def test_a_bad_pair_is_said_once_and_before_the_first_step(caplog, monkeypatch):

@@ -11,8 +11,8 @@ from torch import nn
 import sooner
 from sooner.objective import Objective
 from sooner.recipe import Recipe, slot
+from sooner.recipe.training import Training
 from sooner.schedule.refined import NormLog
-from sooner.training import Training
 
 TWO = "sgd(lr=1, momentum=0, on='weight') + torch.optim.SGD(lr=1, on='bias')"
 

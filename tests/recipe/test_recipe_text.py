@@ -9,7 +9,7 @@ import sooner
 from sooner import part
 from sooner.part import STATIONS
 from sooner.recipe import Recipe, slot
-from sooner.recipe_text import parse, split, written
+from sooner.recipe.text import parse, split, written
 from sooner.space import Choice, Log, Uniform
 
 VALUES = st.one_of(

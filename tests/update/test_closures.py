@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import sooner
-from sooner.intercept import BackwardHeld
+from sooner.foundation.intercept import BackwardHeld
 from sooner.objective import Objective
 from sooner.part import load, names
 from sooner.update import GradNormSmooth, NormalizedLogisticGD, SoftmaxGhosts, SophiaG, SophiaH

@@ -5,9 +5,8 @@ import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from sooner.checkpoint import load_weights
 from sooner.error import SoonerError
-from sooner.model_names import (
+from sooner.foundation.model_names import (
     matched,
     modules_by_name,
     plain_name,
@@ -17,6 +16,7 @@ from sooner.model_names import (
     unwrapped,
     wrapper_prefix,
 )
+from sooner.loop.checkpoint import load_weights
 
 
 @pytest.mark.parametrize(

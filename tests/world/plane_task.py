@@ -42,7 +42,7 @@ def fault(how):
     if how == "hang":
         time.sleep(10_000)
     if how == "kill-in-save":
-        from sooner import checkpoint_world
+        from sooner.loop import checkpoint_world
 
         class Dying(checkpoint_world.FileSystemWriter):
             def write_data(self, *args):

@@ -13,7 +13,7 @@ from sooner.cluster import train_cluster
 from sooner.communication._attached import only
 from sooner.communication._cohort import Cohort
 from sooner.part import load
-from sooner.recipe_text import parse
+from sooner.recipe.text import parse
 from sooner.task import Task, derived_seed
 
 TASK = Task(model, batches, loss, 100, metrics, shards=shards)

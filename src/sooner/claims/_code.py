@@ -10,7 +10,7 @@ import sooner
 from sooner import part
 from sooner.claims._claim import Claim, Race
 from sooner.race.source import digest
-from sooner.recipe_text import parse, split
+from sooner.recipe.text import parse, split
 
 _ROOT = Path(sooner.__file__).parent
 _FOLLOWED = ("claims", "workloads", *part.STATIONS)

@@ -14,9 +14,9 @@ from sooner.communication._codec import Codec
 from sooner.communication._exchange import Exchange
 from sooner.communication._memory import Memory
 from sooner.communication._wire import Sim
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.part import load
-from sooner.recipe_text import parse
+from sooner.recipe.text import parse
 
 TUNING_SEED = 1_000
 RATES = tuple(4.0**-i for i in range(6))

@@ -24,7 +24,7 @@ from sooner.race.pool import Cell, Pool
 from sooner.race.referee import Watch
 from sooner.race.shelf import Shelf
 from sooner.recipe import Recipe
-from sooner.recipe_text import split
+from sooner.recipe.text import split
 from sooner.task import Task, from_file
 from sooner.workloads import find
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sooner import loop
 from sooner.claims._claim import Claim, Criterion, Measured, Measurement
 from sooner.claims._findings import Findings
-from sooner.rl import PolicyLoss, Rollouts, group_means, policy_loss, sequence_logp
+from sooner.rl import PolicyLoss, Rollouts, group_means, policy_loss
 from sooner.task import Task
 from sooner.workloads import sums
 from sooner.workloads._seeded import generator

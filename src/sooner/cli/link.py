@@ -130,7 +130,7 @@ def plan(
     from sooner.link import LinkModel, parse_rate
     from sooner.link import plan as make_plan
     from sooner.link._plan import default_recipes, layout_of_size, measured_step
-    from sooner.recipe_text import split
+    from sooner.recipe.text import split
     from sooner.workloads import find
 
     torch.set_num_threads(1)

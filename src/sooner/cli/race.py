@@ -18,7 +18,7 @@ from sooner.race.journal import read
 from sooner.race.plan import LEAST_SEEDS, Plan
 from sooner.race.referee import run
 from sooner.recipe import Recipe
-from sooner.recipe_text import split
+from sooner.recipe.text import split
 from sooner.report import html, table
 from sooner.workloads import find
 

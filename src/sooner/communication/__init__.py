@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sooner.communication.spes import SPES
     from sooner.communication.streaming_diloco import StreamingDiLoCo
     from sooner.communication.top_k import TopK
-    from sooner.layout import Layout
+    from sooner.foundation.layout import Layout
 
 __all__ = [
     "AFACD",

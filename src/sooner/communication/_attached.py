@@ -34,10 +34,10 @@ from sooner.communication._wire import Wire
 from sooner.communication._wrappers import Wrappers, averaging
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
+from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
 from sooner.part import Part
-from sooner.unwrap import unwrapped
 
 log = logging.getLogger(__name__)
 

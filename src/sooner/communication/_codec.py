@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sooner.communication._wire import Payload, Wire
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.part import Part
 
 Buffers = dict[str, Tensor]

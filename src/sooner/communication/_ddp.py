@@ -18,7 +18,7 @@ from sooner.communication._packing import gathered, packed, unpacked
 from sooner.communication._wire import Payload, Traffic
 from sooner.communication.dense import Dense
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 
 
 class DDPBuckets:

@@ -14,7 +14,7 @@ from sooner.communication._memory import Memory, NoMemory
 from sooner.communication._wire import Flight, Wire
 from sooner.communication.dense import Dense
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 
 
 @dataclass

@@ -18,7 +18,7 @@ from sooner.communication._memory import Memory, NoMemory
 from sooner.communication._outer import Outer, Window
 from sooner.communication.dense import Dense
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 
 try:
     from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict

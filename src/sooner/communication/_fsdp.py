@@ -15,7 +15,7 @@ from sooner.communication._exchange import Exchange
 from sooner.communication._group import Group
 from sooner.communication._memory import Memory
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 
 
 class FSDPReplicas:

@@ -12,7 +12,7 @@ from torch import Tensor
 from sooner.communication import _meeting as meeting
 from sooner.communication._exchange import Exchange
 from sooner.communication._meeting import Meeting
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 
 
 class Gradients:

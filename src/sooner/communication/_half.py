@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sooner.communication._codec import Buffers, Codec, Moment, Sent, nan_unless_finite
 from sooner.communication._wire import Payload, Wire
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 
 
 class Half(Codec):

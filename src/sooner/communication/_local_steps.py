@@ -10,7 +10,7 @@ from torch import Tensor
 from sooner.communication._codec import Buffers
 from sooner.communication._local import Local, Place
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 
 
 class LocalSteps:

@@ -13,7 +13,7 @@ from sooner.communication._exchange import Exchange
 from sooner.communication._memory import NoMemory
 from sooner.communication.dense import Dense
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.part import Part, check_range
 
 

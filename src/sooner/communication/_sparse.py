@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sooner.communication._wire import Payload
 from sooner.error import SoonerError
-from sooner.layout import Block
+from sooner.foundation.layout import Block
 from sooner.part import check_range
 
 Chosen = Callable[[Tensor, int], Tensor]

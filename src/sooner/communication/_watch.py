@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sooner.communication import _meeting as meeting
-from sooner.model_names import plain_names
+from sooner.foundation.model_names import plain_names
 
 
 class Watch:

@@ -30,7 +30,7 @@ from sooner.communication._memory import Memory
 from sooner.communication._sparse import check_ratio, in_every_parameter, mean_of, picked, spread
 from sooner.communication._wire import Wire
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.part import check_range
 from sooner.space import Choice, Knob
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sooner.communication._codec import Buffers, Codec, Moment, Sent, generator_at
 from sooner.communication._wire import Wire
-from sooner.layout import Block, Layout
+from sooner.foundation.layout import Block, Layout
 from sooner.part import check_range
 from sooner.space import Choice, Knob
 

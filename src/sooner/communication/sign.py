@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sooner.communication._codec import Codec, Moment
 from sooner.communication._wire import Payload
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.part import check_choice
 
 _PACK = 0x0102040810204080

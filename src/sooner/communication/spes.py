@@ -30,7 +30,7 @@ from torch import Tensor
 from sooner.communication._exchange import Exchange
 from sooner.communication._outer import Outer, Window
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.part import check_range
 from sooner.space import Choice, Knob
 

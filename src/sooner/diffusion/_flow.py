@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from sooner.error import SoonerError
+from sooner.foundation.place import Place
 from sooner.part import Part
-from sooner.place import Place
 
 _TIMES: Place[Times] = Place("training times")
 

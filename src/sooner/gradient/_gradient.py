@@ -19,11 +19,11 @@ from torch.optim import Optimizer
 from sooner.error import SoonerError
 from sooner.execute import Cohort, MisfitError, Work, find_shared, run, state_dtype
 from sooner.execute.shards import spread_of
+from sooner.foundation.unwrap import unwrapped
 from sooner.gradient._station import attach, station_of, with_gradients
 from sooner.objective import Objective
 from sooner.part import Part
 from sooner.transform import Chain, Clock, Transform
-from sooner.unwrap import unwrapped
 
 _shape_of = operator.attrgetter("shape")
 _layout_of = operator.attrgetter("layout")

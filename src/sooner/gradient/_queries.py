@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
+from sooner.foundation.intercept import CrossEntropy
 from sooner.gradient._source import frozen_statistics
-from sooner.intercept import CrossEntropy
 from sooner.objective import Objective, mean
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError
-from sooner.gradient_norm import global_norm, present
-from sooner.hooks import CHANGES, UNSEEN, Attachment, hooks_of
+from sooner.foundation.gradient_norm import global_norm, present
+from sooner.foundation.hooks import CHANGES, UNSEEN, Attachment, hooks_of
 
 if TYPE_CHECKING:
     from sooner.gradient._gradient import GradientPart

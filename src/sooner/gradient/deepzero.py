@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from sooner.error import SoonerError, nearest
+from sooner.foundation.intercept import BackwardHeld
 from sooner.gradient._queries import Queries
 from sooner.gradient._source import GradientSource, asked, fill, trainable
-from sooner.intercept import BackwardHeld
 from sooner.objective import Objective
 from sooner.part import check_range
 from sooner.space import Knob, Log

@@ -15,7 +15,7 @@ from sooner.communication._memory import Memory
 from sooner.communication._outer import Outer, Window
 from sooner.communication._wire import Payload, Sim
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.link._plan_rows import Cost
 from sooner.part import Part
 

@@ -21,14 +21,14 @@ from sooner.communication._codec import Codec
 from sooner.communication._memory import Memory
 from sooner.communication._outer import Outer
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.link._cost import cost
 from sooner.link._model import LinkModel
 from sooner.link._plan_rows import BASELINES, MOST_WORKERS, Against, Cost, Plan, Row
 from sooner.objective import mean_of
 from sooner.part import Part
 from sooner.recipe import slot
-from sooner.recipe_text import parse
+from sooner.recipe.text import parse
 from sooner.task import Task
 from sooner.workloads.charlm import GPT, HEAD_WIDTH
 

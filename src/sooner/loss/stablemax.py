@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sooner.error import SoonerError
-from sooner.intercept import CrossEntropy
+from sooner.foundation.intercept import CrossEntropy
 from sooner.part import Part, check_range
 
 __all__ = ["StableMax", "collapsed", "log_s"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sooner.cluster_workers import Cluster
+from sooner.cluster.workers import Cluster
 from sooner.communication._doubts import doubts
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError

@@ -12,11 +12,11 @@ from typing import Any
 from sooner.cluster import train_cluster
 from sooner.error import SoonerError
 from sooner.loop import Run, train
+from sooner.loop.workers import Report as Together
 from sooner.objective import Found
 from sooner.race.cost import measure_blocks, measure_memory
 from sooner.race.world import run_together
 from sooner.task import Task
-from sooner.workers import Report as Together
 from sooner.workloads import find
 
 Report = Callable[..., None]

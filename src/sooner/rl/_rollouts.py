@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sooner.error import SoonerError
+from sooner.foundation.place import Place
 from sooner.part import Part
-from sooner.place import Place
 
 
 @dataclass(frozen=True)

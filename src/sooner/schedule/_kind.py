@@ -7,7 +7,7 @@ from typing import Literal
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
-from sooner.unwrap import unwrapped
+from sooner.foundation.unwrap import unwrapped
 
 Kind = Literal["sgd", "adam"]
 KINDS: tuple[Kind, ...] = ("sgd", "adam")

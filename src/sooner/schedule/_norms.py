@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError
-from sooner.gradient_norm import Watch
-from sooner.hooks import hooks_of
+from sooner.foundation.gradient_norm import Watch
+from sooner.foundation.hooks import hooks_of
+from sooner.foundation.unwrap import unwrapped
 from sooner.schedule._kind import Kind, checked, kind_of
-from sooner.unwrap import unwrapped
 
 SHORTEST = 8
 """The fewest norms a schedule can be made of: the first and last two are dropped."""

@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sooner.error import SoonerError
-from sooner.hooks import due
+from sooner.foundation.hooks import due
+from sooner.foundation.unwrap import unwrapped
 from sooner.part import Part, check_range
-from sooner.unwrap import unwrapped
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from sooner.error import SoonerError
-from sooner.intercept import CrossEntropy
+from sooner.foundation.intercept import CrossEntropy
 from sooner.update._closure import Evaluation, with_graph
 
 

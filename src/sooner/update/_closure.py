@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
-from sooner.intercept import BackwardHeld
+from sooner.foundation.intercept import BackwardHeld
 from sooner.objective import Objective, mean_of
 
 Evaluation = Callable[[], Tensor]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from sooner.error import SoonerError
-from sooner.model_names import plain_names
+from sooner.foundation.model_names import plain_names
 
 Groups = list[dict[str, Any]]
 

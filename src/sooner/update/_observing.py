@@ -3,8 +3,8 @@
     optimizer.step(closure)          closure returns the loss; where it calls backward, as PyTorch has it, that counts
     optimizer.observe(loss)          before the step, or once; then optimizer.step() as every loop calls it
 
-What the parts need beside the gradients is evaluated with backward held back (`sooner.intercept.BackwardHeld`), so both
-conventions lead to the same steps, bit for bit.
+What the parts need beside the gradients is evaluated with backward held back
+(`sooner.foundation.intercept.BackwardHeld`), so both conventions lead to the same steps, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.execute.shards import whole
+from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
-from sooner.unwrap import unwrapped
 from sooner.update._closure import Evaluation, Loss, NoLossError, aside, dense, required, unnoticed, with_graph
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from torch.optim import Optimizer
 from sooner.error import SoonerError, nearest
 from sooner.execute import run
 from sooner.execute.shards import is_sharded, whole
-from sooner.gradient_norm import gradient_norm
+from sooner.foundation.gradient_norm import gradient_norm
+from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
 from sooner.part import Part, check_choice, check_range
 from sooner.transform import Chain, Transform, chain
-from sooner.unwrap import unwrapped
 from sooner.update._graphs import outside_graphs
 from sooner.update._matching import Difference
 from sooner.update._plan import Plan, Share

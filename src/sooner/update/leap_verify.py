@@ -34,7 +34,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils import _pytree as pytree
 
 from sooner.error import SoonerError, nearest
-from sooner.intercept import BackwardHeld
+from sooner.foundation.intercept import BackwardHeld
 from sooner.objective import Objective, evaluating
 from sooner.part import Part, check_range
 from sooner.space import Choice, Knob

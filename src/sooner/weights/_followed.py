@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sooner.error import SoonerError
-from sooner.model_names import modules_by_name
+from sooner.foundation.model_names import modules_by_name
 
 STATISTICS = ("running_mean", "running_var")
 """Buffers that belong to the weights before them, as batch normalisation names them."""

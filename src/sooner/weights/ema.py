@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from sooner.error import SoonerError
 from sooner.execute.shards import Spread, is_sharded, local, spread_of
-from sooner.model_names import matched, prefix_note, unwrapped
+from sooner.foundation.model_names import matched, prefix_note, unwrapped
 from sooner.part import Part, check_range
 from sooner.space import Choice, Knob
 from sooner.weights._followed import Place, Seen, places

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 from sooner.error import SoonerError
-from sooner.layout import Layout
+from sooner.foundation.layout import Layout
 from sooner.objective import Found, exact, mean, measured
 
 ELEMENTWISE = frozenset(

@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sooner.checkpoint_world import how_to_go_on, keeper
 from sooner.communication import _world
 from sooner.error import SoonerError
+from sooner.loop.checkpoint_world import how_to_go_on, keeper
+from sooner.loop.workers import Report, Workers
 from sooner.objective import FROM_TASKS, PROVIDED, Objective, measured
 from sooner.part import check_range
 from sooner.recipe import Recipe
+from sooner.recipe.training import Training
 from sooner.task import EVALUATION_SEED, Task, derived_seed, worker_batches, worker_seed
-from sooner.training import Training
-from sooner.workers import Report, Workers
 
 
 @dataclass

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sooner.error import SoonerError
-from sooner.lanes import Lanes, Stacked, elementwise, remembers
+from sooner.foundation.lanes import Lanes, Stacked, elementwise, remembers
 from sooner.recipe import Recipe, Slot
-from sooner.training import Training
+from sooner.recipe.training import Training
 
 Rows = Tensor | slice
 

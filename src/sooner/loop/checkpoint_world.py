@@ -27,7 +27,11 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from sooner.checkpoint import (
+from sooner.communication._attached import Communication
+from sooner.error import SoonerError
+from sooner.execute.shards import is_sharded
+from sooner.foundation.model_names import unwrapped
+from sooner.loop.checkpoint import (
     HISTORY,
     check_identity,
     load_checkpoint,
@@ -36,12 +40,8 @@ from sooner.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from sooner.communication._attached import Communication
-from sooner.error import SoonerError
-from sooner.execute.shards import is_sharded
-from sooner.model_names import unwrapped
-from sooner.training import Training
-from sooner.workers import Workers, goes_apart
+from sooner.loop.workers import Workers, goes_apart
+from sooner.recipe.training import Training
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from sooner.communication._cohort import Cohort, Round
 from sooner.error import SoonerError
-from sooner.lanes import Lanes
+from sooner.foundation.lanes import Lanes
 from sooner.task import Task, derived_seed, worker_batches
 
 

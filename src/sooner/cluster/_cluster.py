@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sooner.checkpoint import load_checkpoint, save_checkpoint
-from sooner.cluster_workers import Cluster
+from sooner.cluster.workers import Cluster
 from sooner.communication._wire import Traffic
 from sooner.loop import Run, evaluate, evaluation_steps, identity_of
+from sooner.loop.checkpoint import load_checkpoint, save_checkpoint
 from sooner.part import check_range
 from sooner.recipe import Recipe
+from sooner.recipe.training import Training
 from sooner.task import EVALUATION_SEED, Task, derived_seed
-from sooner.training import Training
 
 
 @dataclass

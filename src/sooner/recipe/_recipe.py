@@ -20,14 +20,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sooner import part as parts
-from sooner.attach import attach
 from sooner.communication._wire import Wire
 from sooner.error import SoonerError, nearest
 from sooner.part import STATIONS, Part
-from sooner.partition import partition
-from sooner.recipe_text import Call, parse, written
+from sooner.recipe.attach import attach
+from sooner.recipe.partition import partition
+from sooner.recipe.text import Call, parse, written
+from sooner.recipe.training import Training, required_arguments
 from sooner.space import Choice, Knob, Log
-from sooner.training import Training, required_arguments
 from sooner.update._optimizer import ChainOptimizer, Options
 
 TORCH_SPACE: Mapping[str, Knob] = {"lr": Log(1e-4, 1e-1)}

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded, whole
-from sooner.hooks import LOOKS, Attachment, hooks_of
+from sooner.foundation.hooks import LOOKS, Attachment, hooks_of
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sooner.cluster_data import Data
-from sooner.cluster_movers import Alike, Mover, mover_of
+from sooner.cluster.data import Data
+from sooner.cluster.movers import Alike, Mover, mover_of
 from sooner.communication._attached import only
 from sooner.communication._codec import Buffers, Codec
 from sooner.communication._cohort import Cohort, Round
@@ -23,7 +23,7 @@ from sooner.communication._outer import Outer, Window
 from sooner.communication._wire import Sim
 from sooner.communication.full import Full
 from sooner.error import SoonerError
-from sooner.lanes import Lanes
+from sooner.foundation.lanes import Lanes
 from sooner.part import Part
 from sooner.recipe import Recipe
 from sooner.task import Task, derived_seed

@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from sooner.error import SoonerError
 from sooner.execute.shards import local
+from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
-from sooner.unwrap import unwrapped
 
 AROUND, LOOKS, CHANGES = range(3)
 """When an attachment's turn is: around all else, at the gradients as they are, or to put others in their place."""

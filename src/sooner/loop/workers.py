@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sooner.communication._group import Group
 from sooner.error import SoonerError
-from sooner.training import Training
+from sooner.recipe.training import Training
 
 
 @dataclass

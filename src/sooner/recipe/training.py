@@ -1,0 +1,409 @@
+"""A recipe at work on one model: the parts that `Recipe.build` made, driven by a user's own loop.
+
+training = Recipe("muon + cosine").build(model, steps=1000)
+loss.backward(); training.step(); training.zero_grad()          # or, for parts that evaluate the loss themselves:
+training.backward(objective); training.step(objective); training.zero_grad()
+with training.view(): evaluate(model)
+
+In somebody else's Trainer: ``optimizer, schedule = training.attach()``, or the training itself in an optimizer's place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.hooks import RemovableHandle
+
+from sooner.communication._attached import Communication
+from sooner.communication._averages_itself import averages_itself
+from sooner.communication._group import Group
+from sooner.error import SoonerError
+from sooner.foundation.gradient_norm import gradient_norm
+from sooner.foundation.hooks import AROUND, Attachment, hooks_of, overflows, steps_taken, take_off_scale
+from sooner.foundation.unwrap import unwrapped
+from sooner.gradient._gradient import GradientPart
+from sooner.objective import Averaging, Objective
+from sooner.part import Part
+
+
+class Training:
+    """The parts of a recipe attached to one model. Parameters in memory are always the training weights.
+
+    It has what others ask of an optimizer (`param_groups`, `state`, `step`, `zero_grad`, `state_dict`, hooks), so that
+    ``scaler.step(training)`` and frameworks that take any object with these can drive it.
+
+    Steps that are left out, by a GradScaler or by ``non_finite="skip"``, count for nobody: a schedule stays where it is
+    if its optimizer has left the step out, and `after_step` is not called if all of them have.
+
+    Attributes:
+        model: the model.
+        optimizers: its optimizers; together they hold every parameter once.
+        schedules: the learning-rate schedules.
+        others: all other parts. What they do depends on the methods they have: `backward(objective)` finds the
+            gradients in place of backpropagation, `around_loss()` is a context for the training loss,
+            `around_step(objective)` is a context for the optimizers' step, `after_step()` is called after every step
+            and `view()` chooses the evaluation weights.
+        communication: what lets several workers train the model together; None where nothing does.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        schedules: Sequence[LRScheduler],
+        others: Sequence[Any] = (),
+        communication: Communication | None = None,
+    ) -> None:
+        self.model = model
+        self.optimizers = list(optimizers)
+        self.schedules: list[Any] = list(schedules)  # those of batch sizes are no scheduler of PyTorch
+        self.others = list(others)
+        self.communication = communication
+        self._seen: tuple[nn.Module, bool] | None = None  # whose loss it was, and if that averages
+        self.around_loss = self._offered("around_loss")
+        self._sources = self._offered("backward")
+        self._around_step = self._offered("around_step")
+        self._after_step = self._offered("after_step")
+        self._views = self._offered("view")
+        self._attached = False
+        self._averaged = False
+        self._pre_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
+        self._post_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
+
+    def _offered(self, method: str) -> list[Callable[..., Any]]:
+        return [getattr(part, method) for part in self.others if hasattr(part, method)]
+
+    def backward(self, objective: Objective) -> Tensor:
+        """Add the gradients of the step's mean loss to ``.grad`` and return that loss, 0-d and without its graph.
+
+        Where the loss returns ``(sum, count)``, the mean is over all that micro-batches and workers have counted.
+        """
+        objective.around = self.around_loss
+        objective.averaging = lambda: self._averaging(objective.model)
+        objective.trained = self._trained
+        for source in self._sources:
+            found: Tensor = source(objective)
+            return found
+        return objective.backward()
+
+    def _trained(self) -> Iterator[Tensor]:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                yield from group["params"]
+
+    def _averaging(self, model: nn.Module) -> Averaging | None:
+        """Return what tells the workers of each other's counts, where their gradients are averaged."""
+        at_once = False
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            if self._seen is None or self._seen[0] is not model:
+                self._seen = model, averages_itself(model) or averages_itself(self.model)
+            at_once = self._seen[1]
+        sent = self.communication
+        wire = sent.wire if sent is not None and sent.averages_gradients else Group() if at_once else None
+        if wire is None or wire.size == 1:
+            return None
+        return Averaging(lambda numbers: wire.mean((numbers,))[0], at_once)
+
+    def average_gradients(self) -> None:
+        """Replace the gradients by the workers' average, where they are averaged; for whoever looks before `step`.
+
+        A GradScaler looks: call this before ``scaler.unscale_(training)`` and ``scaler.step(training)``, so that all
+        workers find the same infinities.
+        """
+        self._averaged = True
+        if self.communication is not None:
+            self.communication.average_gradients()
+
+    def step(self, objective: Objective | Callable[[], Any] | None = None, *, closure: Any = None) -> Any:
+        """Move the weights by the gradients now in ``.grad`` and advance the schedules.
+
+        Args:
+            objective: the step's loss; needed only where a part needs it. An ordinary closure of PyTorch, which finds
+                the gradients, is called once, or by an optimizer that can't do without it.
+            closure: the same under the name that PyTorch gives it.
+
+        Returns:
+            What an ordinary closure has returned, or None.
+
+        Raises:
+            SoonerError: a GradScaler steps before the workers' gradients are averaged.
+        """
+        given = objective if closure is None else closure
+        result = None
+        asking = [_asks(unwrapped(one)) for one in self.optimizers]
+        if given is not None and not isinstance(given, Objective) and asking != [True]:
+            with torch.enable_grad():
+                result = given()
+            given = given if any(asking) else None
+        self._refuse_own_infinities()
+        if overflows(self):
+            self._averaged = False
+            return result
+        self.average_gradients()
+        take_off_scale(self)
+        for hook in self._pre_hooks.values():
+            hook(self, (), {})
+        taken, found = self._take_step(given)
+        result = found if result is None else result
+        self._averaged = False
+        moved = any(taken.values())
+        for schedule in self.schedules:
+            if taken.get(id(unwrapped(getattr(schedule, "optimizer", None))), moved) and self._advances(schedule):
+                schedule.step()
+        if moved and not self._attached:
+            for after_step in self._after_step:
+                after_step()
+        for hook in self._post_hooks.values():
+            hook(self, (), {})
+        return result
+
+    def _take_step(self, given: Any) -> tuple[dict[int, bool], Any]:
+        """Step with every optimizer; return which of them, by `id`, have really moved, and what the last one gave."""
+        before = {id(unwrapped(one)): steps_taken(one) for one in self.optimizers}
+        taken: dict[int, bool] = {}
+        result = None
+        with contextlib.suppress(_LeftOut), contextlib.ExitStack() as stack:
+            for around_step in [] if self._attached else self._around_step:
+                stack.enter_context(around_step(given if isinstance(given, Objective) else None))
+            for optimizer in self.optimizers:
+                real = unwrapped(optimizer)
+                if given is None or not (_asks(real) or (optimizer is real and isinstance(real, Part))):
+                    optimizer.step()
+                elif isinstance(given, Objective) and not isinstance(real, Part):
+                    optimizer.step(_torch_closure(optimizer, given))
+                else:
+                    result = optimizer.step(given)
+            taken = {id(unwrapped(one)): steps_taken(one) > before[id(unwrapped(one))] for one in self.optimizers}
+            if not any(taken.values()):
+                raise _LeftOut  # so that contexts around the step do nothing behind it
+        return taken, result
+
+    def _refuse_own_infinities(self) -> None:
+        """Workers that find infinities each in their own gradients would go apart or wait for one another for ever."""
+        sent = self.communication
+        if getattr(self, "found_inf", None) is None or sent is None or self._averaged:
+            return
+        if sent.averages_gradients and sent.wire.size > 1:
+            raise SoonerError(
+                "a GradScaler has looked at the gradients of one worker alone; call training.average_gradients() "
+                "before scaler.step(training) or scaler.unscale_(training)"
+            )
+
+    _step_supports_amp_scaling: ClassVar[bool] = True  # `step` takes the scale off, behind the averaging
+
+    @property
+    def gradient_norm(self) -> Tensor:
+        """The global L2 norm of the gradients of the last step over all optimizers, 0-d, for logging.
+
+        As `sooner.update._optimizer.ChainOptimizer.gradient_norm`, also where the optimizers are others' own.
+
+        Raises:
+            SoonerError: the gradients are gone, and nobody had asked for their norm before that step.
+        """
+        return gradient_norm([unwrapped(one) for one in self.optimizers])
+
+    def attach(self) -> tuple[Optimizer, LRScheduler | None]:
+        """Let the optimizer's own steps do all that `step` does, for somebody else's Trainer.
+
+        Afterwards what this returns can be handed over: ``Trainer(..., optimizers=training.attach())``. Weight averages
+        and other parts that follow the steps hang on the optimizer, behind each step really taken; the schedule, which
+        the Trainer advances, ignores calls behind a step that was left out if it is one of ours. Evaluate inside
+        `view`; calling twice does no more than once.
+
+        Returns:
+            The optimizer and its schedule, or None for it.
+
+        Raises:
+            SoonerError: several optimizers, or a part that has to do with the loss or finds gradients itself, which the
+                Trainer's loop would not let it.
+        """
+        if len(self.optimizers) != 1:
+            raise SoonerError(
+                f"attach: this recipe has {len(self.optimizers)} optimizers, and others step one; call training.step() "
+                "in a loop of your own, or hand over the training itself where any object with step() is taken"
+            )
+        for part in self.others:
+            inside = [name for name in ("backward", "around_loss") if hasattr(part, name)]
+            if inside or (hasattr(part, "around_step") and getattr(part, "needs", None)):
+                name = part.name() if isinstance(part, Part) else type(part).__name__
+                raise SoonerError(
+                    f"attach: {name} works on the loss of a step, which a loop of others doesn't show; leave it out, "
+                    "or call training.backward(objective) and training.step(objective) in a loop of your own"
+                )
+        (optimizer,) = self.optimizers
+        schedule = next((one for one in self.schedules if isinstance(one, LRScheduler)), None)
+        if not self._attached:
+            self._attached = True
+            hooks = hooks_of(optimizer)
+            hooks.add(_Around(self))
+            if schedule is not None:
+                hooks.paced = False
+        return optimizer, schedule
+
+    def _advances(self, schedule: Any) -> bool:
+        """Whether `step` advances the schedule, rather than a hook on the optimizer."""
+        return not self._attached or isinstance(schedule, LRScheduler)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients, or fill them with zeros where `set_to_none` is False."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=set_to_none)
+        self._averaged = False
+        if self.communication is not None:  # where the step was not taken
+            self.communication.skip_step()
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all optimizers, the very ones; the list itself is made anew."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """What all optimizers keep for their parameters, in a dict made anew."""
+        return {p: kept for optimizer in self.optimizers for p, kept in optimizer.state.items()}
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The settings of new groups, of the first optimizer."""
+        return self.optimizers[0].defaults
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(training, args, kwargs)`` before every step, with averaged and unscaled gradients in place."""
+        handle = RemovableHandle(self._pre_hooks)
+        self._pre_hooks[handle.id] = hook
+        return handle
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(training, args, kwargs)`` after every step that a GradScaler lets through."""
+        handle = RemovableHandle(self._post_hooks)
+        self._post_hooks[handle.id] = hook
+        return handle
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[nn.Module]:
+        """Inside, the model holds the weights to evaluate or export; afterwards the training weights are back."""
+        with contextlib.ExitStack() as stack:
+            for view in self._views:
+                stack.enter_context(view())
+            if self.communication is not None:  # last, so that it averages what the others show
+                stack.enter_context(self.communication.view())
+            yield self.model
+
+    def finish(self) -> None:
+        """Bring to an end what is still under way between the workers, after the last step."""
+        if self.communication is not None:
+            self.communication.finish()
+
+    def learning_rates(self) -> list[float]:
+        """Return the learning rate of every parameter group of every optimizer."""
+        return [float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def state_bytes(self) -> int:
+        """Return the bytes of optimizer state kept now (no parameters, no gradients; shared memory counted once)."""
+        memory = {}
+        for optimizer in self.optimizers:
+            for state in optimizer.state.values():
+                for value in state.values():
+                    if hasattr(value, "untyped_storage"):
+                        memory[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return sum(memory.values())
+
+    def _parts(self) -> list[Any]:
+        """Return what has a state, of the workers' own (the last) or the same for all of them."""
+        sent = [] if self.communication is None else [self.communication]
+        return [p for p in (*self.optimizers, *self.schedules, *self.others, *sent) if hasattr(p, "state_dict")]
+
+    def _names(self) -> list[str]:
+        return [type(part).__name__ for part in self._parts()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the model's own weights that is needed to go on bit for bit."""
+        return {"names": self._names(), "parts": [part.state_dict() for part in self._parts()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what `state_dict` returned.
+
+        Raises:
+            SoonerError: the state was saved by a recipe with other parts.
+        """
+        if state.get("names") != self._names():
+            theirs, ours = (", ".join(names) or "nothing" for names in (state.get("names") or [], self._names()))
+            raise SoonerError(
+                f"the state holds {theirs} where this recipe has {ours}; load with the recipe that saved it"
+            )
+        for part, one in zip(self._parts(), state["parts"], strict=True):
+            part.load_state_dict(one)
+
+
+class _LeftOut(Exception):  # noqa: N818  # nothing went wrong
+    """Ends the contexts around a step that no optimizer has taken."""
+
+
+class _Around(Attachment):
+    """What `Training.step` does around one optimizer's step, hung on that step."""
+
+    turn: ClassVar[int] = AROUND
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._entered: contextlib.ExitStack | None = None
+
+    def before(self, optimizer: Optimizer, evaluation: int) -> None:
+        """Enter the contexts."""
+        if evaluation > 1:
+            return
+        self._leave(False)
+        self._entered = contextlib.ExitStack()
+        for part in self._training.others:
+            if hasattr(part, "around_step") and not isinstance(part, GradientPart):
+                self._entered.enter_context(part.around_step(None))
+
+    def after(self, optimizer: Optimizer, taken: bool) -> None:
+        """Leave them, and let follow what follows a step."""
+        self._leave(taken)
+        for schedule in self._training.schedules if taken else ():
+            if not isinstance(schedule, LRScheduler):  # such as one of batch sizes, which no Trainer would advance
+                schedule.step()
+        for part in self._training.others if taken else ():
+            if hasattr(part, "after_step"):
+                part.after_step()
+
+    def _leave(self, taken: bool) -> None:
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            with contextlib.suppress(_LeftOut), entered:
+                if not taken:
+                    raise _LeftOut
+
+
+def required_arguments(factory: type[Any]) -> frozenset[str]:
+    """Return what the `step` of a class of PyTorch can't do without, such as the closure of `torch.optim.LBFGS`."""
+    arguments = list(inspect.signature(factory.step).parameters.values())[1:]
+    return frozenset(a.name for a in arguments if a.default is a.empty and a.kind is a.POSITIONAL_OR_KEYWORD)
+
+
+def _asks(optimizer: Optimizer) -> bool:
+    """Whether the optimizer evaluates the loss itself."""
+    needs = optimizer.needs if isinstance(optimizer, Part) else required_arguments(type(optimizer))
+    return "closure" in needs
+
+
+def _torch_closure(optimizer: Optimizer, objective: Objective) -> Callable[[], float]:
+    """Return a closure as PyTorch's own optimizers expect it: one that goes back through the loss itself."""
+
+    def closure() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            loss = objective()
+        torch.autograd.backward(loss)
+        return float(loss.detach())
+
+    return closure
