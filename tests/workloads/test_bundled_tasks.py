@@ -16,7 +16,7 @@ from sooner.error import SoonerError
 from sooner.task import check
 
 NAMES = workloads.names()
-RANDOM_BATCHES = ["charlm", "digits", "digits_federated", "digits_flow", "quadratic", "sums", "zipf"]
+RANDOM_BATCHES = ["charlm", "digits", "digits_federated", "digits_flow", "draft_text", "quadratic", "sums", "zipf"]
 
 # the loss of a model that knows nothing, and how far the untrained one may lie from it
 UNINFORMED = {
@@ -24,6 +24,7 @@ UNINFORMED = {
     "digits": (math.log(10), 0.4),
     "digits_federated": (math.log(10), 0.4),
     "digits_flow": (1.72, 0.15),  # variance of noise less image
+    "draft_text": (0.15, 0.15),  # here the target is as untrained as the draft
     "modular": (math.log(59), 0.2),
     "quadratic": (sum(1 / i for i in range(1, 101)) / 2, 2.5),
     "separable": (math.log(2), 8.0),
