@@ -71,7 +71,7 @@ def test_texts_come_as_often_as_the_target_writes_them(draft, options):
     target, generator = Table(3, 1), torch.Generator().manual_seed(6)
     length, counts = 3, {}
     options = {"k": 2, **options}
-    for _ in range(700):
+    for _ in range(500):
         text = tuple(speculative(target, draft, PROMPT, length, generator=generator, **options).tokens.tolist())
         counts[text] = counts.get(text, 0) + 1
     shaping = {name: value for name, value in options.items() if name != "k"}
@@ -79,7 +79,7 @@ def test_texts_come_as_often_as_the_target_writes_them(draft, options):
     assert fit(counts, {t: c for t, c in chances(draft, length, **{**shaping, "top_k": None}).items()}) < 1e-4
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_one_guess_kept_or_replaced_has_the_target_s_distribution_exactly(data):
     symbols = data.draw(st.integers(2, 5))
@@ -156,7 +156,8 @@ def test_the_text_stops_behind_its_end():
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         tokens = speculative(target, Table(4, 2), PROMPT, 12, end=2, generator=generator).tokens.tolist()
-        assert (2 not in tokens[:-1]) and (tokens[-1] == 2 or len(tokens) == 12)
+        assert 2 not in tokens[:-1]
+        assert tokens[-1] == 2 or len(tokens) == 12
 
 
 @pytest.mark.parametrize("parts", [[9], [1] * 9, [4, 1, 4], [2, 7]], ids=str)
@@ -176,7 +177,7 @@ def test_expected_tokens_is_the_sum_of_the_chances():
     assert expected_tokens(0.0, 4) == 1
     assert expected_tokens(1.0, 4) == 5
     assert expected_tokens(0.7, 3) == pytest.approx((1 - 0.7**4) / 0.3)
-    with pytest.raises(SoonerError, match="acceptance=1.5"):
+    with pytest.raises(SoonerError, match=r"acceptance=1\.5"):
         expected_tokens(1.5, 4)
 
 
@@ -210,7 +211,8 @@ class Silent(Table):
         ({"prompt": torch.tensor([], dtype=torch.long)}, "at least one: models continue something"),
         ({"prompt": PROMPT[None]}, "give whole numbers"),
         ({"prompt": PROMPT.float()}, "give whole numbers"),
-        ({"draft": Table(4, 1)}, "the draft has 4 symbols and the target 3"),
+        ({"draft": Table(4, 1, scale=0.0)}, "both must have the|both models need the same symbols"),
+        ({"draft": Table(2, 1)}, "the draft has 2 symbols and the target 3"),
         ({"target": Silent(3, 1)}, "logits that are no numbers"),
         ({"target": lambda tokens: tokens}, "return logits"),
         ({"target": 3}, "the target is a int; give a model"),

@@ -47,6 +47,7 @@ def test_the_tasks_are_listed_in_order():
         "digits",
         "digits_federated",
         "digits_flow",
+        "draft_text",
         "modular",
         "quadratic",
         "separable",

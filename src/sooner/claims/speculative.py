@@ -100,7 +100,7 @@ def distribution(arm: str, texts: int, small: bool) -> dict[str, Any]:
 
 
 def predicted(findings: Findings) -> Measured:
-    """Return the largest difference between tokens per call and what the formula makes of the acceptance, as a share."""
+    """Return the largest relative difference between tokens per call and what the formula makes of the acceptance."""
     where: dict[str, Any] = {"arm": "distilled"}
     pairs = zip(
         findings.values("text", "tokens per call", **where), findings.values("text", "expected", **where), strict=True
@@ -122,9 +122,10 @@ CLAIM = Claim(
     headline="Decoding is 2 to 3 times faster with identical outputs, without changing or retraining the model.",
     source="Leviathan, Kalman and Matias, 2022, arXiv 2211.17192, abstract (T5-XXL)",
     experiment=(
-        "A GPT of four blocks on Python's source code writes on from 20 beginnings, 56 characters each, with a cache, one "
-        "text at a time, greedily and by sampling: alone, with a distilled draft of one narrow block, and with an "
-        "untrained one, on four seeds. The first two characters of 4,000 texts are compared with their exact probabilities."
+        "A GPT of four blocks on Python's source code writes on from 20 beginnings, 56 characters each, with a cache, "
+        "one text at a time, greedily and by sampling: alone, with a distilled draft of one narrow block, and with an "
+        "untrained one, on four seeds. The first two characters of 4,000 texts are compared with their exact "
+        "probabilities."
     ),
     baseline="Plain decoding of the same model with the same cache, in turns with the other, in processor time.",
     experiments={
@@ -176,7 +177,7 @@ CLAIM = Claim(
     trend={f"processor time, {k} guesses": ratio(k) for k in GUESSES},
     minutes=6,
     limits=(
-        "A target of a million weights on one processor: a call of the draft costs a third of the target's, where in the "
-        "paper it costs a fiftieth, so that time gains are small beside the calls saved."
+        "A target of a million weights on one processor: a call of the draft costs a large part of the target's, and in "
+        "the paper next to nothing, so that time gains are small beside the calls saved."
     ),
 )

@@ -171,7 +171,14 @@ def _decode(
                 guesses.append(unread)
                 likely.append(q)
             draft_calls += len(guesses)
-            p = probabilities(target.read(torch.cat([text[target.length :], *guesses]))[-len(guesses) - 1 :])
+            try:
+                logits = target.read(torch.cat([text[target.length :], *guesses]))
+            except IndexError as error:
+                raise SoonerError(
+                    f"speculative: the target can't read a token of the prompt or of the draft ({error}); both models "
+                    "need the same symbols, and positions for prompt and length"
+                ) from error
+            p = probabilities(logits[-len(guesses) - 1 :])
             calls += 1
             kept, last = _judge(p, likely, guesses, generator)
             examined += min(kept + 1, len(guesses))
