@@ -14,7 +14,21 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import communication, execute, gradient, loss, model, precision, schedule, space, update, weights
+    from sooner import (
+        communication,
+        decoding,
+        diffusion,
+        execute,
+        gradient,
+        loss,
+        model,
+        precision,
+        rl,
+        schedule,
+        space,
+        update,
+        weights,
+    )
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
@@ -28,12 +42,15 @@ __all__ = [
     "__version__",
     "communication",
     "create_optimizer",
+    "decoding",
+    "diffusion",
     "execute",
     "explain",
     "gradient",
     "loss",
     "model",
     "precision",
+    "rl",
     "schedule",
     "slot",
     "space",
@@ -45,11 +62,14 @@ __all__ = [
 
 _PACKAGES = (
     "communication",
+    "decoding",
+    "diffusion",
     "execute",
     "gradient",
     "loss",
     "model",
     "precision",
+    "rl",
     "schedule",
     "space",
     "update",

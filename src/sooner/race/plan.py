@@ -18,7 +18,7 @@ from sooner.cluster.workers import Cluster
 from sooner.communication._doubts import doubts
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError
-from sooner.loop import evaluation_steps, provided_by
+from sooner.loop import evaluation_steps, provided_by, refuse_unmet
 from sooner.part import SURGERY
 from sooner.race import limits, tuning
 from sooner.race.arms import with_arms
@@ -125,6 +125,7 @@ class Plan:
     def _check_trials(self) -> None:
         """Make every recipe for the model with the first settings it will be tried with, so that no worker has to."""
         for recipe in self.recipes:
+            refuse_unmet(self.task, recipe)
             for settings in tuning.trials(recipe.space, recipe.default, min(self.tune, 2) + 1):
                 tried = recipe.with_settings(settings)
                 if self.workers > 1:
