@@ -14,7 +14,7 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import communication, execute, gradient, loss, schedule, space, update, weights
+    from sooner import communication, execute, gradient, loss, memory, schedule, space, update, weights
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
@@ -32,6 +32,7 @@ __all__ = [
     "explain",
     "gradient",
     "loss",
+    "memory",
     "schedule",
     "slot",
     "space",
@@ -53,7 +54,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("communication", "execute", "gradient", "loss", "schedule", "space", "update", "weights"):
+    if name in ("communication", "execute", "gradient", "loss", "memory", "schedule", "space", "update", "weights"):
         return importlib.import_module(f"sooner.{name}")
     if name == "workload":
         return importlib.import_module("sooner.workloads").find

@@ -1,0 +1,110 @@
+"""Lazy checkpoints of sharded parameters: every process copies its pieces, `torch.distributed.checkpoint` writes them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.staging import AsyncStager
+from torch.distributed.checkpoint.state_dict_saver import async_save
+
+from sooner.error import SoonerError
+from sooner.memory._staging import drop, sync, unwritten
+
+
+class LazyStager(AsyncStager):
+    """Hands `torch.distributed.checkpoint.async_save` copies that are still being made.
+
+    Args:
+        copies: will hold the copied state.
+    """
+
+    _synchronize_after_execute = False
+
+    def __init__(self, copies: Future[dict[str, Any]]) -> None:
+        self._copies = copies
+
+    def stage(self, state_dict: dict[str, Any]) -> Future[dict[str, Any]]:
+        """Return what will hold the copies of the state, which was captured before."""
+        return self._copies
+
+
+class Sharded:
+    """Writes folders, in a process group of its own, so that nothing gets between the messages of training.
+
+    All processes make it together.
+    """
+
+    def __init__(self) -> None:
+        self._group = dist.new_group(backend="gloo")
+
+    def save(
+        self,
+        path: Path,
+        copies: Future[dict[str, Any]],
+        thread: ThreadPoolExecutor,
+        done: Callable[[Path], None],
+    ) -> Future[None]:
+        """Write a checkpoint in the background; all processes call it together.
+
+        Args:
+            path: the folder.
+            copies: will hold this process's copies, or say why there are none.
+            thread: makes the copies, and may be kept busy afterwards.
+            done: is told, by the first process, when the folder is whole.
+        """
+        incomplete = path.with_name(f"{path.name}.incomplete")
+        usable: Future[dict[str, Any]] = Future()  # for the others would wait for a process without copies for ever
+        copies.add_done_callback(lambda found: usable.set_result({} if found.exception() else found.result()))
+        if dist.get_rank() == 0:
+            drop(incomplete)
+        started: Any = async_save(
+            {"checkpoint": None},
+            storage_writer=FileSystemWriter(incomplete),
+            process_group=self._group,
+            async_stager=LazyStager(usable),
+        )
+        uploaded = getattr(started, "upload_completion", started)
+        return thread.submit(self._finish, path, incomplete, copies, uploaded, done)
+
+    def _finish(
+        self,
+        path: Path,
+        incomplete: Path,
+        copies: Future[dict[str, Any]],
+        uploaded: Future[Any],
+        done: Callable[[Path], None],
+    ) -> None:
+        """Give the folder its name where all processes have written what they should; else say on all why not."""
+        wrong = copies.exception()
+        try:
+            uploaded.result()
+        except CheckpointException as error:
+            wrong = wrong or unwritten(path, min(error.failures.items())[1][0])
+        except (OSError, RuntimeError) as error:
+            wrong = wrong or unwritten(path, error)
+        found = self._told(None if wrong is None else str(wrong))
+        if not found and dist.get_rank() == 0:
+            try:
+                if path.exists():
+                    shutil.rmtree(path)
+                incomplete.rename(path)
+                sync(path.parent)
+            except OSError as error:
+                wrong = unwritten(path, error)
+        found = found or self._told(None if wrong is None else str(wrong))
+        if found:
+            raise SoonerError(found[0])
+        if dist.get_rank() == 0:
+            done(path)
+
+    def _told(self, wrong: str | None) -> list[str]:
+        said: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(said, wrong, group=self._group)
+        return [one for one in said if one is not None]
