@@ -34,6 +34,7 @@ from sooner.communication._wire import Wire
 from sooner.communication._wrappers import Wrappers, averaging
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
+from sooner.foundation import snapshots
 from sooner.foundation.layout import Layout
 from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
@@ -246,6 +247,7 @@ class Communication:
 
     def _write(self, flat: Tensor) -> None:
         places = self.layout.views(flat)
+        snapshots.settle()
         torch._foreach_copy_([p.detach() for p in self.parameters.values()], list(places.values()))
 
     def _arrived(self) -> Tensor:

@@ -53,11 +53,16 @@ class Capture:
         self.copied: list[Tensor] = []
         self._held = {id(tensor): tensor for tensor in _held_by(optimizers)}
         self._places: set[Any] | None = None
-        self._known: dict[int, tuple[Tensor, Tensor]] = {}
+        self._known: dict[Any, tuple[Tensor, Tensor]] = {}
         with torch.no_grad():
             self.tree = {name: self._of(_state_of(one), name) for name, one in content.items()}
         self._versions = self._now()
         self.sharded = any(type(t) not in _PLAIN and is_sharded(t) for t in (*self.waiting.values(), *self.copied))
+
+    def shows(self, model: nn.Module) -> bool:
+        """Whether a weight of the model is in the content."""
+        given = {place(tensor) for tensor in (*self.waiting.values(), *(one for one, _ in self._known.values()))}
+        return not given.isdisjoint({place(p) for p in model.parameters()} - {None})
 
     def written_meanwhile(self) -> bool:
         """Whether a tensor that waits has been changed in place since, as far as PyTorch counts that."""
@@ -116,9 +121,10 @@ class Capture:
         if id(value) in self._held or (value.numel() >= _SMALL and self._lies_in_held(value)):
             self.waiting[id(value)] = value
             return value
-        known = self._known.get(id(value))
+        key = (place(value) if value.numel() > 1 else None) or id(value)
+        known = self._known.get(key)
         if known is None:
-            known = self._known[id(value)] = value, value.detach().clone()
+            known = self._known[key] = value, value.detach().clone()  # with the original, so that it keeps its identity
             self.copied.append(known[1])
         return known[1]
 

@@ -20,6 +20,7 @@ deadline, the disk has none until the next checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -27,7 +28,7 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch.optim import Optimizer
@@ -35,10 +36,12 @@ from torch.optim import Optimizer
 from sooner.error import SoonerError
 from sooner.foundation import snapshots
 from sooner.foundation.unwrap import unwrapped
-from sooner.memory._capture import Capture, place
-from sooner.memory._sharded import Sharded
+from sooner.memory._capture import Capture
 from sooner.memory._staging import Staging, drop, events, write
 from sooner.part import Part, check_range
+
+if TYPE_CHECKING:
+    from sooner.memory._sharded import Sharded
 
 __all__ = ["LazySaver"]
 
@@ -119,11 +122,19 @@ class LazySaver(Part):
         path = Path(path)
         _check_place(path)
         capture = Capture(content, self._optimizers)
-        self._refuse_lent(capture)
+        if path.is_dir() and not capture.sharded:
+            raise SoonerError(f"checkpoint {path} is a folder; give the name of a file")
+        if any(capture.shows(model) for model in snapshots.lent()):
+            raise SoonerError(
+                "lazy_saver: save() inside view() would copy weights while they are given back; leave the view to save "
+                "the training weights, or save what it shows with torch.save"
+            )
         ready = events(capture)
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "lazy_saver")
         if capture.sharded and self._sharded is None:
+            from sooner.memory._sharded import Sharded  # loads all of torch's distributed checkpoints
+
             self._sharded = Sharded()
         self._copied.clear()
         snapshots.begin(self, self.wait)
@@ -157,6 +168,14 @@ class LazySaver(Part):
             handle.remove()
         self.flush()
 
+    def __enter__(self) -> LazySaver:
+        """Return itself; leaving the context waits for the file under way."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with contextlib.suppress(*([] if kind is None else [SoonerError])):  # logged already; the first error counts
+            self.flush()
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Return a copy that hangs on the copied optimizers and has written nothing yet."""
         return type(self), (self._given, self.keep)
@@ -164,15 +183,6 @@ class LazySaver(Part):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _before_step(self, *_: Any) -> None:
         self._copied.wait()
-
-    def _refuse_lent(self, capture: Capture) -> None:
-        saved = {place(tensor) for tensor in capture.waiting.values()} - {None} if snapshots.lent() else set()
-        for model in snapshots.lent():
-            if any(place(p) in saved for p in model.parameters()):
-                raise SoonerError(
-                    "lazy_saver: save() inside view() would copy weights while they are given back; leave the view to "
-                    "save the training weights, or save what it shows with torch.save"
-                )
 
     def _copy(self, capture: Capture, ready: list[Any]) -> dict[str, Any]:
         """Return the content with copies for tensors, in the background; whatever happens, nobody waits afterwards."""

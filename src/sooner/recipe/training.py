@@ -30,6 +30,7 @@ from sooner.foundation.gradient_norm import gradient_norm
 from sooner.foundation.hooks import AROUND, Attachment, hooks_of, overflows, steps_taken, take_off_scale
 from sooner.foundation.unwrap import unwrapped
 from sooner.gradient._gradient import GradientPart
+from sooner.memory.lazy_saver import LazySaver
 from sooner.objective import Averaging, Objective
 from sooner.part import Part
 
@@ -296,6 +297,11 @@ class Training:
             if self.communication is not None:  # last, so that it averages what the others show
                 stack.enter_context(self.communication.view())
             yield self.model
+
+    @property
+    def saver(self) -> LazySaver | None:
+        """What writes checkpoints while training goes on; None where nothing does."""
+        return next((part for part in self.others if isinstance(part, LazySaver)), None)
 
     def finish(self) -> None:
         """Bring to an end what is still under way between the workers, after the last step."""
