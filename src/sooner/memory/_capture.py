@@ -52,12 +52,13 @@ class Capture:
         self.waiting: dict[int, Tensor] = {}
         self.copied: list[Tensor] = []
         self._held = {id(tensor): tensor for tensor in _held_by(optimizers)}
-        self._places: set[Any] | None = None
+        self._places: dict[Any, Tensor] | None = None
+        self._behind: list[Tensor] = []
         self._known: dict[Any, tuple[Tensor, Tensor]] = {}
         with torch.no_grad():
             self.tree = {name: self._of(_state_of(one), name) for name, one in content.items()}
-        self._versions = self._now()
         self.sharded = any(type(t) not in _PLAIN and is_sharded(t) for t in (*self.waiting.values(), *self.copied))
+        self._versions = self._now()
 
     def shows(self, model: nn.Module) -> bool:
         """Whether a weight of the model is in the content."""
@@ -69,10 +70,12 @@ class Capture:
         return self._now() != self._versions
 
     def _now(self) -> list[int]:
+        # an optimizer counts at the tensor that it holds, of which a state may have been given another view
+        waiting = [*self.waiting.values(), *self._behind]
         try:
-            return [tensor._version for tensor in self.waiting.values()]
+            return [tensor._version for tensor in waiting]
         except RuntimeError:  # tensors of inference mode have no count
-            return [0 if tensor.is_inference() else tensor._version for tensor in self.waiting.values()]
+            return [0 if tensor.is_inference() else tensor._version for tensor in waiting]
 
     def _of(self, value: Any, where: str) -> Any:
         kind = type(value)
@@ -131,8 +134,12 @@ class Capture:
     def _lies_in_held(self, value: Tensor) -> bool:
         """Whether it is a tensor that waits under another Python object, as in what ``model.state_dict()`` returns."""
         if self._places is None:
-            self._places = {place(tensor) for tensor in self._held.values()} - {None}
-        return place(value) in self._places
+            self._places = {place(tensor): tensor for tensor in self._held.values()}
+            self._places.pop(None, None)
+        held = self._places.get(place(value))
+        if held is not None:
+            self._behind.append(held)
+        return held is not None
 
 
 def place(tensor: Tensor) -> Any:

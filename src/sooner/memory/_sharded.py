@@ -82,14 +82,15 @@ class Sharded:
         done: Callable[[Path], None],
     ) -> None:
         """Give the folder its name where all processes have written what they should; else say on all why not."""
-        wrong = copies.exception()
+        wrong: BaseException | None = None
         try:
             uploaded.result()
         except CheckpointException as error:
-            wrong = wrong or unwritten(path, min(error.failures.items())[1][0])
+            wrong = unwritten(path, min(error.failures.items())[1][0])
         except (OSError, RuntimeError) as error:
-            wrong = wrong or unwritten(path, error)
-        found = self._told(None if wrong is None else str(wrong))
+            wrong = unwritten(path, error)
+        # why a process has no copies is the reason why the others could not write
+        found = self._told(copies.exception()) or self._told(wrong)
         if not found and dist.get_rank() == 0:
             try:
                 if path.exists():
@@ -98,13 +99,14 @@ class Sharded:
                 sync(path.parent)
             except OSError as error:
                 wrong = unwritten(path, error)
-        found = found or self._told(None if wrong is None else str(wrong))
+        found = found or self._told(wrong)
         if found:
             raise SoonerError(found[0])
         if dist.get_rank() == 0:
             done(path)
 
-    def _told(self, wrong: str | None) -> list[str]:
+    def _told(self, wrong: BaseException | None) -> list[str]:
+        """Return what went wrong on any of the processes, which all ask together."""
         said: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(said, wrong, group=self._group)
+        dist.all_gather_object(said, None if wrong is None else str(wrong), group=self._group)
         return [one for one in said if one is not None]
