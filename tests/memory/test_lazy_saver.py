@@ -235,7 +235,9 @@ def test_a_view_waits_for_copies_and_saving_inside_it_is_refused(tmp_path, held)
     held.set()
     looked.join()
     for what in (net, net.state_dict(), {"all": [net.a.weight.detach()]}):
-        with pytest.raises(sooner.SoonerError, match=r"save\(\) inside view\(\) would copy weights while they are given"):
+        with pytest.raises(
+            sooner.SoonerError, match=r"save\(\) inside view\(\) would copy weights while they are given"
+        ):
             saver.save(tmp_path / "b.pt", model=what)
     saver.save(tmp_path / "other.pt", model=Net())  # another model is no matter
     saver.flush()

@@ -143,6 +143,7 @@ class LazySaver(Part):
             self._writing = self._sharded.save(path, copies, self._thread, self._done)
         else:
             self._writing = self._thread.submit(self._write, path, capture, ready)
+        self._writing.add_done_callback(_tell)
 
     def wait(self) -> None:
         """Return when the copies are done, and weights may be written to; the file may still be under way."""
@@ -193,18 +194,19 @@ class LazySaver(Part):
             self._copied.set()
 
     def _write(self, path: Path, capture: Capture, ready: list[Any]) -> None:
-        try:
-            write(path, self._copy(capture, ready))
-            self._done(path)
-        except SoonerError as error:
-            log.error("%s", error)
-            raise
+        write(path, self._copy(capture, ready))
+        self._done(path)
 
     def _done(self, path: Path) -> None:
         """Note that the checkpoint is whole, and drop those that are too many."""
         self._written = [*(one for one in self._written if one != path), path]
         while self.keep is not None and len(self._written) > self.keep:
             drop(self._written.pop(0))
+
+
+def _tell(writing: Future[None]) -> None:
+    if (error := writing.exception()) is not None:
+        log.error("%s", error)
 
 
 def _with_hooks(optimizer: Any) -> Any:
