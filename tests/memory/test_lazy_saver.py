@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,6 +166,7 @@ def test_buffers_of_earlier_checkpoints_are_used_again_also_when_shapes_change(t
     p, q = (nn.Parameter(torch.randn(n, 3)) for n in (2000, 5))
     optimizer = torch.optim.SGD([p], lr=0.1)
     saver = LazySaver(optimizer, keep=None)
+    before = []
     for step in range(3):
         saver.save(tmp_path / f"{step}.pt", p=p, q=q)
         saver.flush()
@@ -288,7 +290,7 @@ def test_a_failed_write_is_told_by_the_next_call_and_leaves_what_was_there(tmp_p
 
 
 def test_a_full_disk_in_earnest(tmp_path):
-    if not os.path.exists("/dev/full"):
+    if not Path("/dev/full").exists():
         pytest.skip("this system has no device that is always full")
     (tmp_path / "a.pt.incomplete").symlink_to("/dev/full")
     net = nn.Linear(300, 300)

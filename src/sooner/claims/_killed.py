@@ -32,7 +32,7 @@ def train(folder: Path) -> None:
     saver = LazySaver(optimizer, keep=2)
     p.grad = torch.full_like(p, -1.0)
     for step in itertools.count():
-        saver.save(folder / f"{step}.pt", p=p, optimizer=optimizer, step=step, sum=float(p[0]))
+        saver.save(folder / f"{step}.pt", p=p, optimizer=optimizer, step=step, sum=float(p.detach()[0]))
         optimizer.step()
 
 

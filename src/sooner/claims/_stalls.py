@@ -1,4 +1,4 @@
-"""How long training stands still for a checkpoint, several ways in turn: for the claim and the benchmark of `lazy_saver`.
+"""How long training stands still for a checkpoint, several ways in turn: for claim and benchmark of `lazy_saver`.
 
 One thread computes. A round is a checkpoint of every way, each behind an ordinary step, in alternating order; a round
 in which the computing thread had to wait for a core is measured again.
@@ -162,6 +162,7 @@ class Lazy(Way):
 
 
 WAYS: dict[str, type[Way]] = {
+    "none": Nothing,
     "torch.save": Save,
     "clone": Clone,
     "stager": Stager,
@@ -183,7 +184,7 @@ def stalls(mib: float, rounds: int, steps: int = 6) -> dict[str, Any]:
     try:
         with tempfile.TemporaryDirectory() as folder, _quiet():
             job = Job(mib)
-            ways = {name: way(job, Path(folder)) for name, way in {"none": Nothing, **WAYS}.items()}
+            ways = {name: way(job, Path(folder)) for name, way in WAYS.items()}
             tries = [_quietest(ways, job, steps, number) for number in range(-1, rounds)][1:]
             limits = physical(job, Path(folder))
             for way in ways.values():
@@ -241,7 +242,7 @@ def physical(job: Job, folder: Path) -> dict[str, float]:
 
     def written() -> None:
         with (folder / "limit").open("wb") as file:
-            file.write(memoryview(source.numpy()))
+            file.write(source.numpy().tobytes())
             file.flush()
             os.fsync(file.fileno())
 

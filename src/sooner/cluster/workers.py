@@ -106,8 +106,8 @@ class Cluster:
                 )
         if mover.trainings[0].saver is not None:
             raise SoonerError(
-                "lazy_saver waits with the step of an optimizer, and a simulated cluster steps many models at once; leave "
-                "it out, for checkpoints of a cluster are written at once"
+                "lazy_saver waits with the step of an optimizer, and a simulated cluster steps many models at once; "
+                "leave it out, for checkpoints of a cluster are written at once"
             )
         self.lanes.around = mover.trainings[0].around_loss
         return mover

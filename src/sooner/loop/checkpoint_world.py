@@ -56,7 +56,7 @@ def keeper(path: str | Path | None, workers: Workers) -> tuple[Save, Load]:
     """Return what writes and what reads checkpoints at `path`: one file for one worker, else a folder.
 
     Raises:
-        SoonerError: several workers and a file, or a model whose parameters are sharded; or lazy checkpoints in a folder.
+        SoonerError: several workers and a file, a model whose parameters are sharded, or lazy checkpoints in a folder.
     """
     saver = workers.training.saver
     if path is None or (workers.size == 1 and not Path(path).is_dir()):

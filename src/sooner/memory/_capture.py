@@ -93,8 +93,8 @@ class Capture:
             return self._of(value.item(), where)
         how = "torch.from_numpy of it" if isinstance(value, np.ndarray) else "its state_dict() or plain values"
         raise SoonerError(
-            f"lazy_saver: {where} is a {kind.__module__}.{kind.__qualname__}, which torch.load(weights_only=True) would "
-            f"refuse; give {how}"
+            f"lazy_saver: {where} is a {kind.__module__}.{kind.__qualname__}, which torch.load(weights_only=True) "
+            f"would refuse; give {how}"
         )
 
     def _dict(self, value: dict[Any, Any], where: str) -> dict[Any, Any]:

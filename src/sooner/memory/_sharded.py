@@ -1,10 +1,10 @@
-"""Lazy checkpoints of sharded parameters: every process copies its pieces, `torch.distributed.checkpoint` writes them."""
+"""Lazy checkpoints of sharded parameters: each process copies its pieces, `torch.distributed` writes them."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,14 @@ class LazyStager(AsyncStager):
         """Return what will hold the copies of the state, which was captured before."""
         return self._copies
 
+    def synchronize_staging(self) -> None:
+        """Wait for the copies."""
+        self._copies.result()
+
+    def close(self) -> None:
+        """Keep nothing: the copies belong to who made them."""
+        return
+
 
 class Sharded:
     """Writes folders, in a process group of its own, so that nothing gets between the messages of training.
@@ -48,16 +56,17 @@ class Sharded:
         self,
         path: Path,
         copies: Future[dict[str, Any]],
-        thread: ThreadPoolExecutor,
         done: Callable[[Path], None],
-    ) -> Future[None]:
-        """Write a checkpoint in the background; all processes call it together.
+    ) -> tuple[Any, ...]:
+        """Start to write a checkpoint in the background; all processes call it together.
 
         Args:
             path: the folder.
             copies: will hold this process's copies, or say why there are none.
-            thread: makes the copies, and may be kept busy afterwards.
             done: is told, by the first process, when the folder is whole.
+
+        Returns:
+            A function and its arguments, to be called in the background, which returns when the folder is whole.
         """
         incomplete = path.with_name(f"{path.name}.incomplete")
         usable: Future[dict[str, Any]] = Future()  # for the others would wait for a process without copies for ever
@@ -71,7 +80,7 @@ class Sharded:
             async_stager=LazyStager(usable),
         )
         uploaded = getattr(started, "upload_completion", started)
-        return thread.submit(self._finish, path, incomplete, copies, uploaded, done)
+        return self._finish, path, incomplete, copies, uploaded, done
 
     def _finish(
         self,

@@ -70,8 +70,10 @@ def _laid_out(copy: Tensor, tensor: Tensor) -> Tensor:
     """Return the copy as a piece of what the tensor is a piece of."""
     if not is_sharded(tensor):
         return copy
-    # `DTensor.from_local` would bring the copy back to the device of the mesh
-    made: Tensor = type(tensor)(copy, tensor._spec, requires_grad=False)  # type: ignore[attr-defined,call-arg]
+    sharded: Any = tensor
+    made: Tensor = type(sharded)(
+        copy, sharded._spec, requires_grad=False
+    )  # `from_local` would copy to the mesh's device
     return made
 
 
@@ -86,7 +88,11 @@ def _copy(pairs: list[tuple[Tensor, Tensor]], ready: list[torch.cuda.Event]) -> 
     by_device: dict[torch.device, list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for tensor, copy in pairs:
         by_device[tensor.device].append((tensor, copy))
-    streams = {device: torch.cuda.Stream(device) for device in by_device if device.type == "cuda"}
+    streams: dict[torch.device, Any] = {
+        device: torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        for device in by_device
+        if device.type == "cuda"
+    }
     for device, some in by_device.items():
         tensors, copies = (list(column) for column in zip(*some, strict=True))
         if device not in streams:

@@ -25,7 +25,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -68,8 +68,8 @@ class LazySaver(Part):
     - Weights must rest between `save` and the step: call `wait` before writing into them yourself. `view()` of the
       parts of sooner and parts that write weights before the step do so. Where PyTorch counts a change, the file is
       refused rather than written torn.
-    - Where parameters are sharded (`DTensor`, FSDP2), `path` becomes a folder of `torch.distributed.checkpoint`, written
-      by its ``async_save``; all processes call `save` and `flush` together.
+    - Where parameters are sharded (`DTensor`, FSDP2), `path` becomes a folder of `torch.distributed.checkpoint`,
+      written by its ``async_save``; all processes call `save` and `flush` together.
 
     Args:
         optimizer: the optimizer, or all that move what is saved; wrappers are looked through.
@@ -140,10 +140,9 @@ class LazySaver(Part):
         snapshots.begin(self, self.wait)
         if capture.sharded and self._sharded is not None:
             copies = self._thread.submit(self._copy, capture, ready)
-            self._writing = self._sharded.save(path, copies, self._thread, self._done)
+            self._writing = self._thread.submit(_told, *self._sharded.save(path, copies, self._done))
         else:
-            self._writing = self._thread.submit(self._write, path, capture, ready)
-        self._writing.add_done_callback(_tell)
+            self._writing = self._thread.submit(_told, self._write, path, capture, ready)
 
     def wait(self) -> None:
         """Return when the copies are done, and weights may be written to; the file may still be under way."""
@@ -204,16 +203,20 @@ class LazySaver(Part):
             drop(self._written.pop(0))
 
 
-def _tell(writing: Future[None]) -> None:
-    if (error := writing.exception()) is not None:
+def _told(act: Callable[..., None], *args: Any) -> None:
+    """Do what is done in the background; what goes wrong is logged at once and raised where it is asked for."""
+    try:
+        act(*args)
+    except BaseException as error:
         log.error("%s", error)
+        raise
 
 
 def _with_hooks(optimizer: Any) -> Any:
     if not hasattr(optimizer, "register_step_pre_hook"):
         raise SoonerError(
-            f"lazy_saver: {type(optimizer).__name__} has no hooks for its step, so nothing tells when the copies must be "
-            "done; pass the torch.optim.Optimizer itself"
+            f"lazy_saver: {type(optimizer).__name__} has no hooks for its step, so nothing tells when the copies must "
+            "be done; pass the torch.optim.Optimizer itself"
         )
     return optimizer
 
