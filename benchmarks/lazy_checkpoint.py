@@ -5,8 +5,8 @@
 A network and `torch.optim.AdamW` train on one thread; every way to write their state takes turns, one checkpoint in
 `steps` steps. "stall" is what training stands still: in the call, and before the optimizer's step. "torch.save over"
 says how many times as long `torch.save` stalls in the same round. "steps" is the time of all steps over that without
-a checkpoint. "stager" is `torch.distributed.checkpoint.async_save` with torch's `DefaultStager`. Below stand the limits of
-the machine, one copy of so much memory and one write to the disk: a way that copies before it returns can't be faster
+a checkpoint. "stager" is `torch.distributed.checkpoint.async_save` with torch's `DefaultStager`. Below stand the limits
+of the machine, one copy of so much memory and one write to the disk: a way that copies before it returns can't be faster
 than the first, and no two files can follow each other faster than the second.
 """
 
@@ -54,7 +54,7 @@ def main(*, mib: float = 400.0, rounds: int = 6, steps: int = 6, kills: int = 30
     if kills:
         left = killed(kills, 0)
         print(
-            f"  {kills} processes killed while they wrote: {left['finished']} finished files, {left['broken']} damaged; "
+            f"  {kills} processes killed as they wrote: {left['finished']} finished files, {left['broken']} damaged, "
             f"{left['under_way']} were under way"
         )
 
