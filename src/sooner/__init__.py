@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         execute,
         gradient,
         loss,
+        memory,
         model,
         precision,
         rl,
@@ -48,6 +49,7 @@ __all__ = [
     "explain",
     "gradient",
     "loss",
+    "memory",
     "model",
     "precision",
     "rl",
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 _PACKAGES = (
+    "memory",
     "communication",
     "decoding",
     "diffusion",

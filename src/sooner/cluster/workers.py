@@ -100,6 +100,11 @@ class Cluster:
                     f"{type(part).__name__} finds gradients itself, which a simulated cluster does for all workers at "
                     "once; leave it out"
                 )
+        if mover.trainings[0].saver is not None:
+            raise SoonerError(
+                "lazy_saver waits with the step of an optimizer, and a simulated cluster steps many models at once; "
+                "leave it out, for checkpoints of a cluster are written at once"
+            )
         self.lanes.around = mover.trainings[0].around_loss
         return mover
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sooner.communication._gradients import wide
+from sooner.foundation import snapshots
 from sooner.foundation.layout import Layout
 
 
@@ -31,6 +32,7 @@ class Flat:
     def write(self, flat: Tensor) -> None:
         """Put weights (d,) into the parameters, rounded to their types."""
         places = self.layout.views(flat)
+        snapshots.settle()
         torch._foreach_copy_([p.detach() for p in self.parameters.values()], list(places.values()))
 
     def arrived(self, begun: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from sooner.error import SoonerError, nearest
+from sooner.foundation import snapshots
 from sooner.foundation.generators import generator_at
 from sooner.foundation.intercept import BackwardHeld
 from sooner.gradient._queries import Queries
@@ -165,6 +166,7 @@ class DeepZero(GradientSource):
         everything: list[Tensor | None] = [None] * len(parameters)
         here = self._random(queries, parameters, everything, base, -1)
         kept = [p.clone() for p in parameters]
+        snapshots.settle()
         try:
             for p, g in zip(parameters, here, strict=True):
                 p += self.mu * g

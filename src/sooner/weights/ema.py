@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from sooner.error import SoonerError
 from sooner.execute.shards import local, spread_of
+from sooner.foundation import snapshots
 from sooner.foundation.model_names import matched, prefix_note, unwrapped
 from sooner.part import Part, check_range
 from sooner.space import Choice, Knob
@@ -148,15 +149,16 @@ class EMA(Part):
         """
         self._look()
         self._check()
-        self._keep()
-        try:
-            self._put()
-            yield
-        except BaseException:
-            with contextlib.suppress(SoonerError):
-                self._take_back()
-            raise
-        self._take_back()
+        with snapshots.shown(self.model):
+            self._keep()
+            try:
+                self._put()
+                yield
+            except BaseException:
+                with contextlib.suppress(SoonerError):
+                    self._take_back()
+                raise
+            self._take_back()
 
     @torch.inference_mode(False)
     @torch.no_grad()

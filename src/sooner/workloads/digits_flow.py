@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sooner.diffusion import flow_loss, training_times
-from sooner.workloads import _digits
+from sooner.workloads import _digits as digits
 from sooner.workloads._seeded import Batch, Finite, Stream, generator, seeded
 
 steps = 600
@@ -28,7 +28,7 @@ FREQUENCIES = 32
 BATCH = 128
 EVALUATED = 1024
 DROPPED = 0.1  # share of the training examples without their label
-NO_LABEL = _digits.CLASSES
+NO_LABEL = digits.CLASSES
 SPREAD = 0.1  # standard deviation of the noise around each image
 
 
@@ -54,7 +54,7 @@ class Network(nn.Module):
         super().__init__()
         self.pixels = nn.Linear(PIXELS, WIDTH)
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH))
-        self.label = nn.Embedding(_digits.CLASSES + 1, WIDTH)
+        self.label = nn.Embedding(digits.CLASSES + 1, WIDTH)
         self.blocks = nn.ModuleList(Block() for _ in range(BLOCKS))
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(WIDTH, PIXELS)
@@ -132,13 +132,13 @@ def optimal_velocity(x: Tensor, times: Tensor, labels: Tensor) -> Tensor:
 @cache
 def centres() -> tuple[Tensor, Tensor]:
     """Return the training images of `digits`, [1347, 64] between -1 and 1, and their labels."""
-    images, labels = _digits.divided("train")
+    images, labels = digits.divided("train")
     return 2 * (images.flatten(1) + 0.3) - 1, labels
 
 
 def fingerprint() -> str:
     """Return what the images are, as `digits` says it, and the width of the noise around each."""
-    return f"density of the training images, standard deviation {SPREAD}, of {_digits.fingerprint()}"
+    return f"density of the training images, standard deviation {SPREAD}, of {digits.fingerprint()}"
 
 
 def _batch(seed: int, split: str, rows: int, index: int) -> Batch:
