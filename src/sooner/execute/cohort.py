@@ -217,8 +217,8 @@ class Cohort:
 
     def _share(self, slot: str) -> None:
         """Show what a rule keeps once for the whole model as everybody's state."""
-        if slot not in self.shared:
-            self.shared[slot] = torch.zeros((), dtype=self.dtype, device=self.device)
+        there = self.shared.setdefault(slot, torch.zeros((), dtype=self.dtype, device=self.device))
+        self.shared[slot] = there.to(torch.promote_types(there.dtype, self.dtype))  # as exact as any of the model
         self._shown[slot] = [self.shared[slot]] * len(self.params)
 
     def keeps(self, chain: Chain) -> bool:
