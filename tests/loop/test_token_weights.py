@@ -13,9 +13,8 @@ from torch.nn import functional as F
 import sooner
 from sooner import SoonerError, objective
 from sooner.cluster import train_cluster
-from sooner.foundation.counting import mean_of
 from sooner.foundation.lanes import Lanes
-from sooner.objective import PROVIDED, Objective
+from sooner.objective import PROVIDED, Objective, mean_of
 from sooner.recipe import Recipe
 from sooner.recipe.training import Training
 from sooner.task import Task, check

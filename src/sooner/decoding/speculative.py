@@ -31,8 +31,7 @@ from torch import Tensor, nn
 
 from sooner.decoding._readers import Reader, reader_of
 from sooner.error import SoonerError
-from sooner.foundation.counting import exact
-from sooner.objective import evaluating
+from sooner.objective import evaluating, exact
 from sooner.part import Part, check_range
 
 __all__ = ["Decoded", "Speculative", "expected_tokens", "plain", "speculative"]

@@ -23,8 +23,8 @@ from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 from sooner.error import SoonerError
-from sooner.foundation.counting import Found, exact, mean, measured
 from sooner.foundation.layout import Layout
+from sooner.objective import Found, exact, mean, measured
 
 ELEMENTWISE = frozenset(
     ("Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")

@@ -12,10 +12,9 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 
 from sooner.foundation import snapshots
-from sooner.foundation.counting import mean
 from sooner.foundation.intercept import CrossEntropy
 from sooner.gradient._source import frozen_statistics
-from sooner.objective import Objective
+from sooner.objective import Objective, mean
 
 
 class Queries:

@@ -26,9 +26,8 @@ import torch
 from torch import Tensor
 
 from sooner.error import SoonerError
-from sooner.foundation.counting import Count
 from sooner.gradient._source import GradientSource, fill, trainable
-from sooner.objective import Objective
+from sooner.objective import Count, Objective
 from sooner.part import check_range
 from sooner.space import Knob, Uniform
 

@@ -21,11 +21,11 @@ from sooner.communication._codec import Codec
 from sooner.communication._memory import Memory
 from sooner.communication._outer import Outer
 from sooner.error import SoonerError
-from sooner.foundation.counting import mean_of
 from sooner.foundation.layout import Layout
 from sooner.link._cost import cost
 from sooner.link._model import LinkModel
 from sooner.link._plan_rows import BASELINES, MOST_WORKERS, Against, Cost, Plan, Row
+from sooner.objective import mean_of
 from sooner.part import Part
 from sooner.recipe import slot
 from sooner.recipe.text import parse

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from sooner.communication import _world
 from sooner.error import SoonerError
-from sooner.foundation.counting import measured
 from sooner.loop.checkpoint_world import how_to_go_on, keeper
 from sooner.loop.workers import Report, Workers
-from sooner.objective import FROM_TASKS, PROVIDED, Objective
+from sooner.objective import FROM_TASKS, PROVIDED, Objective, measured
 from sooner.part import check_range
 from sooner.recipe import Recipe
 from sooner.recipe.training import Training

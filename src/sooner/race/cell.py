@@ -11,9 +11,9 @@ from typing import Any
 
 from sooner.cluster import train_cluster
 from sooner.error import SoonerError
-from sooner.foundation.counting import Found
 from sooner.loop import Run, train
 from sooner.loop.workers import Report as Together
+from sooner.objective import Found
 from sooner.race.cost import measure_blocks, measure_memory
 from sooner.task import Task
 from sooner.workloads import find

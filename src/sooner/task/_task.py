@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from sooner.error import SoonerError
-from sooner.foundation.counting import Found
+from sooner.objective import Found
 
 EVALUATION_SEED = 0
 """The evaluation split is always asked for with this seed, so that every run is measured on the same data."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from sooner.error import SoonerError
-from sooner.foundation.counting import mean_of
+from sooner.objective import mean_of
 from sooner.task._task import EVALUATION_SEED, Task
 from sooner.task.seeds import derived_seed
 

@@ -17,9 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
-from sooner.foundation.counting import mean_of
 from sooner.foundation.intercept import BackwardHeld
-from sooner.objective import Objective
+from sooner.objective import Objective, mean_of
 
 Evaluation = Callable[[], Tensor]
 

@@ -1,12 +1,4 @@
-"""What a training loop lets parts ask: the loss of the step about to be taken, again and with the graph.
-
-A loss returns a mean, 0-d; or ``(sum, count)``: what it has added up, 0-d, and how many tokens (or samples, or how much
-weight) that is of. Then every token counts alike in a step, whichever micro-batch and worker it is in:
-
-    gradient = sum over micro-batches and workers of d sum_i  /  sum over micro-batches and workers of count_i
-
-With means every micro-batch counts alike, and every worker, however much is in it.
-"""
+"""The loss of one step, which parts may evaluate again and with its graph."""
 
 from __future__ import annotations
 
@@ -19,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sooner.error import SoonerError
-from sooner.foundation.aside import Aside
-from sooner.foundation.counting import Count, Found, alike, check_sizes, mean, mean_of, measured, positive, together
+from sooner.objective.aside import Aside
+from sooner.objective.counting import Count, Found, alike, check_sizes, mean, mean_of, measured, positive, together
 
 PROVIDED = frozenset({"closure", "batch", "next batch", "held-out loss"})
 """What an `Objective` with all its fields offers; parts name these in `Part.needs`. With `losses` also "losses"."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from sooner.foundation.counting import Count
+from sooner.objective.counting import Count
 
 
 class Aside:
