@@ -177,7 +177,7 @@ CLAIM = Claim(
     trend={f"processor time, {k} guesses": ratio(k) for k in GUESSES},
     minutes=6,
     limits=(
-        "A target of a million weights on one processor: a call of the draft costs a large part of the target's, and in "
-        "the paper next to nothing, so that time gains are small beside the calls saved."
+        "A target of a million weights on one processor: a call of the draft costs a large part of the target's, and "
+        "in the paper next to nothing, so that time gains are small beside the calls saved."
     ),
 )
