@@ -97,7 +97,8 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
     advantage = wanted - values.detach()
     advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-6)
     logp = logits.log_softmax(1).gather(1, pushed[alive][:, None])[:, 0]
-    return -(advantage * logp).mean() + 0.5 * (values - wanted).square().mean()
+    found: Tensor = 0.5 * (values - wanted).square().mean() - (advantage * logp).mean()
+    return found
 
 
 def metrics(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
