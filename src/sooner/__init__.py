@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         execute,
         gradient,
         loss,
+        memory,
+        model,
+        precision,
         rl,
         schedule,
         space,
@@ -46,6 +49,9 @@ __all__ = [
     "explain",
     "gradient",
     "loss",
+    "memory",
+    "model",
+    "precision",
     "rl",
     "schedule",
     "slot",
@@ -56,6 +62,23 @@ __all__ = [
     "workload",
 ]
 
+_PACKAGES = (
+    "memory",
+    "communication",
+    "decoding",
+    "diffusion",
+    "execute",
+    "gradient",
+    "loss",
+    "model",
+    "precision",
+    "rl",
+    "schedule",
+    "space",
+    "update",
+    "weights",
+)
+
 _HOMES = {
     "Recipe": "sooner.recipe",
     "create_optimizer": "sooner.recipe",
@@ -65,14 +88,10 @@ _HOMES = {
     "Run": "sooner.loop",
     "train": "sooner.loop",
 }
-_MODULES = {
-    *("communication", "decoding", "diffusion", "execute", "gradient", "loss", "rl", "schedule", "space", "update"),
-    "weights",
-}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _PACKAGES:
         return importlib.import_module(f"sooner.{name}")
     if name == "workload":
         return importlib.import_module("sooner.workloads").find

@@ -16,6 +16,7 @@ from sooner.claims._findings import Findings
 from sooner.diffusion import flow_loss, integrate, pseudo_huber, squared, training_times
 from sooner.task import Task
 from sooner.workloads import digits, digits_flow
+from sooner.workloads._digits import Network
 from sooner.workloads._seeded import Batch, generator
 
 ARMS = {
@@ -75,7 +76,7 @@ def judge(steps: int) -> nn.Module:
 def moments(images: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Return mean [32] and covariance [32, 32] of the judge's features of images [N, 64]."""
     network = judge(steps)
-    assert isinstance(network, digits.Network)
+    assert isinstance(network, Network)
     x = network.third(network.second(network.first(images.view(-1, 1, 8, 8)))).mean(dim=(2, 3)).double()
     return x.mean(0), torch.cov(x.T)
 

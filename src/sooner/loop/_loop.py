@@ -7,6 +7,7 @@ Started by torchrun, the same call trains one model on several workers; each dra
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
@@ -135,7 +136,8 @@ def _train(
 ) -> Run:
     seed, steps, accumulate, clip_norm = (identity[name] for name in ("seed", "steps", "accumulate", "clip_norm"))
     model = task.model(derived_seed(seed, "init")).train()
-    training = recipe.build(model, steps, provided_by(task))
+    training = recipe.build(model, steps, provided_by(task), seed=derived_seed(seed, "surgery"))
+    model = training.model  # surgery may have put another one in its place
     workers = Workers(training)
     batches = worker_batches(task, seed, workers.rank, workers.size)
     evaluation = task.batches(EVALUATION_SEED, "eval")
@@ -146,31 +148,32 @@ def _train(
     done = load(checkpoint, identity, training, run) if checkpoint else 0
     workers.resume(done)
 
-    for step in range(done, steps + 1):
-        if step == steps:
-            workers.finish(lambda: _means(task, model, evaluation)[task.metric])
-        if step in due and step not in run.steps:
-            evaluate(task, training, evaluation, run, step, workers)
-            if progress and workers.rank == 0:
-                progress(step, run.values[-1])
-            if run.diverged_at is not None:
+    with training.saver or contextlib.nullcontext():  # leaves no file half written behind
+        for step in range(done, steps + 1):
+            if step == steps:
+                workers.finish(lambda: _means(task, model, evaluation)[task.metric])
+            if step in due and step not in run.steps:
+                evaluate(task, training, evaluation, run, step, workers)
+                if progress and workers.rank == 0:
+                    progress(step, run.values[-1])
+                if run.diverged_at is not None:
+                    break
+            if checkpoint and step > done and (step == steps or (save_every and step % save_every == 0)):
+                workers.share_losses(run.losses, step)
+                save(checkpoint, identity, training, run, step)
+            if step == steps:
                 break
-        if checkpoint and step > done and (step == steps or (save_every and step % save_every == 0)):
-            workers.share_losses(run.losses, step)
-            save(checkpoint, identity, training, run, step)
-        if step == steps:
-            break
 
-        started = time.process_time()
-        with workers.timing():
-            objective = objective_of(task, model, batches, step, accumulate)
-            run.losses[step] = training.backward(objective)  # stays on the device: nothing waits for it
-            if clip_norm is not None:
-                training.average_gradients()
-                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-            training.step(objective)
-            training.zero_grad()
-        run.cpu_seconds += time.process_time() - started
+            started = time.process_time()
+            with workers.timing():
+                objective = objective_of(task, model, batches, step, accumulate)
+                run.losses[step] = training.backward(objective)  # stays on the device: nothing waits for it
+                if clip_norm is not None:
+                    training.average_gradients()
+                    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+                training.step(objective)
+                training.zero_grad()
+            run.cpu_seconds += time.process_time() - started
 
     workers.share_losses(run.losses, step)
     if run.diverged_at is None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sooner.diffusion import flow_loss, training_times
-from sooner.workloads import digits
+from sooner.workloads import _digits as digits
 from sooner.workloads._seeded import Batch, Finite, Stream, generator, seeded
 
 steps = 600
@@ -132,7 +132,7 @@ def optimal_velocity(x: Tensor, times: Tensor, labels: Tensor) -> Tensor:
 @cache
 def centres() -> tuple[Tensor, Tensor]:
     """Return the training images of `digits`, [1347, 64] between -1 and 1, and their labels."""
-    images, labels = digits._images("train")
+    images, labels = digits.divided("train")
     return 2 * (images.flatten(1) + 0.3) - 1, labels
 
 
