@@ -6,8 +6,8 @@ A network and `torch.optim.AdamW` train on one thread; every way to write their 
 `steps` steps. "stall" is what training stands still: in the call, and before the optimizer's step. "torch.save over"
 says how many times as long `torch.save` stalls in the same round. "steps" is the time of all steps over that without
 a checkpoint. "stager" is `torch.distributed.checkpoint.async_save` with torch's `DefaultStager`. Below stand the limits
-of the machine, one copy of so much memory and one write to the disk: a way that copies before it returns can't be faster
-than the first, and no two files can follow each other faster than the second.
+of the machine, one copy of so much memory and one write to the disk: a way that copies before it returns can't be
+faster than the first, and no two files can follow each other faster than the second.
 """
 
 from __future__ import annotations
