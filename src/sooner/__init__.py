@@ -14,7 +14,22 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import communication, execute, gradient, loss, memory, schedule, space, update, weights
+    from sooner import (
+        communication,
+        decoding,
+        diffusion,
+        execute,
+        gradient,
+        loss,
+        memory,
+        model,
+        precision,
+        rl,
+        schedule,
+        space,
+        update,
+        weights,
+    )
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
@@ -28,11 +43,16 @@ __all__ = [
     "__version__",
     "communication",
     "create_optimizer",
+    "decoding",
+    "diffusion",
     "execute",
     "explain",
     "gradient",
     "loss",
     "memory",
+    "model",
+    "precision",
+    "rl",
     "schedule",
     "slot",
     "space",
@@ -41,6 +61,23 @@ __all__ = [
     "weights",
     "workload",
 ]
+
+_PACKAGES = (
+    "memory",
+    "communication",
+    "decoding",
+    "diffusion",
+    "execute",
+    "gradient",
+    "loss",
+    "model",
+    "precision",
+    "rl",
+    "schedule",
+    "space",
+    "update",
+    "weights",
+)
 
 _HOMES = {
     "Recipe": "sooner.recipe",
@@ -54,7 +91,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("communication", "execute", "gradient", "loss", "memory", "schedule", "space", "update", "weights"):
+    if name in _PACKAGES:
         return importlib.import_module(f"sooner.{name}")
     if name == "workload":
         return importlib.import_module("sooner.workloads").find

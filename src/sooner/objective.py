@@ -27,6 +27,21 @@ from sooner.error import SoonerError
 PROVIDED = frozenset({"closure", "batch", "next batch", "held-out loss"})
 """What an `Objective` with all its fields offers; parts name these in `Part.needs`. With `losses` also "losses"."""
 
+FROM_TASKS = {
+    "flow times": (
+        "train on a task whose loss asks sooner.diffusion.training_times for its times, as digits_flow does, and that "
+        "says provides = {'flow times'}"
+    ),
+    "rollouts": (
+        "train on a task whose loss is sooner.rl.policy_loss of its rollouts, as sums does, and that says "
+        "provides = {'rollouts'}"
+    ),
+    "draft model": (
+        "it changes no weights: leave it out of recipes, and call sooner.decoding.speculative where text is generated"
+    ),
+}
+"""What parts of the domains need and only a task can offer (`sooner.Task.provides`), and what to do if it does not."""
+
 Count: TypeAlias = float | Tensor
 Found: TypeAlias = Tensor | tuple[Tensor, Count]
 """What a loss returns: its mean, or what it has added up and of how much."""

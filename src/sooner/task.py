@@ -12,7 +12,7 @@ import io
 import pickle
 import sys
 import tokenize
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +28,17 @@ from sooner.objective import Found, mean_of
 EVALUATION_SEED = 0
 """The evaluation split is always asked for with this seed, so that every run is measured on the same data."""
 
-OPTIONS = ("steps", "metric", "higher_is_better", "evaluations", "metrics", "losses", "fingerprint", "shards")
+OPTIONS = (
+    "steps",
+    "metric",
+    "higher_is_better",
+    "evaluations",
+    "metrics",
+    "losses",
+    "fingerprint",
+    "shards",
+    "provides",
+)
 
 
 class Shard(Protocol):
@@ -70,6 +80,8 @@ class Task:
         shards: optional ``shards(worker, workers, seed)``, training batches of one of several workers that have data of
             their own, indexed by step; the seed is the same for all of them. Without it they draw from common data.
             Parts that ask how much a worker has, or which of it is hard, need `Shard` of it.
+        provides: what the loss offers to parts of its domain, such as ``{"flow times"}``
+            (`sooner.objective.FROM_TASKS`); default nothing.
         name: short name for tables.
         spec: how another process finds the task again: a bundled name or a path; empty for a task made in Python.
         description: one sentence.
@@ -87,6 +99,7 @@ class Task:
     evaluations: int = 25
     fingerprint: Callable[[], str] | None = None
     shards: Callable[[int, int, int], Any] | None = None
+    provides: frozenset[str] = frozenset()
     name: str = "task"
     spec: str = ""
     description: str = ""
@@ -102,6 +115,10 @@ class Task:
             value = getattr(self, option)
             if value is not None and not callable(value):
                 raise SoonerError(f"{where}: {option} = {value!r} must be a function; define it or leave it out")
+        words: Any = self.provides
+        if isinstance(words, str) or not isinstance(words, Iterable) or not all(isinstance(w, str) for w in words):
+            raise SoonerError(f"{where}: provides = {words!r} must be a set of texts, such as {{'flow times'}}")
+        object.__setattr__(self, "provides", frozenset(words))
 
 
 def from_module(module: ModuleType, spec: str) -> Task:

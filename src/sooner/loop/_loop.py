@@ -23,7 +23,7 @@ from sooner.communication import _world
 from sooner.error import SoonerError
 from sooner.loop.checkpoint_world import how_to_go_on, keeper
 from sooner.loop.workers import Report, Workers
-from sooner.objective import PROVIDED, Objective, measured
+from sooner.objective import FROM_TASKS, PROVIDED, Objective, measured
 from sooner.part import check_range
 from sooner.recipe import Recipe
 from sooner.recipe.training import Training
@@ -96,6 +96,7 @@ def train(
             worker that is lost.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
+    refuse_unmet(task, recipe)
     steps = task.steps if steps is None else steps
     for name, value in (("steps", steps), ("accumulate", accumulate), ("save_every", save_every or 1)):
         check_range("train", name, value, 1, math.inf, whole=True)
@@ -135,7 +136,8 @@ def _train(
 ) -> Run:
     seed, steps, accumulate, clip_norm = (identity[name] for name in ("seed", "steps", "accumulate", "clip_norm"))
     model = task.model(derived_seed(seed, "init")).train()
-    training = recipe.build(model, steps, provided_by(task))
+    training = recipe.build(model, steps, provided_by(task), seed=derived_seed(seed, "surgery"))
+    model = training.model  # surgery may have put another one in its place
     workers = Workers(training)
     batches = worker_batches(task, seed, workers.rank, workers.size)
     evaluation = task.batches(EVALUATION_SEED, "eval")
@@ -202,7 +204,19 @@ def objective_of(task: Task, model: nn.Module, batches: Any, step: int, accumula
 
 def provided_by(task: Task) -> frozenset[str]:
     """Return what this loop offers to parts that need more than gradients."""
-    return PROVIDED | ({"losses"} if task.losses else frozenset())
+    return PROVIDED | task.provides | ({"losses"} if task.losses else frozenset())
+
+
+def refuse_unmet(task: Task, recipe: Recipe) -> None:
+    """Refuse a recipe with a part of a domain that the task has nothing to do with.
+
+    Raises:
+        SoonerError: naming the part, the task and what to do.
+    """
+    for one in recipe.slots:
+        for need in sorted(getattr(one.factory, "needs", frozenset()) & (FROM_TASKS.keys() - task.provides)):
+            words = need if need.endswith("s") else f"a {need}"
+            raise SoonerError(f"{one.name} needs {words}, which task {task.name} does not provide; {FROM_TASKS[need]}")
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:

@@ -11,7 +11,7 @@ In somebody else's Trainer: ``optimizer, schedule = training.attach()``, or the 
 from __future__ import annotations
 
 import contextlib
-import inspect
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -28,11 +28,13 @@ from sooner.communication._group import Group
 from sooner.error import SoonerError
 from sooner.foundation.gradient_norm import gradient_norm
 from sooner.foundation.hooks import AROUND, Attachment, hooks_of, overflows, steps_taken, take_off_scale
+from sooner.foundation.model_names import unwrapped as unwrapped_model
 from sooner.foundation.unwrap import unwrapped
 from sooner.gradient._gradient import GradientPart
 from sooner.memory.lazy_saver import LazySaver
 from sooner.objective import Averaging, Objective
 from sooner.part import Part
+from sooner.recipe.slots import required_arguments
 
 
 class Training:
@@ -48,10 +50,11 @@ class Training:
         model: the model.
         optimizers: its optimizers; together they hold every parameter once.
         schedules: the learning-rate schedules.
-        others: all other parts. What they do depends on the methods they have: `backward(objective)` finds the
-            gradients in place of backpropagation, `around_loss()` is a context for the training loss,
-            `around_step(objective)` is a context for the optimizers' step, `after_step()` is called after every step
-            and `view()` chooses the evaluation weights.
+        others: all other parts, those that have changed the model first. What they do depends on the methods they
+            have: `backward(objective)` finds the gradients in place of backpropagation, `around_loss()` is a context
+            for the training loss, `around_step(objective)` is a context for the optimizers' step, `after_step()` is
+            called after every step, `view()` chooses the evaluation weights and `export(model)` makes a copy of the
+            model plain again.
         communication: what lets several workers train the model together; None where nothing does.
     """
 
@@ -298,6 +301,21 @@ class Training:
                 stack.enter_context(self.communication.view())
             yield self.model
 
+    def export(self) -> nn.Module:
+        """Return a copy of the model for others: with the weights of `view`, and with surgery undone where that can be.
+
+        The copy computes what the model computes inside `view`; wrappers of the whole model are left off.
+
+        Raises:
+            SoonerError: a part that can't be undone in this model.
+        """
+        with self.view() as model:
+            plain: nn.Module = copy.deepcopy(unwrapped_model(model))
+        for part in reversed(self.others):
+            if hasattr(part, "export"):
+                plain = part.export(plain)
+        return plain
+
     @property
     def saver(self) -> LazySaver | None:
         """What writes checkpoints while training goes on; None where nothing does."""
@@ -388,12 +406,6 @@ class _Around(Attachment):
             with contextlib.suppress(_LeftOut), entered:
                 if not taken:
                     raise _LeftOut
-
-
-def required_arguments(factory: type[Any]) -> frozenset[str]:
-    """Return what the `step` of a class of PyTorch can't do without, such as the closure of `torch.optim.LBFGS`."""
-    arguments = list(inspect.signature(factory.step).parameters.values())[1:]
-    return frozenset(a.name for a in arguments if a.default is a.empty and a.kind is a.POSITIONAL_OR_KEYWORD)
 
 
 def _asks(optimizer: Optimizer) -> bool:
