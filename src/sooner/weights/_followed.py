@@ -63,8 +63,8 @@ def places(model: nn.Module, part: str) -> list[Place]:
                 continue
             if hasattr(tensor, "_fsdp_flattened"):
                 raise SoonerError(
-                    f"{part}: FullyShardedDataParallel keeps flat pieces of the weights, which can't be followed by name; "
-                    "shard the model with torch.distributed.fsdp.fully_shard instead"
+                    f"{part}: FullyShardedDataParallel keeps flat pieces of the weights, which can't be followed by "
+                    "name; shard the model with torch.distributed.fsdp.fully_shard instead"
                 )
             name = f"{plain}{key}"
             if at.setdefault(name, tensor) is not tensor:

@@ -80,7 +80,7 @@ def followed_downhill(trial: Trial, starts: list[Tensor], evaluations: int, chec
     try:
         while worse < PATIENCE:
             before = free.detach().clone()
-            optimizer.step(evaluate)
+            optimizer.step(evaluate)  # type: ignore[no-untyped-call]
             coefficients = _whole(free.detach())
             if check is None or torch.equal(before, free.detach()) or float(coefficients.abs().max()) > LARGEST:
                 break

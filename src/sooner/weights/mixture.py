@@ -11,7 +11,7 @@ Use it when learning rates are constant or training may end at any time, and som
 
 Leave it when rates decay to zero, where snapshots hardly differ, or held-out examples are few, which it then fits.
 
-It costs a file of `keep` times the weights, mapped into memory; a forward and backward pass on the held-out examples per
+It costs a file of `keep` times the weights, mapped into memory; a forward and backward pass on held-out examples per
 evaluation; nothing on the wire.
 
 "Linear Combination of Saved Checkpoints Makes Consistency and Diffusion Models Better", Liu et al., 2024, arXiv
@@ -22,10 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -35,15 +32,15 @@ from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
 from sooner.foundation import snapshots
 from sooner.foundation.model_names import unwrapped
-from sooner.objective import Objective, evaluating, mean_of
+from sooner.objective import Objective, mean_of
 from sooner.part import Part, check_choice, check_range
 from sooner.space import Choice, Knob
-from sooner.weights._followed import STATISTICS, Place, places
+from sooner.weights._followed import Place, places
 from sooner.weights._mixing import Best, evolved, followed_downhill
+from sooner.weights._trial import Metric, Trial, is_statistic, mapped, read, write
 
 __all__ = ["Mixture"]
 
-Metric = Callable[[], Any]
 METHODS = ("gradient", "evolution")
 IN_RECIPES = 40
 """Evaluations of a search that a recipe makes by itself."""
@@ -106,7 +103,7 @@ class Mixture(Part):
         self._look()
         wide = any(place.tensor.dtype == torch.float64 for place in found)
         size = sum(place.tensor.numel() for place in found)
-        self._rows = _mapped(keep + 1, size, torch.float64 if wide else torch.float32)  # the last one is the mixture
+        self._rows = mapped(keep + 1, size, torch.float64 if wide else torch.float32)  # the last one is the mixture
         self._found = False
         self._stale = False
         self._objective: Objective | None = None
@@ -149,7 +146,7 @@ class Mixture(Part):
         self.steps += 1
         if self.steps % self.every:
             return
-        self._read(self._rows[self.taken % self.keep], self._look())
+        read(self._rows[self.taken % self.keep], self._look())
         self.taken += 1
         self._stale = True
         if self._objective is not None and self._objective.held_out is not None:
@@ -195,13 +192,13 @@ class Mixture(Part):
                 f"every={self.every} smaller"
             )
         found = self._look()
-        if refresh is None and any(_is_statistic(place) for place in found):
+        if refresh is None and any(is_statistic(place) for place in found):
             raise SoonerError(
                 "mixture: the model has running statistics, which must be measured for every mixture; give "
                 "refresh=lambda: [model(x) for x in some_training_inputs] to search()"
             )
         with self._lent(found):
-            trial = _Trial(self, found, metric, refresh)
+            trial = Trial(self.model, self.ordered(), found, metric, refresh)
             way = method or ("gradient" if trial.has_gradient() else "evolution")
             starts = self._starts()
             search = followed_downhill if way == "gradient" else evolved
@@ -212,7 +209,9 @@ class Mixture(Part):
                     "or at the metric"
                 )
             trial.put(best.coefficients)
-            self._read(self._rows[self.keep], found)
+            with torch.no_grad():
+                read(self._rows[self.keep], found)
+        self.evaluations += trial.evaluations
         self.coefficients = best.coefficients.tolist()
         self._found, self._stale = True, False
         return best.value
@@ -230,9 +229,9 @@ class Mixture(Part):
         with self._lent(found):
             with torch.no_grad():
                 if self._found:
-                    self._write(self._rows[self.keep], found)
+                    write(self._rows[self.keep], found)
                 elif self.kept:
-                    self._write(self._rows[: self.kept].mean(0), found)
+                    write(self._rows[: self.kept].mean(0), found)
             yield
 
     def _search_by_itself(self, found: list[Place]) -> None:
@@ -273,8 +272,8 @@ class Mixture(Part):
             ) from None
         if not fits:
             raise SoonerError(
-                f"mixture: the state is of another model or another keep ({len(rows)} snapshots of {len(names)} tensors, "
-                f"{rows.shape[-1]} numbers each); load it into a Mixture made alike"
+                f"mixture: the state is of another model or another keep ({len(rows)} snapshots of {len(names)} "
+                f"tensors, {rows.shape[-1]} numbers each); load it into a Mixture made alike"
             )
         self._rows[:kept].copy_(rows)
         if mixture is not None:
@@ -288,7 +287,7 @@ class Mixture(Part):
         made = object.__new__(type(self))
         memo[id(self)] = made
         made.__dict__.update(self.__getstate__(), _copied=memo)
-        made._rows = _mapped(*self._rows.shape, self._rows.dtype).copy_(self._rows)
+        made._rows = mapped(len(self._rows), self._rows.shape[1], self._rows.dtype).copy_(self._rows)
         return made
 
     def __getstate__(self) -> dict[str, Any]:
@@ -313,26 +312,18 @@ class Mixture(Part):
         odd = [n for n, shape in self._shapes.items() if n not in by_name or tuple(by_name[n].tensor.shape) != shape]
         if odd:
             raise SoonerError(
-                f"mixture: the model has no {odd[0]} of shape {list(self._shapes[odd[0]])} any more, so its snapshots are "
-                "of another model; make a new Mixture of this one"
+                f"mixture: the model has no {odd[0]} of shape {list(self._shapes[odd[0]])} any more, so its snapshots "
+                "are of another model; make a new Mixture of this one"
             )
         found = [by_name[name] for name in self._shapes]
         for place in found:
             if place.tensor.is_meta or is_sharded(place.tensor):
                 why = "on the meta device" if place.tensor.is_meta else "sharded over processes"
                 raise SoonerError(
-                    f"mixture: {place.names[0]} is {why}, and snapshots need whole weights; use ema, or mix in a process "
-                    "that has them"
+                    f"mixture: {place.names[0]} is {why}, and snapshots need whole weights; use ema, or mix in a "
+                    "process that has them"
                 )
         return found
-
-    def _read(self, row: Tensor, found: list[Place]) -> None:
-        for piece, place in zip(_pieces(row, found), found, strict=True):
-            piece.copy_(place.tensor.detach())
-
-    def _write(self, row: Tensor, found: list[Place]) -> None:
-        for piece, place in zip(_pieces(row, found), found, strict=True):
-            place.tensor.detach().copy_(piece)
 
     @contextlib.contextmanager
     def _lent(self, found: list[Place]) -> Iterator[None]:
@@ -362,142 +353,4 @@ class Mixture(Part):
         return [*uniform, *(decay**age / (decay**age).sum() for decay in decays)]
 
 
-class _Trial:
-    """What a search does with coefficients: put the mixture into the model, and ask the metric."""
-
-    def __init__(self, mix: Mixture, found: list[Place], metric: Metric, refresh: Callable[[], Any] | None) -> None:
-        self._mix, self._found, self._metric, self._refresh = mix, found, metric, refresh
-        self._rows = mix.ordered()
-        self._trained = [place for place in found if not _is_statistic(place)]
-
-    @torch.no_grad()
-    def put(self, coefficients: Tensor) -> None:
-        """Give the model the mixture, and statistics that fit it."""
-        self._mix._write(coefficients.to(self._rows) @ self._rows, self._found)
-        if self._refresh is not None:
-            with _measuring(self._mix.model):
-                self._refresh()
-
-    def value(self, coefficients: Tensor) -> float:
-        """Return the metric, infinite where it is not a number."""
-        return self.checked(self._metric)(coefficients)
-
-    def checked(self, metric: Metric) -> Callable[[Tensor], float]:
-        """Return a function that asks another metric."""
-
-        def asked(coefficients: Tensor) -> float:
-            self.put(coefficients)
-            self._mix.evaluations += 1
-            with evaluating(self._mix.model), torch.no_grad():
-                value = float(metric())
-            return value if math.isfinite(value) else math.inf
-
-        return asked
-
-    def has_gradient(self) -> bool:
-        """Whether the metric returns a tensor with a graph; asks it once."""
-        self._mix.evaluations += 1
-        with self._graph() as loss:
-            return loss is not None
-
-    def slope(self, coefficients: Tensor) -> tuple[float, Tensor]:
-        """Return the metric, and its derivatives ``[k]`` by the coefficients as if they were free.
-
-        Raises:
-            SoonerError: the metric has no gradient.
-        """
-        self.put(coefficients)
-        self._mix.evaluations += 1
-        with self._graph() as loss:
-            if loss is None:
-                raise SoonerError(
-                    "mixture: the metric returns no tensor with a gradient, which method='gradient' needs; return the "
-                    "loss itself, or choose method='evolution'"
-                )
-            gradients = torch.autograd.grad(loss, [place.tensor for place in self._trained], allow_unused=True)
-        row = torch.zeros_like(self._rows[0])
-        pieces = dict(zip(map(id, self._found), _pieces(row, self._found), strict=True))
-        for place, gradient in zip(self._trained, gradients, strict=True):
-            if gradient is not None:
-                pieces[id(place)].copy_(gradient)
-        value = float(loss.detach())
-        return value if math.isfinite(value) else math.inf, (self._rows @ row).double()
-
-    @contextlib.contextmanager
-    def _graph(self) -> Iterator[Tensor | None]:
-        """Give the metric with its graph, None where it has none; weights frozen meanwhile have gradients inside."""
-        frozen = [place.tensor for place in self._trained if not place.tensor.requires_grad]
-        for tensor in frozen:
-            tensor.requires_grad_(True)
-        try:
-            with evaluating(self._mix.model), torch.enable_grad():
-                found = self._metric()
-                yield found if isinstance(found, Tensor) and found.requires_grad else None
-        finally:
-            for tensor in frozen:
-                tensor.requires_grad_(False)
-
-
 _COUNTED = ("steps", "taken", "evaluations", "coefficients", "_found", "_stale")
-
-
-def _is_statistic(place: Place) -> bool:
-    return all(key in STATISTICS for _, key in place.holders) and not isinstance(place.tensor, nn.Parameter)
-
-
-def _pieces(row: Tensor, found: list[Place]) -> list[Tensor]:
-    """Return a row of numbers as tensors of the model's shapes, sharing its memory."""
-    parts = torch.split(row, [place.tensor.numel() for place in found])
-    return [part.view(place.tensor.shape) for part, place in zip(parts, found, strict=True)]
-
-
-@contextlib.contextmanager
-def _measuring(model: nn.Module) -> Iterator[None]:
-    """Inside, modules with running statistics measure them from nothing, every batch counting alike."""
-    modes = [(module, module.training) for module in model.modules()]
-    measured = [m for m in model.modules() if m._buffers.get("running_mean") is not None and hasattr(m, "momentum")]
-    before = [(m, m.momentum, _count(m)) for m in measured]
-    for m in measured:
-        m.reset_running_stats()  # type: ignore[operator]
-        m.momentum = None  # type: ignore[assignment]
-    model.eval()
-    for m in measured:
-        m.training = True  # and nothing else, for dropout would change what is measured
-    try:
-        yield
-    finally:
-        for m, momentum, count in before:
-            m.momentum = momentum
-            if count is not None:
-                m.num_batches_tracked.copy_(count)  # type: ignore[operator,union-attr]
-        for module, mode in modes:
-            module.training = mode
-
-
-def _count(module: nn.Module) -> Tensor | None:
-    count = module._buffers.get("num_batches_tracked")
-    return None if count is None else count.clone()
-
-
-def _mapped(rows: int, size: int, dtype: torch.dtype) -> Tensor:
-    """Return zeros ``[rows, size]`` in a file without a name, which is on the disk as far as memory is short.
-
-    Raises:
-        SoonerError: the disk has no room for it.
-    """
-    length = rows * size * dtype.itemsize
-    descriptor, path = tempfile.mkstemp(prefix="sooner-mixture-")
-    try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, length)  # else a full disk would end the process at a later step
-        else:
-            os.truncate(descriptor, length)
-        return torch.from_file(path, shared=True, size=rows * size, dtype=dtype).view(rows, size)
-    except OSError as error:
-        raise SoonerError(
-            f"mixture: {rows} x {size} numbers don't fit into {Path(path).parent} ({error.strerror}); make keep smaller, "
-            "or set $TMPDIR to a folder with room"
-        ) from error
-    finally:
-        os.close(descriptor)
-        Path(path).unlink()
