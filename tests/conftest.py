@@ -5,6 +5,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from forks import Ranks, Zygote
+from headless import browser, offline  # noqa: F401 (fixtures)
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
@@ -12,9 +14,49 @@ torch.set_num_threads(1)
 settings.register_profile("sooner", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sooner")
 
+LONGEST = (
+    "tests/claims/test_claims_run_small.py",
+    "tests/race/test_race_crash.py",
+    "tests/loop/test_resume.py",
+    "tests/race/test_race_rules.py",
+    "tests/fuzz/test_fuzz.py",
+    "tests/docs/test_site.py",
+    "tests/world/test_world_faults.py",
+    "tests/race/test_race_resume.py",
+    "tests/execute/test_inductor.py",
+)
+"""Files that begin first, the longest before the others: one that began last would leave the other core idle."""
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
+
 
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """The process from which the processes of tests are forked."""
+    forks = Zygote()
+    yield forks
+    forks.end()
+
+
+@pytest.fixture(scope="module")
+def ranks(zygote, tmp_path_factory):
+    """Starts processes as torchrun would: ranks(["script.py", "argument"], 2, FAULT="kill 1 5")."""
+    started = []
+
+    def start(words, count=2, **environment):
+        started.append(Ranks(zygote, words, count, tmp_path_factory.mktemp("ranks"), environment))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()

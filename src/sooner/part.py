@@ -34,8 +34,14 @@ STATIONS = (
     "schedule",
     "weights",
     "memory",
+    "diffusion",
+    "rl",
+    "decoding",
 )
-"""The stations in the order in which a recipe's parts are written; a station's folder exists once it has a part."""
+"""The stations in the order in which a recipe's parts are written, the domains (what only some tasks have) last.
+
+A station's folder exists once it has a part.
+"""
 
 SURGERY = ("model", "adapter", "precision")
 """The stations whose parts change the model itself, in this order, before anything is made for its parameters."""

@@ -1,11 +1,13 @@
 """Every claim's miniature runs from beginning to end and leaves evidence that reads back; its verdict means nothing."""
 
 import pytest
+from few_examples import SEEDS, few, few_seeds
 from toy_claims import InProcess
 
 from sooner import claims
 from sooner.claims import _evidence, _run
 from sooner.claims._claim import VERDICTS
+from sooner.race import plan
 
 
 @pytest.fixture(scope="session")
@@ -14,9 +16,18 @@ def shared(tmp_path_factory):
     return tmp_path_factory.mktemp("miniatures")
 
 
+@pytest.fixture(autouse=True)
+def _few(monkeypatch):
+    """Races take few seeds and few examples here."""
+    task_of = _run.task_of
+    monkeypatch.setattr(plan, "LEAST_SEEDS", SEEDS)
+    monkeypatch.setattr(plan, "TARGET_SEEDS", SEEDS)
+    monkeypatch.setattr(_run, "task_of", lambda race: few(task_of(race)))
+
+
 @pytest.mark.parametrize("name", claims.names())
 def test_miniature(name, shared, monkeypatch):
-    claim = claims.load(name).miniature()
+    claim = few_seeds(claims.load(name).miniature())
     monkeypatch.setattr(claims, "load", lambda name: claim)
     evidence = _run.run(claim, shared, jobs=1, pool=InProcess())
     assert evidence.verdict in VERDICTS

@@ -8,25 +8,24 @@ from pathlib import Path
 
 import heterogeneous_task
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 import sooner
 from sooner.task import from_module
 
 
-def main(rank, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def main(folder):
+    distributed.init_process_group("gloo")
     task = from_module(heterogeneous_task, "heterogeneous_task")
     found = []
     for recipe in (folder / "recipes").read_text().splitlines():
         run = sooner.train(task, recipe, 3, 9, evaluate_at=[0, 5, 9])
         weights = torch.cat([p.detach().reshape(-1) for p in run.model.parameters()])
         found.append((weights, run.values, run.losses, run.together.wire_bytes[-1]))
-    if rank == 0:
+    if distributed.get_rank() == 0:
         torch.save(found, folder / "found.pt")
     distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    multiprocessing.spawn(main, (Path(sys.argv[1]),), nprocs=2)
+    main(Path(sys.argv[1]))

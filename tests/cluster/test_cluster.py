@@ -1,9 +1,6 @@
 """The simulated cluster equals the ordinary loop with one worker, real processes with two, and itself after a stop."""
 
 import copy
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,13 +67,11 @@ def test_one_worker_trains_as_the_loop_does(recipe, outer):
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory):
+def processes(ranks, tmp_path_factory):
     """What two gloo processes make of the recipes."""
-    folder = tmp_path_factory.mktemp("ranks")
+    folder = tmp_path_factory.mktemp("recipes")
     (folder / "recipes").write_text("\n".join(PROCESSES))
-    command = [sys.executable, str(HERE / "cluster_ranks.py"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
+    ranks([HERE / "cluster_ranks.py", folder]).succeed()
     return dict(zip(PROCESSES, torch.load(folder / "found.pt"), strict=True))
 
 

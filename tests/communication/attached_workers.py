@@ -12,7 +12,7 @@ import unittest.mock
 import numpy as np
 import outer_references as reference
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import sooner.update
@@ -608,10 +608,10 @@ def check_compressed_gradients_resume():
     assert torch.equal(go(saved)[0], whole)
 
 
-def main(own, rendezvous, script):
-    torch.set_num_threads(1)
+def run_checks(script):
+    """Run the functions of a script whose names begin with ``check_``, as one of two ranks."""
     patience = datetime.timedelta(minutes=10)  # so that no process outlives a check that failed on one rank alone
-    distributed.init_process_group("gloo", f"file://{rendezvous}", patience, 2, own)
+    distributed.init_process_group("gloo", timeout=patience)
     checks = runpy.run_path(script, run_name="checks")
     for name, check in checks.items():
         if not name.startswith("check_"):
@@ -621,17 +621,12 @@ def main(own, rendezvous, script):
             failed = ""
         except Exception:
             failed = traceback.format_exc()
-        told = json.dumps({"check": name.removeprefix("check_"), "rank": own, "failed": failed})
+        told = json.dumps({"check": name.removeprefix("check_"), "rank": rank(), "failed": failed})
         sys.stdout.write(told + "\n")
         sys.stdout.flush()
         if any(everyone(failed)):  # the ranks may no longer be at the same place
             break
     distributed.destroy_process_group()
-
-
-def run_checks(script):
-    """Run the functions of a script whose names begin with ``check_``, in two processes that meet where argv says."""
-    multiprocessing.spawn(main, (sys.argv[1], script), nprocs=2)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python codec_ranks.py RANK STORE
 
 import datetime
 import math
-import sys
 
 import torch
 from test_codecs import LAYOUT, vectors
@@ -60,12 +59,9 @@ def compare(codec, memory, rank):
     return faults
 
 
-def main(rank, store):
-    torch.set_num_threads(1)
-    patience = datetime.timedelta(minutes=10)
-    distributed.init_process_group(
-        "gloo", store=distributed.FileStore(store, 2), rank=rank, world_size=2, timeout=patience
-    )
+def main():
+    distributed.init_process_group("gloo", timeout=datetime.timedelta(minutes=10))
+    rank = distributed.get_rank()
     for codec, memory in PAIRS:
         for fault in compare(codec, memory, rank):
             print(f"{codec} with {memory}: {fault}")
@@ -80,4 +76,4 @@ def main(rank, store):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main()

@@ -1,16 +1,12 @@
 """The communication station attached to optimizers: on two gloo processes, and alone."""
 
-import json
 import logging
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from two_processes import checks_of
 
 from sooner.communication import CO2, FP16, DiLoCo, LocalSGD, NoLoCo, StreamingDiLoCo
 from sooner.communication import _attached as attached
@@ -19,33 +15,7 @@ from sooner.communication._attached import Communication
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError
 
-SCRIPT = Path(__file__).with_name("attached_workers.py")
-
-
-def checks_of(script):
-    return re.findall(r"^def check_(\w+)", script.read_text(encoding="utf-8"), re.MULTILINE)
-
-
-def outcome_of(script, rendezvous):
-    command = [sys.executable, str(script), str(rendezvous)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {(one["check"], one["rank"]): one["failed"] for one in lines}, done.stderr
-
-
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    """Run all checks in one pair of processes, and return what failed by check and rank."""
-    return outcome_of(SCRIPT, tmp_path_factory.mktemp("attached") / "rendezvous")
-
-
-@pytest.mark.parametrize("check", checks_of(SCRIPT))
-def test_on_two_processes(outcome, check):
-    failures, errors = outcome
-    for rank in (0, 1):
-        assert (check, rank) in failures, f"not reached: {errors[-2000:]}"
-        assert not failures[check, rank], f"rank {rank}: {failures[check, rank]}"
+outcome, test_on_two_processes = checks_of(Path(__file__).with_name("attached_workers.py"))
 
 
 def net():

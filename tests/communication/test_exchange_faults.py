@@ -1,9 +1,6 @@
 """A number that is not finite, workers that are missing, vectors that do not fit; and Sim against two processes."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,27 +17,10 @@ from sooner.execute import using
 from sooner.update import AdamW
 
 
-def test_every_pair_does_on_two_processes_what_it_does_in_the_simulation(tmp_path):
-    script = Path(__file__).with_name("codec_ranks.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    environment["PYTHONPATH"] = os.pathsep.join((str(script.parent), environment.get("PYTHONPATH", "")))
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(tmp_path / "store")],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        printed = [rank.communicate()[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    assert printed == ["done\n", "done\n"]
+def test_every_pair_does_on_two_processes_what_it_does_in_the_simulation(ranks):
+    both = ranks([Path(__file__).with_name("codec_ranks.py")])
+    both.succeed()
+    assert [both.printed(rank) + both.said(rank) for rank in (0, 1)] == ["done\n", "done\n"]
 
 
 def state_of(exchange):

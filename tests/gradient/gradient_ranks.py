@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -119,17 +119,16 @@ def check_a_scaler_waits_for_the_average():
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
 
 
-def main(own, rendezvous):
-    torch.set_num_threads(1)
-    patience = datetime.timedelta(seconds=120)  # so that no process outlives a check that failed on one rank alone
-    distributed.init_process_group("gloo", f"file://{rendezvous}", patience, 2, own)
+def main():
+    patience = datetime.timedelta(minutes=10)  # so that no process outlives a check that failed on one rank alone
+    distributed.init_process_group("gloo", timeout=patience)
     for name, check in CHECKS.items():
         try:
             check()
             failed = ""
         except Exception:
             failed = traceback.format_exc()
-        sys.stdout.write(json.dumps({"check": name, "rank": own, "failed": failed}) + "\n")
+        sys.stdout.write(json.dumps({"check": name, "rank": rank(), "failed": failed}) + "\n")
         sys.stdout.flush()
         all_of_them = [None, None]
         distributed.all_gather_object(all_of_them, failed)
@@ -139,4 +138,4 @@ def main(own, rendezvous):
 
 
 if __name__ == "__main__":
-    multiprocessing.spawn(main, (sys.argv[1],), nprocs=2)
+    main()

@@ -4,11 +4,8 @@ import copy
 import io
 import json
 import math
-import os
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -458,13 +455,12 @@ CHECKS = re.findall(r"^def check_(\w+)", SCRIPT.read_text(encoding="utf-8"), re.
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
+def outcome(ranks):
     """Run all checks in one pair of processes, and return what failed by check and rank."""
-    command = [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("gradients") / "rendezvous")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {(one["check"], one["rank"]): one["failed"] for one in lines}, done.stderr
+    both = ranks([SCRIPT])
+    both.codes()
+    lines = [json.loads(line) for n in (0, 1) for line in both.printed(n).splitlines() if line.startswith("{")]
+    return {(one["check"], one["rank"]): one["failed"] for one in lines}, both.said(0) + both.said(1)
 
 
 @pytest.mark.parametrize("check", CHECKS)

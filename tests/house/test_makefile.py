@@ -103,7 +103,9 @@ def test_make_alone_lists_every_command(folder):
 def test_a_race_waits_for_no_tool_that_it_does_not_use(folder):
     assert make(folder, "race", "ARGS=digits --json").endswith("sooner race digits --json\n")
     assert installed(folder) == RACE
-    assert make(folder, "test", "ARGS=-x", "WORKERS=3").endswith("pytest -n 3 --dist loadfile -x\n")
+    assert make(folder, "test", "ARGS=-x", "WORKERS=3").endswith(
+        "pytest -n 3 --dist loadfile --no-loadscope-reorder -x\n"
+    )
     assert installed(folder) == TEST
     make(folder, "environment", "-j4")
     assert installed(folder) == CHECK

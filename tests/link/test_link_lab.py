@@ -3,18 +3,22 @@
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sooner.error import SoonerError
 from sooner.link import Cut, Kill, Lab, parse_cut, parse_kill, parse_loss, parse_rate
 from sooner.link._lab import written_rate
+from sooner.link._supervisor import held_port
 
 RATE = 50e6
 RANK = Path(__file__).with_name("link_rank.py")
@@ -223,6 +227,51 @@ def test_where_namespaces_are_refused_the_link_is_modelled(sooner, tmp_path):
     told = sooner.call("--cut", "0@1", "--", "true", path=path)
     assert told.code == 2
     assert "no packet can be lost and no link cut" in " ".join(told.err.split())
+
+
+IP_LOCAL_PORT_RANGE = 51
+"""An option of Linux 6.3: which ports this socket may be given where it asks for any."""
+
+
+def only(port, reuse):
+    """A socket to which the kernel may give this port and no other."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+    try:
+        one.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("I", port << 16 | port))
+    except OSError:
+        pytest.skip("this kernel has no port range per socket")
+    return one
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_a_held_port_is_given_to_nobody_who_asks_for_any(reuse):
+    with held_port() as held, socket.create_server(("127.0.0.1", 0)) as server:
+        port = held.getsockname()[1]
+        with only(port, reuse) as listens, pytest.raises(OSError, match="in use"):
+            listens.bind(("127.0.0.1", 0))
+        with only(port, reuse) as connects, pytest.raises(OSError, match="Cannot assign"):
+            connects.connect(server.getsockname())
+
+
+@pytest.mark.parametrize("libuv", [False, True])
+def test_the_store_of_torch_listens_at_a_held_port_again_and_again(libuv):
+    with held_port() as held:
+        port = held.getsockname()[1]
+        for round_ in range(2):
+            master, other = (
+                dist.TCPStore("127.0.0.1", port, is_master=first, wait_for_workers=False, use_libuv=libuv)
+                for first in (True, False)
+            )
+            other.set("round", str(round_))
+            assert master.get("round") == str(round_).encode()
+            del master, other
+
+
+def test_ranks_on_the_loopback_interface_find_the_port_held(sooner, tmp_path):
+    refusing = programs(tmp_path / "bin", unshare="echo unshare: not permitted >&2; exit 1")
+    told = sooner.call("--json", "--", sys.executable, RANK, "take", path=f"{refusing}:{os.environ['PATH']}")
+    assert [rank["last"] for rank in sooner.json(told)["ranks"]] == ["in use"] * 2
 
 
 def test_a_network_that_can_not_be_made_is_modelled_too(namespaces, sooner, tmp_path):

@@ -1,9 +1,6 @@
 """Losses that return (sum, count): the gradient of one full batch to 1e-12, over micro-batches, workers and parts."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -433,10 +430,8 @@ def test_a_task_may_count(tmp_path):
         check(replace(TASK, spec="here", metrics=lambda m, b: {"accuracy": (torch.zeros(()), -1)}))
 
 
-def test_two_processes(tmp_path):
-    command = [sys.executable, "-W", "ignore", str(HERE / "token_ranks.py"), str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stderr
+def test_two_processes(ranks):
+    both = ranks([HERE / "token_ranks.py"])
+    both.succeed()
     for rank in (0, 1):
-        assert json.loads((tmp_path / f"{rank}.json").read_text()) == {}
+        assert json.loads(both.printed(rank)) == {}

@@ -1,14 +1,15 @@
 """Run by test_token_weights.py: two gloo processes with unequal numbers of labels; writes down what differs."""
 
 import json
+import os
 import sys
 import traceback
+import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import tokens
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -179,9 +180,10 @@ def alone_run(task, recipe):
         distributed.is_initialized = initialised
 
 
-def work(rank, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def main():
+    warnings.simplefilter("ignore")
+    distributed.init_process_group("gloo")
+    del os.environ["WORLD_SIZE"]  # so that `alone` meets nobody
     failed = {}
     for name, check in list(globals().items()):
         if name.startswith("check_"):
@@ -189,9 +191,9 @@ def work(rank, folder):
                 check()
             except Exception:
                 failed[name] = traceback.format_exc()
-    (Path(folder) / f"{rank}.json").write_text(json.dumps(failed))
+    sys.stdout.write(json.dumps(failed))
     distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    multiprocessing.start_processes(work, (sys.argv[1],), 2, start_method="fork")
+    main()

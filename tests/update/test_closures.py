@@ -2,9 +2,6 @@
 
 import copy
 import functools
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -520,14 +517,5 @@ def test_the_step_by_which_checkpoints_set_up_the_state_disturbs_nothing(make):
     assert same(*found)
 
 
-def test_workers_who_share_a_model_stay_together(tmp_path):
-    script, meeting = Path(__file__).with_name("workers_run.py"), f"file://{tmp_path}/meeting"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    runs = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), meeting], stderr=subprocess.PIPE, text=True, env=environment
-        )
-        for rank in range(2)
-    ]
-    said = [run.communicate()[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
+def test_workers_who_share_a_model_stay_together(ranks):
+    ranks([Path(__file__).with_name("workers_run.py")]).succeed()

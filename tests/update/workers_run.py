@@ -1,7 +1,5 @@
 """Run by test_closures.py as one of two gloo processes: workers who share a model, each with half of the batch."""
 
-import sys
-
 import pytest
 import torch
 from torch import distributed, nn
@@ -121,8 +119,8 @@ def check_wrappers(rank):
 
 
 def main():
-    rank, meeting = int(sys.argv[1]), sys.argv[2]
-    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
     for method in (SophiaG, SophiaH, NormalizedLogisticGD):
         ways = [way for way in ("ddp", "fsdp") if (method, way) != (SophiaH, "fsdp")]
         reached = [check_optimizer(method, way, rank) for way in ways]

@@ -43,7 +43,7 @@ def generated() -> dict[str, str]:
         module = importlib.import_module(f"sooner.{station}")
         blocks = [f"autoclass:: sooner.{station}.{name}" for name in sorted(module.__all__, key=str.lower)]
         if station == "update":
-            blocks.append("autoclass:: sooner.update._optimizer.Options")
+            blocks.append("autoclass:: sooner.update._options.Options")
         pages[f"api/{station}.md"] = page(f"sooner.{station}", blocks, module.__doc__ or "")
     names = "\n".join(["sooner", *stations(), "building", "race"])
     title = "# Python reference\n\nEvery public name, from its docstring.\n\n"

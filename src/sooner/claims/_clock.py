@@ -10,8 +10,8 @@ from typing import Any
 from sooner.claims._tuned import TUNING_SEED
 from sooner.claims.tasks.digits_clients import batches, loss, metrics, model, shards
 from sooner.cluster import train_cluster
-from sooner.communication._attached import only
 from sooner.communication._cohort import Cohort
+from sooner.communication._refusals import only
 from sooner.part import load
 from sooner.recipe.text import parse
 from sooner.task import Task, derived_seed

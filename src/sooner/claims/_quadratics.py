@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sooner.communication._attached import only
 from sooner.communication._codec import Codec
 from sooner.communication._exchange import Exchange
 from sooner.communication._memory import Memory
+from sooner.communication._refusals import only
 from sooner.communication._wire import Sim
 from sooner.foundation.layout import Layout
 from sooner.part import load

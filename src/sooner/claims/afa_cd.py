@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._clock import FEDAVG, cases, trained
+from sooner.claims._shape import FEDAVG_OF_ALL
 
 FREE = "afa_cd(every=5) + anarchic(share=0.25, spread=1.0)"
 RAW = "local_sgd(every=5) + anarchic(share=0.25, spread=1.0, oldest=0)"
@@ -17,7 +18,7 @@ CLAIM = Claim(
         "the answers are wrong, with FedAvg, which waits for all, with a random quarter that is waited for and takes "
         "random numbers of steps, and with AFA-CD."
     ),
-    baseline="FedAvg with all clients, five local steps; learning rates tuned alike on a seed of its own.",
+    baseline=FEDAVG_OF_ALL,
     experiments={"clock": Measurement(trained, cases(ARMS), cases(dict.fromkeys(ARMS, 4), 4, seeds=1))},
     criteria=[
         Criterion(

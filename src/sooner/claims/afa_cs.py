@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._clock import FEDAVG, cases, trained
+from sooner.claims._shape import FEDAVG_OF_ALL
 
 KEPT = "afa_cs(every=5) + anarchic(share=0.25, spread=1.0)"
 FREE = "afa_cd(every=5) + anarchic(share=0.25, spread=1.0)"
@@ -17,7 +18,7 @@ CLAIM = Claim(
         "simulated seconds until a quarter of the answers are wrong, and the loss at the end, with FedAvg, which waits "
         "for all, with AFA-CD and with AFA-CS."
     ),
-    baseline="FedAvg with all clients, five local steps; learning rates tuned alike on a seed of its own.",
+    baseline=FEDAVG_OF_ALL,
     experiments={"clock": Measurement(trained, cases(ARMS), cases(dict.fromkeys(ARMS, 4), 4, seeds=1))},
     criteria=[
         Criterion(

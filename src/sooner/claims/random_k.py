@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._quadratics import cases, measure
+from sooner.claims._shape import DENSE_AVERAGES
 
 KEPT, UNBIASED = "random_k(ratio=0.02) + ef", "random_k(ratio=0.02, unbiased=True)"
 ARMS = ["dense", KEPT, UNBIASED]
@@ -16,7 +17,7 @@ CLAIM = Claim(
         "1,500 and 4,500 rounds when 2 % of the numbers at random places are sent, with a memory, and scaled up "
         "without one."
     ),
-    baseline="Dense averaging; all learning rates tuned alike on a seed of its own.",
+    baseline=DENSE_AVERAGES,
     experiments={
         name: Measurement(
             measure,

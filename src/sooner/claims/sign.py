@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._quadratics import cases, measure
+from sooner.claims._shape import DENSE_AVERAGES
 
 ARMS = ["dense", "sign", "sign + ef"]
 
@@ -14,7 +15,7 @@ CLAIM = Claim(
         "Noisy quadratic losses in 200 dimensions of eight workers, with the same data and with different data: excess "
         "loss after 1,500 rounds of dense averaging, of signs, and of signs with error feedback; payload bytes."
     ),
-    baseline="Dense averaging; all learning rates tuned alike on a seed of its own.",
+    baseline=DENSE_AVERAGES,
     experiments={
         name: Measurement(
             measure,

@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._quadratics import cases, measure
+from sooner.claims._shape import DENSE_AVERAGES
 
 KEPT, FORGOTTEN = "top_k(ratio=0.01) + ef", "top_k(ratio=0.01)"
 ARMS = ["dense", FORGOTTEN, KEPT, "random_k(ratio=0.01) + ef"]
@@ -15,7 +16,7 @@ CLAIM = Claim(
         "Noisy quadratic losses in 200 dimensions, float64, of four workers with the same data: excess loss after "
         "3,000 rounds when the largest 1 % is sent, with and without a memory, and when as many random numbers are."
     ),
-    baseline="Dense averaging; all learning rates tuned alike on a seed of its own.",
+    baseline=DENSE_AVERAGES,
     experiments={
         "noisy": Measurement(
             measure,

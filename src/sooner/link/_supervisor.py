@@ -103,14 +103,15 @@ class _Supervisor:
 
     def run(self) -> list[dict[str, Any]]:
         before = self._counts()
-        port = _PORT if self.network else _free_port()
-        self.begun = time.monotonic()
-        for number in range(self.lab["ranks"]):
-            self.ranks.append(self._start(number, port))
-        self._plan_faults()
-        if self.lab["timeout"] is not None:
-            self.due.append((self.lab["timeout"], self._stop))
-        self._watch()
+        with contextlib.nullcontext() if self.network else held_port() as held:
+            port = held.getsockname()[1] if held else _PORT
+            self.begun = time.monotonic()
+            for number in range(self.lab["ranks"]):
+                self.ranks.append(self._start(number, port))
+            self._plan_faults()
+            if self.lab["timeout"] is not None:
+                self.due.append((self.lab["timeout"], self._stop))
+            self._watch()
         after = self._counts()
         moved = [(b[1] - a[1], b[0] - a[0]) if a and b else (None, None) for a, b in zip(before, after, strict=True)]
         return [rank.told(*counts) for rank, counts in zip(self.ranks, moved, strict=True)]
@@ -251,10 +252,20 @@ def _make_at_home(ranks: int) -> None:
         subprocess.run(["mount", "--bind", file.name, str(hosts)], capture_output=True, check=False)
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def held_port() -> socket.socket:
+    """Return a socket that keeps a port for the rendezvous of ranks on this machine until it is closed.
+
+    A port that is only looked up may be anybody's by the time rank 0 has imported torch. While this socket is bound,
+    the kernel gives the port to nobody who asks for any port, and to no connection. As it doesn't listen, who names the
+    port and allows its reuse (SO_REUSEADDR), as the stores of torch and most servers do, may listen there.
+    """
+    both = socket.has_dualstack_ipv6()  # free in both families, as the store of torch listens to both
+    one = socket.socket(socket.AF_INET6 if both else socket.AF_INET)
+    if both:
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind(("", 0))
+    return one
 
 
 def _die_with_parent() -> None:

@@ -18,7 +18,8 @@ from sooner.error import SoonerError, nearest
 from sooner.part import STATIONS, Part
 from sooner.recipe.text import Call, parse, written
 from sooner.space import Knob, Log
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 
 TORCH_SPACE: Mapping[str, Knob] = {"lr": Log(1e-4, 1e-1)}
 """What a race tunes of an optimizer that declares no space of its own, such as those of torch.optim."""

@@ -31,6 +31,7 @@ from sooner.foundation.hooks import AROUND, Attachment, hooks_of, overflows, ste
 from sooner.foundation.model_names import unwrapped as unwrapped_model
 from sooner.foundation.unwrap import unwrapped
 from sooner.gradient._gradient import GradientPart
+from sooner.memory.lazy_saver import LazySaver
 from sooner.objective import Averaging, Objective
 from sooner.part import Part
 from sooner.recipe.slots import required_arguments
@@ -314,6 +315,11 @@ class Training:
             if hasattr(part, "export"):
                 plain = part.export(plain)
         return plain
+
+    @property
+    def saver(self) -> LazySaver | None:
+        """What writes checkpoints while training goes on; None where nothing does."""
+        return next((part for part in self.others if isinstance(part, LazySaver)), None)
 
     def finish(self) -> None:
         """Bring to an end what is still under way between the workers, after the last step."""
