@@ -61,7 +61,7 @@ class Cluster:
         self.common = self.outer is None or self.outer.averages_gradients
         refuse_misfits(self.outer, self.local, self.cohort, steps, self.common)
         self.workers, self._planned = workers, steps
-        self.data = Data(task, self.cohort, seed, workers)
+        self.data = Data(task, self.cohort, seed, workers, recipe, steps)
         self.model = recipe.prepare(task.model(derived_seed(seed, "init")).train(), derived_seed(seed, "surgery"))
         self.lanes = Lanes(self.model, workers, task.loss)
         self.exchange = Exchange(self.lanes.layout, Sim(workers), only(parts, Codec), only(parts, Memory))
