@@ -79,7 +79,9 @@ class Cluster:
         self._round: Round | None = None  # the one under way; None between two
         self._first = 0  # its first step
         self._end: Tensor | None = None  # [d], the outer part's last word
-        self._mover = self._choose_mover(Recipe(*(s for s in recipe.slots if s.station != "communication")))
+        self._mover = self._choose_mover(
+            Recipe(*(s for s in recipe.slots if s.station not in ("data", "communication")))
+        )
 
     def _choose_mover(self, recipe: Recipe) -> Mover:
         if self.outer is not None:

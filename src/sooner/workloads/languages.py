@@ -24,9 +24,9 @@ evaluations = 24
 provides = {"domains"}
 
 SYMBOLS = 24
-LENGTH = 20
+LENGTH = 64
 """Symbols of a sentence; the first two are given."""
-BATCH = 32
+BATCH = 16
 SIZES = (20_000, 100)
 COMMON = 0.8
 """Share of pairs of symbols after which both languages go on alike."""
@@ -96,9 +96,9 @@ def examples_of(sizes: tuple[int, int], common: float, split: str) -> Examples:
         split: "train" or "eval".
     """
     generator = np.random.default_rng([2024, 410])
-    own = generator.standard_normal((2, SYMBOLS, SYMBOLS, SYMBOLS))
-    shared = generator.standard_normal((SYMBOLS, SYMBOLS, SYMBOLS))
-    logits = 2.0 * (common * shared + (1 - common) * own)
+    logits = 1.5 * generator.standard_normal((2, SYMBOLS, SYMBOLS, SYMBOLS))
+    alike = generator.random((SYMBOLS, SYMBOLS)) < common
+    logits[1][alike] = logits[0][alike]
     chances = np.exp(logits)
     bounds = (chances / chances.sum(-1, keepdims=True)).cumsum(-1)
     found = []
