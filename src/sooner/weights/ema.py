@@ -228,7 +228,7 @@ class EMA(Part):
         steps, averages, own = _parts(state)
         self._look()
         tracked = {id(one.tensor) for one in self._averages if one.taken}
-        found = places(self.model)
+        found = places(self.model, "ema")
         ours = {name: place for place in found for name in place.names}
         hits: dict[int, str] = {}
         for name, theirs in matched(averages, ours).items():
@@ -290,7 +290,7 @@ class EMA(Part):
             SoonerError: the model is in pieces that can't be followed.
         """
         self._seen = None
-        found = places(self.model)
+        found = places(self.model, "ema")
         names = {name for place in found for name in place.names}
         before, (after, self._refusal) = self._averages, followed(self._averages, found, names == self._names)
         if self._refusal:
