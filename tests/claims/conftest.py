@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from toy_claims import InProcess, toy
 
@@ -25,3 +27,18 @@ def run(known, tmp_path):
         return _run.run(known(claim or toy()), out or tmp_path / "claims", jobs=1, command="here", pool=pool), pool.ran
 
     return go
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "claims"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(claims, "load", lambda name: toy())
+        _run.run(toy(), out, jobs=1, command="here", pool=InProcess())
+    return out
+
+
+@pytest.fixture
+def finished(_finished, tmp_path):
+    """The folder of claims in which the toy claim has been run to its end, a copy for this test."""
+    return shutil.copytree(_finished, tmp_path / "claims")

@@ -74,9 +74,9 @@ def test_evidence_names_the_files_of_the_package_from_the_package_on(run):
     assert case["values"] == {"task": file, "said": f"{file} is out", "others": [3, None, "a/b.py"]}
 
 
-def test_another_series_is_the_same_claim_on_other_seeds(run):
-    first, _ = run()
-    second, ran = run(toy().on_series(1))
+def test_another_series_is_the_same_claim_on_other_seeds(finished, run):
+    first, _ = run(out=finished)
+    second, ran = run(toy().on_series(1), out=finished)
     assert any(key.startswith("sgd(") for key in ran)
     assert second.verdict == first.verdict
     assert second.findings["counts"] == first.findings["counts"]
@@ -118,9 +118,8 @@ def change(path, number, edit):
 
 
 @pytest.fixture
-def evidence_file(run, tmp_path):
-    run()
-    (path,) = tmp_path.glob("claims/muon-*/evidence.jsonl")
+def evidence_file(finished):
+    (path,) = finished.glob("muon-*/evidence.jsonl")
     return path
 
 
@@ -154,8 +153,9 @@ def test_evidence_of_another_version_or_cut_off_is_refused(evidence_file):
         _evidence.read(evidence_file.with_name("nothing.jsonl"))
 
 
-def test_evidence_knows_when_it_is_older_than_the_code(run):
-    evidence, _ = run()
+def test_evidence_knows_when_it_is_older_than_the_code(finished, run):
+    evidence, ran = run(out=finished)
+    assert ran == []
     assert evidence.older_than_code() == []
     evidence.code["update/sgd.py"] = "0" * 16
     assert evidence.older_than_code() == ["update/sgd.py"]

@@ -76,7 +76,7 @@ def test_texts_come_as_often_as_the_target_writes_them(draft, options):
         counts[text] = counts.get(text, 0) + 1
     shaping = {name: value for name, value in options.items() if name != "k"}
     assert fit(counts, chances(target, length, **shaping)) > 0.01
-    assert fit(counts, dict(chances(draft, length, **{**shaping, "top_k": None}))) < 1e-4
+    assert fit(counts, chances(draft, length, **{**shaping, "top_k": None})) < 1e-4
 
 
 @settings(max_examples=25)

@@ -1,10 +1,12 @@
 """The pages in docs/adding: the code of each runs, does what it says, and fits into a recipe."""
 
+import contextlib
 import importlib.util
 import math
 import re
 import sys
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -137,3 +139,51 @@ def test_the_mean_of_iterates_is_shown_and_taken_back(of_page):
     assert torch.equal(model.weight.detach(), seen[-1])
     state = training.state_dict()
     training.load_state_dict(state)
+
+
+def test_the_output_layer_starts_at_zero_and_nothing_else_does(of_page):
+    module = of_page("model")
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    before = model[0].weight.detach().clone()
+    training = sooner.Recipe("model_example.ZeroHead + sgd").build(model, steps=2)
+    assert training.model is model
+    assert not model[2].weight.any()
+    assert not model[2].bias.any()
+    assert torch.equal(model[0].weight, before)
+    tied = nn.ModuleDict({"embed": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
+    tied["head"].weight = tied["embed"].weight
+    with pytest.raises(SoonerError, match="no output layer that is not an embedding"):
+        module.ZeroHead(tied)
+
+
+def test_activations_are_kept_in_half_and_weights_are_not(of_page):
+    of_page("memory")
+    model, x = nn.Sequential(nn.Linear(6, 6, bias=False), nn.Linear(6, 1, bias=False)), torch.randn(8, 6)
+    training = sooner.Recipe("memory_example.HalfActivations + sgd").build(model, steps=2)
+    with contextlib.ExitStack() as stack:
+        for enter in training.around_loss:
+            stack.enter_context(enter())
+        loss = model(x).mean()
+    loss.backward()
+    hidden = x @ model[0].weight.detach().T
+    exact = hidden.mean(0, keepdim=True)
+    rounded = hidden.bfloat16().float().mean(0, keepdim=True)
+    torch.testing.assert_close(model[1].weight.grad, rounded)
+    assert not torch.allclose(model[1].weight.grad, exact, rtol=1e-6, atol=0)
+    upward = (model[1].weight.detach() / 8).expand(8, 6)  # the gradient of the hidden units is exact
+    torch.testing.assert_close(model[0].weight.grad, upward.T @ x.bfloat16().float())
+
+
+def test_logit_normal_times_follow_their_law_and_fill_the_place(of_page):
+    module = of_page("diffusion")
+    uniform = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
+    times = module.logit_normal(uniform, mean=0.3, std=2.0)
+    z = torch.tensor([NormalDist().inv_cdf(u) for u in (0.25, 0.5, 0.75)], dtype=torch.float64)
+    torch.testing.assert_close(times[1:4], 1 / (1 + (-(0.3 + 2.0 * z)).exp()))
+    assert 0 < times[0] < times[-1] < 1
+    law = module.LogitNormal(std=0.5)
+    with law.around_loss():
+        assert torch.equal(sooner.diffusion.training_times(uniform), law(uniform))
+    with pytest.raises(SoonerError, match="never asks for its training times"), law.around_loss():
+        pass
+    assert {"mean", "std"} <= set(sooner.Recipe("diffusion_example.LogitNormal + adamw").space)

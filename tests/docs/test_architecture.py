@@ -23,6 +23,7 @@ def test_every_file_that_the_page_names_is_there():
 def test_the_picture_shows_every_folder_above_what_it_imports():
     imports = import_graph.graph()
     edges = architecture.edges_of(imports)
+    assert import_graph.circles(edges) == []
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert folders <= set(edges)
     rows = architecture.arranged(

@@ -21,7 +21,7 @@ def pairs(methods):
     return [pytest.param(m, executor, id=f"{m}-{executor}") for executor, some in methods.items() for m in some]
 
 
-@pytest.mark.timeout(4 * 3600 if EXAMPLES else 300)
+@pytest.mark.timeout(4 * 3600 if EXAMPLES else 1200)
 @pytest.mark.parametrize(("method", "executor"), pairs(LONG if EXAMPLES else QUICK))
 def test_sequences(method, executor):
     if not EXAMPLES:

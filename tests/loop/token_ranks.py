@@ -1,6 +1,7 @@
 """Run by test_token_weights.py: two gloo processes with unequal numbers of labels; writes down what differs."""
 
 import json
+import os
 import sys
 import traceback
 import warnings
@@ -182,6 +183,7 @@ def alone_run(task, recipe):
 def main():
     warnings.simplefilter("ignore")
     distributed.init_process_group("gloo")
+    del os.environ["WORLD_SIZE"]  # so that `alone` meets nobody
     failed = {}
     for name, check in list(globals().items()):
         if name.startswith("check_"):

@@ -16,10 +16,21 @@ from sooner.error import SoonerError
 from sooner.task import check
 
 NAMES = workloads.names()
-RANDOM_BATCHES = ["charlm", "digits", "digits_federated", "digits_flow", "draft_text", "quadratic", "sums", "zipf"]
+RANDOM_BATCHES = [
+    "cartpole",
+    "charlm",
+    "digits",
+    "digits_federated",
+    "digits_flow",
+    "draft_text",
+    "quadratic",
+    "sums",
+    "zipf",
+]
 
 # the loss of a model that knows nothing, and how far the untrained one may lie from it
 UNINFORMED = {
+    "cartpole": (0.0, 0.1),  # advantages have mean 0
     "charlm": (math.log(97), 0.4),
     "digits": (math.log(10), 0.4),
     "digits_federated": (math.log(10), 0.4),
@@ -43,6 +54,7 @@ def same(one, other):
 
 def test_the_tasks_are_listed_in_order():
     assert NAMES == [
+        "cartpole",
         "charlm",
         "digits",
         "digits_federated",
@@ -78,7 +90,7 @@ def test_listing_and_describing_do_not_import_torch():
 @pytest.mark.parametrize("ask", [workloads.load, workloads.summary, workloads.find])
 def test_an_unknown_name_is_answered_with_the_nearest_and_the_list(ask):
     with pytest.raises(
-        SoonerError, match=r"'zip' \(did you mean 'zipf'\?\).*charlm, digits, digits_federated, digits_flow, "
+        SoonerError, match=r"'zip' \(did you mean 'zipf'\?\).*cartpole, charlm, digits, digits_federated, "
     ):
         ask("zip")
 

@@ -28,6 +28,8 @@ Point: TypeAlias = tuple[float, float]
 DOORS = ("sooner", "__main__", "training", "checkpoint")
 """Files that only show names which live elsewhere."""
 WIDTH, HEIGHT, GAP, ABOVE, MARGIN = 112, 40, 14, 40, 10
+BESIDE = 6
+"""Stations in a row; the others stand in one below."""
 NARROW = 6
 """What an arrow takes of a row that it passes."""
 
@@ -86,14 +88,16 @@ def shortened(edges: Edges) -> Edges:
 
 
 def depths_of(edges: Edges) -> dict[str, int]:
-    """Return the row of each unit, counted from the bottom: above all that it imports, the stations in one row."""
+    """Return the row of each unit, counted from the bottom: above all that it imports, the stations side by side."""
+    given: dict[str, int] = {}
 
     def depth(unit: str) -> int:
-        return max((1 + depth(there) for there in edges[unit]), default=0)
+        return given.get(unit, max((1 + depth(there) for there in edges[unit]), default=0))
 
-    depths = {unit: depth(unit) for unit in sorted(edges)}
-    stations = [name for name in STATIONS if name in depths]
-    return depths | dict.fromkeys(stations, max((depths[name] for name in stations), default=0))
+    stations = [name for name in STATIONS if name in edges]
+    lowest = max(map(depth, stations), default=0)
+    given |= {name: lowest + (len(stations) - 1) // BESIDE - i // BESIDE for i, name in enumerate(stations)}
+    return {unit: depth(unit) for unit in sorted(edges)}
 
 
 def ways_of(edges: Edges, depths: Mapping[str, int]) -> list[list[Stop]]:

@@ -22,7 +22,7 @@ GUESSES = (2, 4, 8)
 @cache
 def target(small: bool) -> nn.Module:
     """Return the target of `draft_text`; in the miniature one that was never trained."""
-    return draft_text.GPT(32, 1).eval() if small else draft_text.target()
+    return charlm.GPT(32, 1).eval() if small else draft_text.target()
 
 
 @cache

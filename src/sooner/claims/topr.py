@@ -129,6 +129,11 @@ def taught(findings: Findings) -> Measured:
     return Measured(sum(a - b for a, b in zip(ends, starts, strict=True)) / len(ends))
 
 
+def accuracy(arm: str) -> Callable[[Findings], Measured]:
+    """Return an arm's accuracy at the end."""
+    return lambda f: f.mean("sums", "accuracy", arm=arm)
+
+
 CLAIM = Claim(
     part="topr",
     paper="topr",
@@ -181,7 +186,7 @@ CLAIM = Claim(
             control=True,
         ),
     ],
-    trend={f"accuracy, {arm}": lambda f, arm=arm: f.mean("sums", "accuracy", arm=arm) for arm in ARMS},
+    trend={f"accuracy, {arm}": accuracy(arm) for arm in ARMS},
     minutes=8,
     limits=(
         "One right answer to each prompt, so that imitating right ones is supervised learning of the very task; the "

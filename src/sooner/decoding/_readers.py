@@ -13,13 +13,11 @@ from sooner.error import SoonerError
 
 @runtime_checkable
 class Reader(Protocol):
-    """A language model in the middle of one text, usually with a cache of keys and values.
+    """A language model in the middle of one text, usually with a cache of keys and values."""
 
-    Attributes:
-        length: how many tokens it has read.
-    """
-
-    length: int
+    @property
+    def length(self) -> int:
+        """How many tokens it has read."""
 
     def read(self, tokens: Tensor) -> Tensor:
         """Read more tokens, int64 ``[n]``; return the logits of what follows each of them, ``[n, symbols]``."""

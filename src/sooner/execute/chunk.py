@@ -65,6 +65,8 @@ class Rows:
 
     Attributes:
         offsets, rows, first_row: one entry per parameter (offsets has one more), as C reads them.
+        sets: the number of each parameter's band among those of the chunk.
+        zeros: as many zeros as there are parameters.
         total_rows: number of rows of all parameters.
         buckets: for each bucket its rows ``[start, stop)`` and the number of parameters.
     """
@@ -72,8 +74,20 @@ class Rows:
     offsets: array[int]
     rows: array[int]
     first_row: array[int]
+    sets: array[int]
+    zeros: array[int]
     total_rows: int
     buckets: list[tuple[int, int, int]]
+
+
+@dataclass
+class Band:
+    """Parameters of a cohort, from number `first` to before `last`, whose step count and learning rate are the same."""
+
+    first: int
+    last: int
+    steps: int
+    rate: int
 
 
 class Members(Protocol):
@@ -89,6 +103,7 @@ class Members(Protocol):
     state: dict[str, list[Tensor]]
     numbers: dict[str, Tensor]
     offsets: list[int]
+    bands: list[Band]
 
 
 class Chunk:
@@ -132,6 +147,12 @@ class Chunk:
             yield Bucket(first, count, shape, whole, self.offsets[first], self.offsets[first + count], slots)
             first += count
 
+    @property
+    def spans(self) -> list[int]:
+        """How many of the chunk's parameters are in each of its bands."""
+        bands = [self.cohort.bands[i] for i in self.bands]
+        return [min(band.last, self.last) - max(band.first, self.first) for band in bands]
+
     def rows(self, by_rows: bool) -> Rows:
         """Return the chunk as compiled loops see it, with the rows of weights or each parameter as one row."""
         if by_rows not in self._rows:
@@ -142,6 +163,8 @@ class Chunk:
                 array("q", self.offsets),
                 array("q", rows),
                 array("q", starts[:-1]),
+                array("q", [i for i, span in enumerate(self.spans) for _ in range(span)]),
+                array("q", bytes(8 * len(rows))),
                 starts[-1],
                 [(starts[b.first], starts[b.first + b.count], b.count) for b in self.buckets],
             )

@@ -10,9 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-from array import array
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -20,7 +18,7 @@ from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.execute.alike import Alike
-from sooner.execute.chunk import Chunk
+from sooner.execute.chunk import Band, Chunk
 from sooner.execute.shards import local, local_gradient, spread_of
 from sooner.transform import Chain, Reduction
 
@@ -65,16 +63,6 @@ class Mark(NamedTuple):
         rate: the number of its learning rate among those of the step.
     """
 
-    steps: int
-    rate: int
-
-
-@dataclass
-class Band:
-    """Parameters of a cohort, from number `first` to before `last`, whose step count and learning rate are the same."""
-
-    first: int
-    last: int
     steps: int
     rate: int
 
@@ -146,12 +134,12 @@ class Cohort:
         self._shown: dict[str, list[Tensor]] = {}
         self._steps = None if marks is None else torch.tensor([float(known[i].steps) for i in order])
         self._slots_of: Callable[[dict[str, Tensor]], tuple[Tensor, ...]] = _nothing
-        self.addresses: dict[str, array[int]] = {}
+        self.addresses: dict[str, list[int]] = {}
         self.states = [kept.setdefault(p, {}) for p in self.params]
         self._adopt(chain)
         self._checked = [*self.pieces, *itertools.chain.from_iterable(self.state[slot] for slot in self._vectors)]
         self._alike: Alike | None = None
-        self._places = array("Q", map(Tensor.data_ptr, self.pieces))
+        self._theta_places = _places(self.pieces)
         self._gradients_alike: Alike | None = None
         self.plain_gradients = False
         self.plain_parameters = all(map(plain, self.pieces))
@@ -189,11 +177,11 @@ class Cohort:
         self._vectors = [slot for slot in self.slots if slot in self.state and slot not in self.numbers]
         self._singles = [slot for slot in self._shown if slot not in self._vectors]
         names = [*self._vectors, *self._singles]
-        # at least two names, so that a tuple comes out
-        self._slots_of = operator.itemgetter(*names, *names[:1]) if names else _nothing
-        self._width = len(names) + 1 if names else 0
+        names += names if len(names) == 1 else ()  # so that a tuple comes out
+        self._slots_of = operator.itemgetter(*names) if names else _nothing
+        self._width = len(names)
         self._held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
-        self._single_places = {slot: array("Q", map(Tensor.data_ptr, self._shown[slot])) for slot in self._singles}
+        self._single_places = {slot: _places(self._shown[slot]) for slot in self._singles}
 
     def _own(self, slot: str, i: int) -> Tensor:
         """Return the state tensor of a parameter: the one it has, made to fit, or zeros."""
@@ -262,14 +250,14 @@ class Cohort:
                 checked += held[i :: self._width]
         if not alike(checked):
             return False
-        places = array("Q", map(Tensor.data_ptr, checked))
+        places = _places(checked)
         theta = places[:count]
-        if theta != self._places:
+        if theta != self._theta_places:
             if shared_memory(theta):
                 return False
-            self._places = theta
+            self._theta_places = theta
         for i, slot in enumerate(self._singles, len(self._vectors)):
-            if array("Q", map(Tensor.data_ptr, held[i :: self._width])) != self._single_places[slot]:
+            if _places(held[i :: self._width]) != self._single_places[slot]:
                 return False
         if self._steps is not None and self._steps.tolist() != self._counted():
             return False
@@ -385,6 +373,10 @@ def _numbers(rule: object, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, 
 def plain(tensor: Tensor) -> bool:
     """Whether the numbers of a tensor are what its memory holds, one after the other."""
     return tensor.is_contiguous() and not tensor.is_neg()
+
+
+def _places(tensors: Sequence[Tensor]) -> list[int]:
+    return list(map(Tensor.data_ptr, tensors))
 
 
 def shared_memory(places: Sequence[int]) -> bool:

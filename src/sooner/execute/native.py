@@ -80,7 +80,7 @@ class NativeStretch(Stretch):
             s.launched()
         return [found[id(s)] for s in stretches]
 
-    def addresses(self, name: str, parameters: Sequence[Tensor]) -> array[int]:
+    def addresses(self, name: str, parameters: Sequence[Tensor]) -> list[int]:
         """Return where the tensors of a vector of the program begin, one per parameter."""
         cohort, chunk = self.work.cohort, self.chunk
         if name in cohort.addresses and (name != "theta" or cohort.plain_parameters):
@@ -93,7 +93,7 @@ class NativeStretch(Stretch):
             return _addresses(chunk.of(self.work.into or []))
         if name == "update":
             base, size = self.place().data_ptr(), cohort.dtype.itemsize
-            return array("Q", [base + size * offset for offset in chunk.offsets[:-1]])
+            return [base + size * offset for offset in chunk.offsets[:-1]]
         return _addresses(chunk.of(cohort.state[name]))
 
 
@@ -109,20 +109,23 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     parameters = [s.chunk.of(s.work.cohort.pieces) for s in stretches]
     dense = [_contiguous(some, s.work.cohort) for s, some in zip(stretches, parameters, strict=True)]
     names = vector_names(program)
-    vectors = array("Q")
+    found: list[int] = []
     for name in names:
         for s, some in zip(stretches, dense, strict=True):
-            vectors.extend(s.addresses(name, some))
+            found += s.addresses(name, some)
+    vectors = array("Q", found)
     if len(stretches) == 1:
         offsets, heights, first_rows = rows[0].offsets, rows[0].rows, rows[0].first_row
+        sets, noise = rows[0].sets, rows[0].zeros
     else:
         heights = array("q", itertools.chain.from_iterable(r.rows for r in rows))
         starts = [0, *itertools.accumulate(r.offsets[-1] for r in rows)]
         offsets = array("q", (start + o for start, r in zip(starts, rows, strict=False) for o in r.offsets[:-1]))
         offsets.append(starts[-1])
         first_rows = array("q", [0, *itertools.accumulate(heights)][:-1])
-    sets = array("q", itertools.chain.from_iterable(itertools.repeat(i, n) for i, n in enumerate(_in_sets(stretches))))
-    noise = array("q", bytes(8 * sum(counts)))
+        numbered = [0, *itertools.accumulate(len(s.chunk.bands) for s in stretches)]
+        sets = array("q", (first + one for first, r in zip(numbered, rows, strict=False) for one in r.sets))
+        noise = array("q", bytes(8 * sum(counts)))
     if program.stochastic:
         salts = (salt + s.chunk.start for s in stretches for salt in s.work.salts(s.chunk))
         places = (o for s in stretches for o in s.chunk.offsets[:-1])
@@ -134,7 +137,7 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     ]
     numbers = array("d", itertools.chain.from_iterable(_numbers(s) for s in stretches))
     threads = max(1, min(torch.get_num_threads(), offsets[-1] // ELEMENTS_PER_THREAD))
-    arguments = (offsets, heights, first_rows, sets, vectors, _addresses(values), numbers, noise)
+    arguments = (offsets, heights, first_rows, sets, vectors, array("Q", _addresses(values)), numbers, noise)
     addresses = [one.buffer_info()[0] for one in arguments]
     stretches[0]._kernel(sum(counts), *addresses, threads, None if sums is None else sums.data_ptr())
     written = [p for some in parameters for p in some] if "theta" in program.outputs else []
@@ -150,16 +153,6 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
         [tuple(s[first + a : first + b].view(n, -1) for s in sums) for a, b, n in r.buckets]
         for first, r in zip(firsts, rows, strict=False)
     ]
-
-
-def _in_sets(stretches: Sequence[NativeStretch]) -> list[int]:
-    """Return how many parameters share a set of numbers, set by set: those of a band."""
-    found = []
-    for s in stretches:
-        chunk = s.chunk
-        bands = [s.work.cohort.bands[i] for i in chunk.bands]
-        found += [min(band.last, chunk.last) - max(band.first, chunk.first) for band in bands]
-    return found
 
 
 def _numbers(stretch: NativeStretch) -> Iterator[float]:
@@ -187,5 +180,5 @@ def _contiguous(parameters: list[Tensor], cohort: Cohort) -> list[Tensor]:
     return [p if plain(p) else p.detach().resolve_neg().contiguous() for p in parameters]
 
 
-def _addresses(tensors: Sequence[Tensor]) -> array[int]:
-    return array("Q", map(Tensor.data_ptr, tensors))
+def _addresses(tensors: Sequence[Tensor]) -> list[int]:
+    return list(map(Tensor.data_ptr, tensors))

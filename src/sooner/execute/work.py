@@ -54,8 +54,7 @@ class Work:
         if self.rates is None:
             return [salt_of(self.clock.step)] * (chunk.last - chunk.first)
         bands = [self.cohort.bands[i] for i in chunk.bands]
-        spans = [min(band.last, chunk.last) - max(band.first, chunk.first) for band in bands]
-        return [salt for band, span in zip(bands, spans, strict=True) for salt in [salt_of(band.steps)] * span]
+        return [salt for band, span in zip(bands, chunk.spans, strict=True) for salt in [salt_of(band.steps)] * span]
 
     def __post_init__(self) -> None:
         if not self.gradients:

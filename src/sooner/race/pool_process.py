@@ -16,7 +16,7 @@ from typing import Any
 from sooner.error import SoonerError
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_STARTUP_SECONDS = 120.0  # the least silence granted to a worker that is still importing torch
+_STARTUP_SECONDS = 600.0  # the least silence granted to a worker that imports torch, perhaps on a busy machine
 _ENDING_SECONDS = 5.0  # its connection closes before it has ended: a moment, or seconds on a busy machine
 _TAIL_BYTES = 2000
 

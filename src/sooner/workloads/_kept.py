@@ -50,7 +50,7 @@ def kept(name: str, make: Callable[[], nn.Module], train: Callable[[nn.Module], 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # with more, sums are added up in another order
     try:
-        with seeded(0):
+        with torch.inference_mode(False), torch.enable_grad(), seeded(0):  # whatever the caller is about
             train(model)
     finally:
         torch.set_num_threads(threads)

@@ -1,28 +1,18 @@
-"""What a training loop lets parts ask: the loss of the step about to be taken, again and with the graph.
-
-A loss returns a mean, 0-d; or ``(sum, count)``: what it has added up, 0-d, and how many tokens (or samples, or how much
-weight) that is of. Then every token counts alike in a step, whichever micro-batch and worker it is in:
-
-    gradient = sum over micro-batches and workers of d sum_i  /  sum over micro-batches and workers of count_i
-
-With means every micro-batch counts alike, and every worker, however much is in it.
-"""
+"""The loss of one step, which parts may evaluate again and with its graph."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-import numbers
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from sooner.error import SoonerError
+from sooner.objective.aside import Aside
+from sooner.objective.counting import Count, Found, alike, check_sizes, mean, mean_of, measured, positive, together
 
 PROVIDED = frozenset({"closure", "batch", "next batch", "held-out loss"})
 """What an `Objective` with all its fields offers; parts name these in `Part.needs`. With `losses` also "losses"."""
@@ -41,69 +31,6 @@ FROM_TASKS = {
     ),
 }
 """What parts of the domains need and only a task can offer (`sooner.Task.provides`), and what to do if it does not."""
-
-Count: TypeAlias = float | Tensor
-Found: TypeAlias = Tensor | tuple[Tensor, Count]
-"""What a loss returns: its mean, or what it has added up and of how much."""
-
-
-def measured(found: Any, name: str = "the loss") -> tuple[Tensor, Count | None]:
-    """Return what a loss has returned as (sum, count), or as (mean, None).
-
-    Args:
-        found: a 0-d tensor, or a pair of it and a count: a number, or a 0-d tensor that may stay on its device.
-        name: of the loss, for messages.
-
-    Raises:
-        SoonerError: it is a tuple, but no such pair.
-    """
-    if not isinstance(found, tuple | list):
-        return found, None
-    total: Any
-    count: Any
-    total, count = found if len(found) == 2 else (None, None)
-    if not isinstance(total, Tensor) or total.ndim:
-        shown = ", ".join(f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__ for x in found)
-        raise SoonerError(f"{name} returned a {type(found).__name__} of {shown}; return (sum, count) or a mean, 0-d")
-    if isinstance(count, Tensor) and count.ndim == 0 and not count.is_complex():
-        return total, count.detach().to(exact(count))
-    if _is_number(count) and 0 <= count < math.inf:
-        return total, float(count)
-    shown = f"a tensor of shape {tuple(count.shape)}" if isinstance(count, Tensor) else repr(count)
-    raise SoonerError(
-        f"{name} returned {shown} as the count of its sum; return the number of tokens or samples that were added up, "
-        "a number of at least 0 or a 0-d tensor"
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def mean_of(found: Any, name: str = "the loss") -> Tensor:
-    """Return the mean that a loss has found, 0-d; 0 where it has counted nothing.
-
-    Raises:
-        SoonerError: as `measured`.
-    """
-    return mean(*measured(found, name))
-
-
-def positive(count: Count) -> Count:
-    """Return what to divide a sum by: its count, or 1 for the sum of nothing. Waits for no device."""
-    if isinstance(count, Tensor):
-        return torch.where(count > 0, count, 1)
-    return count if count > 0 else 1.0
-
-
-def exact(beside: Tensor) -> torch.dtype:
-    """Return the widest type that the device of a tensor has: float64 nearly everywhere."""
-    return torch.float32 if beside.device.type == "mps" else torch.float64
-
-
-def mean(total: Tensor, count: Count | None) -> Tensor:
-    """Return the mean of what `measured` returned, in the type of the sum."""
-    return total if count is None else (total / positive(count)).to(total.dtype)
 
 
 @dataclass(frozen=True)
@@ -152,7 +79,7 @@ class Objective:
         """Return the mean loss over the micro-batches, with its graph where gradients are enabled."""
         found = [self.measured(batch) for batch in self.batches]
         losses = torch.stack([loss for loss, _ in found])
-        counts = _alike([count for _, count in found])
+        counts = alike([count for _, count in found])
         return mean(losses.sum(), sum(counts)) if counts else losses.mean()
 
     def of(self, batch: Any) -> Tensor:
@@ -168,7 +95,7 @@ class Objective:
         with self.training_loss():
             found = measured(self.loss(self.model, batch))
         if self._counts is not None:
-            _alike([self._counts[0] if self._counts else None, found[1]])
+            alike([self._counts[0] if self._counts else None, found[1]])
         return found
 
     def terms(self, batch: Any) -> tuple[dict[str, Tensor], Count | None]:
@@ -181,7 +108,7 @@ class Objective:
             return {}, None
         with self.training_loss():
             found = {k: measured(v, f"losses(model, batch)[{k!r}]") for k, v in self.losses(self.model, batch).items()}
-        counts = _alike([count for _, count in found.values()])
+        counts = alike([count for _, count in found.values()])
         if len({count for count in counts if not isinstance(count, Tensor)}) > 1:
             shown = ", ".join(f"{name}: {count:g}" for name, (_, count) in found.items())
             raise SoonerError(
@@ -211,16 +138,16 @@ class Objective:
             sharded = list(self.model.parameters())  # inside forward and backward FSDP2 shows others in their place
             trained = lambda: sharded  # noqa: E731
         with contextlib.ExitStack() as stack:
-            aside: _Aside | None = None
+            aside: Aside | None = None
             for batch in self.batches:
                 loss, count = self.measured(batch)
                 if not counts and count is not None:
                     expected = positive(count) * number
                     if averaging is not None and averaging.at_once:
-                        expected = averaging.mean(_numbers(loss, expected))[0]
+                        expected = averaging.mean(together(loss, expected))[0]
                     if number > 1 or averaging is not None:
                         known = () if trained is None else trained()
-                        aside = stack.enter_context(_Aside((*known, *self.model.parameters())))
+                        aside = stack.enter_context(Aside((*known, *self.model.parameters())))
                 counts.append(count)
                 part = loss / number if count is None else (loss / expected).to(loss.dtype)
                 if part.requires_grad or count is None or float(count) > 0:  # a sum of nothing may be a plain 0
@@ -228,7 +155,7 @@ class Objective:
                 total = total + (part if count is None else loss).detach()
             total = self._settle(counts, total, averaging)
             if not self._counts:
-                _check_sizes(self.batches)
+                check_sizes(self.batches)
             elif aside is not None:
                 aside.end(expected / positive(self._total))
         return mean(total, self._total).to(loss.dtype) if self._counts else total
@@ -243,9 +170,9 @@ class Objective:
         Raises:
             SoonerError: some are counts and others are not.
         """
-        known = _alike(counts)
+        known = alike(counts)
         if not known:
-            _check_sizes(self.batches)
+            check_sizes(self.batches)
         sums = [loss * count for loss, count in zip(losses, known or [1.0] * len(losses), strict=True)]
         averaging = self.averaging() if known else None
         total = self._settle(counts, torch.stack(sums).sum(), averaging)
@@ -253,12 +180,12 @@ class Objective:
 
     def _settle(self, counts: Sequence[Count | None], total: Tensor, averaging: Averaging | None) -> Tensor:
         """Note the counts and what they count in; return the sum of the losses that stands for the latter."""
-        self._counts = _alike(counts)
+        self._counts = alike(counts)
         if not self._counts:
             return total
         self._total = sum(self._counts)
         if averaging is not None:
-            total, self._total = averaging.mean(_numbers(total, total.detach(), self._total))
+            total, self._total = averaging.mean(together(total, total.detach(), self._total))
         return total
 
     def shares(self) -> list[float]:
@@ -277,7 +204,7 @@ class Objective:
             return [1 / number] * number
         known = [*self._counts, self._total]
         tensor = next((one for one in known if isinstance(one, Tensor)), None)
-        *each, whole = known if tensor is None else _numbers(tensor, *known).tolist()
+        *each, whole = known if tensor is None else together(tensor, *known).tolist()
         return [float(one / (whole or 1.0)) for one in each]
 
     @torch.no_grad()
@@ -324,86 +251,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-class _Aside:
-    """Inside, gradients that were there before are kept apart from new ones, which `end` multiplies by a number."""
-
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self._parameters = list(dict.fromkeys(parameters))
-        self._before = [(p, p.grad) for p in self._parameters if p.grad is not None]
-
-    def __enter__(self) -> _Aside:
-        for p, _ in self._before:
-            p.grad = None
-        return self
-
-    @torch.no_grad()
-    def end(self, factor: Count) -> None:
-        """Multiply the new gradients and add them to the old ones, in the old ones' memory."""
-        if isinstance(factor, Tensor) or factor != 1:
-            _multiply([p.grad for p in self._parameters if p.grad is not None], factor)
-        for p, before in self._before:
-            if p.grad is not None:
-                before.add_(p.grad)
-
-    def __exit__(self, *_: object) -> None:
-        for p, before in self._before:
-            p.grad = before
-
-
-def _multiply(gradients: Sequence[Tensor], factor: Count) -> None:
-    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for g in gradients:
-        if g.layout != torch.strided:
-            g.mul_(factor)
-        else:
-            piece = g.to_local() if hasattr(g, "to_local") else g  # of a DTensor
-            kinds.setdefault((piece.device, piece.dtype), []).append(piece)
-    for (device, dtype), some in kinds.items():
-        if not isinstance(factor, Tensor):
-            torch._foreach_mul_(some, factor)
-        elif dtype.itemsize >= 4:
-            torch._foreach_mul_(some, factor.to(device, dtype))
-        else:
-            for g in some:  # a factor rounded to a half would be wrong by up to 0.4 %
-                g.copy_(g.float() * factor.to(device, torch.float32))
-
-
-def _numbers(beside: Tensor, *values: Count) -> Tensor:
-    """Return numbers in one exact tensor on the device of another."""
-    return torch.stack([torch.as_tensor(value, device=beside.device).to(exact(beside)) for value in values])
-
-
-def _alike(counts: Sequence[Count | None]) -> list[Count]:
-    """Return the counts, none where all losses are means.
-
-    Raises:
-        SoonerError: some are counts and others are not.
-    """
-    known = [count for count in counts if count is not None]
-    if known and len(known) < len(counts):
-        raise SoonerError(
-            "the loss returned (sum, count) for one micro-batch or term and a single number for another; return one or "
-            "the other for all"
-        )
-    return known
-
-
-_said: set[str] = set()
-
-
-def _check_sizes(batches: Sequence[Any]) -> None:
-    """Warn once in a process that a mean over unequal micro-batches is no mean over what they hold."""
-    if len(batches) == 1 or _said:
-        return
-    leaves = [next((x for x in pytree.tree_leaves(b) if isinstance(x, Tensor)), None) for b in batches]
-    sizes = sorted({leaf.numel() for leaf in leaves if leaf is not None})
-    if len(sizes) < 2:
-        return
-    _said.add("unequal")
-    warnings.warn(
-        f"the micro-batches of a step have from {sizes[0]} to {sizes[-1]} elements and the loss is a mean over each, "
-        "so that what is in a small one counts more; let the loss return (sum, count) to have everything count alike",
-        stacklevel=3,
-    )
