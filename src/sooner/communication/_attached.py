@@ -387,7 +387,8 @@ class Communication:
                 average(buffers, self.wire)
         self.wire.traffic.load_state_dict(counted)
         try:
-            yield self._model
+            with snapshots.shown(self._model) if apart else contextlib.nullcontext():
+                yield self._model
         finally:
             with torch.no_grad():
                 for t, own in zip(kept, before, strict=True):
