@@ -20,13 +20,13 @@ from sooner.workloads._seeded import seeded
 
 steps = 1200
 metric = "mean"
-evaluations = 24
+evaluations = 12
 provides = {"domains"}
 
 SYMBOLS = 24
-LENGTH = 64
+LENGTH = 32
 """Symbols of a sentence; the first two are given."""
-BATCH = 16
+BATCH = 32
 SIZES = (20_000, 100)
 COMMON = 0.8
 """Share of pairs of symbols after which both languages go on alike."""
@@ -35,7 +35,7 @@ HELD_OUT = 500
 
 
 def model(seed: int) -> nn.Module:
-    """Return the network, (sentences int64 [N, 20], languages int64 [N]) -> logits [N, 18, 24]."""
+    """Return the network, (sentences int64 [N, 32], languages int64 [N]) -> logits [N, 30, 24]."""
     with seeded(seed):
         return Network()
 
@@ -52,14 +52,14 @@ class Network(nn.Module):
 
     def forward(self, sentences: Tensor, languages: Tensor) -> Tensor:
         """Return the logits of every symbol but the first two."""
-        x = self.symbols(sentences)  # [N, 20, 16]
+        x = self.symbols(sentences)  # [N, 32, 16]
         said = self.languages(languages)[:, None].expand(-1, LENGTH - 2, -1)
         logits: Tensor = self.head(F.relu(self.hidden(torch.cat([x[:, :-2], x[:, 1:-1], said], -1))))
         return logits
 
 
 def examples(split: str) -> Examples:
-    """Return the sentences of a split: (symbols int64 [20], language), with the language as domain."""
+    """Return the sentences of a split: (symbols int64 [32], language), with the language as domain."""
     return examples_of(SIZES, COMMON, split)
 
 
