@@ -159,7 +159,7 @@ CLAIM = Claim(
     baseline="Proportional sampling with the loss weighted; every arm at the better of two rates on a seed of its own.",
     experiments={
         VARIANCE: Measurement(
-            variance, [{"seed": seed, "draws": 4000} for seed in range(3)], [{"seed": 0, "draws": 250}]
+            variance, [{"seed": seed, "draws": 12_000} for seed in range(3)], [{"seed": 0, "draws": 250}]
         ),
         TRAINING: Measurement(train, CASES, SMALL),
     },
