@@ -34,11 +34,12 @@ test: .venv/.for-test ## run the tests; ARGS go to pytest, WORKERS is the number
 fuzz: .venv/.for-test ## random edits, casts, copies and steps against a plain model (half an hour); SEQUENCES per executor
 	@OMP_NUM_THREADS=1 SOONER_FUZZ=$(SEQUENCES) .venv/bin/pytest -n $(WORKERS) -rP tests/fuzz tests/loop/test_resume.py $(ARGS)
 
-check: .venv/.for-check ## formatting, lint, types, layers, then the same as `make test`
+check: .venv/.for-check ## formatting, lint, types, layers, no circles, then the same as `make test`
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/python docs/_extensions/import_graph.py
 	@$(MAKE) --no-print-directory test
 
 docs: .venv/.for-docs ## build the site into build/site, offline; ARGS go to sphinx-build, which fails on any warning

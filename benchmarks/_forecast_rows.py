@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sooner.forecast.fit import Fit
+from sooner.forecast.fitted import Fit
 from sooner.forecast.table import FloatArray, Table
 
 Row = tuple[str, str, str, bool | None]

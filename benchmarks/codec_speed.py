@@ -19,9 +19,9 @@ import torch
 from _interleaved import block_length, interleave, spread
 
 from sooner.communication import Exchange, Group, Layout
-from sooner.communication._attached import only
 from sooner.communication._codec import Codec
 from sooner.communication._memory import Memory
+from sooner.communication._refusals import only
 from sooner.recipe import Recipe
 
 RECIPES = (

@@ -29,7 +29,8 @@ import cyclopts
 from scipy.stats import binomtest
 
 from sooner.race import statistics
-from sooner.race.plan import ALPHA, Plan
+from sooner.race.limits import ALPHA
+from sooner.race.plan import Plan
 from sooner.race.pool import Pool
 from sooner.race.referee import WORKER, run
 from sooner.race.targets import confirmed_crossing

@@ -10,9 +10,10 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import _gadre_testbed as testbed
 import numpy as np
 from _forecast_curves import algoperf, extrapolation, modded_nanogpt, porian
 from _forecast_rows import Row, at_most, coverage, covered, opened
@@ -24,64 +25,26 @@ from sooner.forecast.blend import blend
 from sooner.forecast.fit import best, fit
 from sooner.forecast.laws import find
 from sooner.forecast.laws.chinchilla import Chinchilla
-from sooner.forecast.laws.loss_to_error import LossToError
 from sooner.forecast.laws.overtraining import Overtraining
-from sooner.forecast.laws.task_ladder import TaskLadder
 from sooner.forecast.read import read
-from sooner.forecast.table import Table, join, table
+from sooner.forecast.table import join, table
 
-FITTED = ("d=96_l=8_h=4", "d=512_l=8_h=4", "d=576_l=24_h=8", "d=1024_l=24_h=8")
-ERRORS = (
-    "bigbench_operators",
-    "pubmed_qa_labeled",
-    "hellaswag_zeroshot",
-    "boolq",
-    "arc_easy",
-    "coqa",
-    "bigbench_dyck_languages",
-    "lambada_openai",
-    "bigbench_novel_concepts",
-    "winograd",
-    "bigbench_cs_algorithms",
-    "commonsense_qa",
-    "bigbench_qa_wikidata",
-    "hellaswag",
-    "copa",
-    "squad",
-    "piqa",
-)
-"""The tasks of the paper's 17-task average, chosen there because small models are above chance on them."""
 SCHEDULES = ("cosine_24000", "constant_24000", "wsdcon_9")
 
 
 def gadre(folder: Path) -> Iterator[Row]:
-    rows = list(opened(folder / "gadre_testbed/testbed.csv"))
-
-    def made(data: str, chosen: Callable[[tuple[str, float]], bool]) -> Table:
-        kept = [r for r in rows if r["train_set"] == data and chosen((r["model"], float(r["chinchilla_mult"])))]
-        return table(
-            [row["name"] for row in kept],
-            parameters=[float(row["N"]) for row in kept],
-            tokens=[float(row["D"]) for row in kept],
-            loss=[float(row["loss_c4_val"]) for row in kept],
-            error=[np.mean([float(row[f"err_{task}"]) for task in ERRORS]) for row in kept],
-        )
-
-    seen = {*((model, 1.0) for model in FITTED), (FITTED[0], 16.0)}
-    five = made("rpj", lambda run: run in seen)
-    six = made("rpj", lambda run: run in seen | {("open_lm_1b", 1.0)})
-    ladder = TaskLadder(Overtraining(), LossToError(), average=1, skip=0.0).fit(five, six)
+    ladder = testbed.ladder(folder)
     for run, *exact in ((("open_lm_1b", 32.0), 0.710, 3.64), (("open_lm_7b", 1.0), 0.732, 0.05)):
-        one = made("rpj", lambda other, run=run: other == run)
+        one = testbed.runs(folder, "rpj", {run})
         for what, at, goal in (
             ("loss", ladder.first.at(one)[0] / one["loss"][0], exact[0]),
-            (f"error in {len(ERRORS)} tasks", ladder.at(one)[0] / one["error"][0], exact[1]),
+            (f"error in {len(testbed.TASKS)} tasks", ladder.at(one)[0] / one["error"][0], exact[1]),
         ):
             error, places = 100 * abs(float(at) - 1), len(f"{goal:g}".partition(".")[2])
             yield f"Gadre, {run[0]} x{run[1]:g}, {what}", f"{error:.3f} %", f"{goal} %", round(error, places) == goal
     for data, goal in (("rpj", 1.6), ("c4_original", 2.1)):
-        held = made(data, lambda run: run not in seen)
-        fitted = fit(Overtraining(), made(data, lambda run: run in seen))
+        held = testbed.runs(folder, data, testbed.FITTED, without=True)
+        fitted = fit(Overtraining(), testbed.runs(folder, data, testbed.FITTED))
         error = 100 * float(np.mean(np.abs(fitted.at(held) / held["loss"] - 1)))
         yield at_most(f"Gadre, {data}, {len(held)} held-out runs, mean error", error, goal, " %", 3)
         yield coverage(f"Gadre, {data}", covered(fitted, held))

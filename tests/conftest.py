@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from forks import Ranks, Zygote
+from headless import browser, offline  # noqa: F401 (fixtures)
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)

@@ -14,7 +14,23 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
-    from sooner import communication, execute, gradient, loss, schedule, space, update, weights
+    from sooner import (
+        adapter,
+        communication,
+        decoding,
+        diffusion,
+        execute,
+        gradient,
+        loss,
+        memory,
+        model,
+        precision,
+        rl,
+        schedule,
+        space,
+        update,
+        weights,
+    )
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
@@ -26,12 +42,19 @@ __all__ = [
     "SoonerError",
     "Task",
     "__version__",
+    "adapter",
     "communication",
     "create_optimizer",
+    "decoding",
+    "diffusion",
     "execute",
     "explain",
     "gradient",
     "loss",
+    "memory",
+    "model",
+    "precision",
+    "rl",
     "schedule",
     "slot",
     "space",
@@ -40,6 +63,24 @@ __all__ = [
     "weights",
     "workload",
 ]
+
+_PACKAGES = (
+    "adapter",
+    "memory",
+    "communication",
+    "decoding",
+    "diffusion",
+    "execute",
+    "gradient",
+    "loss",
+    "model",
+    "precision",
+    "rl",
+    "schedule",
+    "space",
+    "update",
+    "weights",
+)
 
 _HOMES = {
     "Recipe": "sooner.recipe",
@@ -53,7 +94,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("communication", "execute", "gradient", "loss", "schedule", "space", "update", "weights"):
+    if name in _PACKAGES:
         return importlib.import_module(f"sooner.{name}")
     if name == "workload":
         return importlib.import_module("sooner.workloads").find

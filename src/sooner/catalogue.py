@@ -46,7 +46,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """Whom a paper helps, and what a user may type instead."""
 
 
-FOLDERS = {"federated": "communication"}
+FOLDERS = {"federated": "communication", "inference": "decoding"}
 """Stations of the catalogue whose parts live in the folder of another one."""
 
 

@@ -25,6 +25,7 @@ from sooner.space import Knob
 STATIONS = (
     "data",
     "model",
+    "adapter",
     "precision",
     "loss",
     "gradient",
@@ -33,9 +34,17 @@ STATIONS = (
     "schedule",
     "weights",
     "memory",
-    "adapter",
+    "diffusion",
+    "rl",
+    "decoding",
 )
-"""The stations in the order in which a training step passes them; a station's folder exists once it has a part."""
+"""The stations in the order in which a recipe's parts are written, the domains (what only some tasks have) last.
+
+A station's folder exists once it has a part.
+"""
+
+SURGERY = ("model", "adapter", "precision")
+"""The stations whose parts change the model itself, in this order, before anything is made for its parameters."""
 
 
 class Part:

@@ -9,9 +9,10 @@ read and write one element at a time, "sum" rules need sums over rows, parameter
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -26,6 +27,15 @@ class Clock:
 
     step: int
     learning_rate: float | Tensor
+
+
+def sqrt(number: Any) -> Any:
+    """Return the square root of a number that is made of the clock's.
+
+    An executor may ask a rule once for parameters whose clocks differ. The numbers are then several in one place,
+    which have + - * / and powers like a number, but not what `math` makes of one.
+    """
+    return math.sqrt(number) if isinstance(number, int | float) else number.sqrt()
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,23 @@ class Reduction(Transform):
     def finish(self, u: Tensor, theta: Tensor | None, numbers: tuple[Tensor, ...], clock: Clock) -> Tensor:
         """Return the new ``u``, element by element; numbers broadcast against ``u`` and `theta`."""
         raise TypeError(f"{type(self).__name__} defines no finish")
+
+
+@dataclass(frozen=True)
+class Rescale(Reduction):
+    """Multiplies by one number that `decide` makes of the sum of squares, over the whole model by default."""
+
+    over: ClassVar[Scope] = "model"
+
+    def prepare(
+        self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
+    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
+        """Add up the squares."""
+        return u, state, (u * u,)
+
+    def finish(self, u: Tensor, theta: Tensor | None, numbers: tuple[Tensor, ...], clock: Clock) -> Tensor:
+        """Multiply by the number."""
+        return u * numbers[0]
 
 
 @dataclass(frozen=True)

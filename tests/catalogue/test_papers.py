@@ -22,6 +22,7 @@ TEXTBOOK = {
     *("ef", "ef21", "ef21_momentum"),
     *("local_sgd", "diloco", "streaming_diloco", "snoo", "silent"),
     *("proximal", "full", "sampled"),
+    "speculative",
 }
 """Parts without a paper of ours: textbook methods, and peers' that papers are compared with."""
 

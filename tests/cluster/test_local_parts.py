@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from sooner.cluster import train_cluster
 from sooner.communication import SAM, FedSpeed, Proximal
-from sooner.communication._codec import generator_at
 from sooner.communication._local import Place
 from sooner.error import SoonerError
+from sooner.foundation.generators import generator_at
 from sooner.task import derived_seed, from_module
 
 TASK = from_module(heterogeneous_task, "heterogeneous_task")

@@ -1,13 +1,12 @@
 """The communication station attached to optimizers: on two gloo processes, and alone."""
 
-import json
 import logging
-import re
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from two_processes import checks_of
 
 from sooner.communication import CO2, FP16, DiLoCo, LocalSGD, NoLoCo, StreamingDiLoCo
 from sooner.communication import _attached as attached
@@ -16,32 +15,7 @@ from sooner.communication._attached import Communication
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError
 
-SCRIPT = Path(__file__).with_name("attached_workers.py")
-
-
-def checks_of(script):
-    return re.findall(r"^def check_(\w+)", script.read_text(encoding="utf-8"), re.MULTILINE)
-
-
-def outcome_of(both):
-    """What failed by check and rank, and what the ranks wrote besides."""
-    both.codes()
-    lines = [json.loads(line) for n in (0, 1) for line in both.printed(n).splitlines() if line.startswith("{")]
-    return {(one["check"], one["rank"]): one["failed"] for one in lines}, both.said(0) + both.said(1)
-
-
-@pytest.fixture(scope="module")
-def outcome(ranks):
-    """Run all checks in one pair of processes, and return what failed by check and rank."""
-    return outcome_of(ranks([SCRIPT]))
-
-
-@pytest.mark.parametrize("check", checks_of(SCRIPT))
-def test_on_two_processes(outcome, check):
-    failures, errors = outcome
-    for rank in (0, 1):
-        assert (check, rank) in failures, f"not reached: {errors[-2000:]}"
-        assert not failures[check, rank], f"rank {rank}: {failures[check, rank]}"
+outcome, test_on_two_processes = checks_of(Path(__file__).with_name("attached_workers.py"))
 
 
 def net():

@@ -1,52 +1,20 @@
 """The site in a real browser, from the disk and without network: search, cards, plots, and nothing on the console."""
 
-import shutil
-
 import pytest
+from headless import clipped, fits
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 KINDS = (
     *("index.html", "getting-started.html", "schedules.html", "parts/index.html", "evidence/index.html"),
     *("negative-results.html", "news.html", "api/update.html", "search.html?q=muon", "evidence/cosine.html"),
 )
 
 
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as api:
-        browser = api.chromium.launch(executable_path=program, args=FLAGS, timeout=0)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def opened(browser, site):
-    """Opens a page of the site, and fails on any request that leaves it or fails, and on any word on the console."""
-    contexts, wrong = [], []
-
-    def open_page(name, **options):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        context.set_default_timeout(0)  # the time limit of the test is the limit
-        contexts.append(context)
-        context.set_offline(True)
-        page = context.new_page()
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or wrong.append(request.url))
-        page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(f"{site.as_uri()}/{name}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
+def opened(offline, site):
+    """Opens a page of the site."""
+    return lambda name, **options: offline(f"{site.as_uri()}/{name}", **options)
 
 
 def test_from_the_catalogue_to_a_card_to_its_evidence_and_its_data(opened, site):
@@ -95,7 +63,7 @@ def test_every_kind_of_page_fits_and_says_nothing_on_the_console(opened, width):
     wide = []
     for name in (*KINDS, "parts/adamp.html", "catalogue.html"):
         page.goto(root + name)
-        if not page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"):
+        if not fits(page):
             wide.append(name)
     assert wide == []
 
@@ -107,17 +75,7 @@ def test_plots_follow_the_scheme_and_cut_nothing_off(opened):
     light = page.evaluate(fill)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(f"light => {fill} !== light", arg=light)
-    clipped = page.evaluate(
-        """() => [...document.querySelectorAll(".evidence-plot")].flatMap((plot) => {
-            const frame = plot.getBoundingClientRect();
-            return [...plot.querySelectorAll("svg text")].filter((text) => {
-                const box = text.getBoundingClientRect();
-                return box.width > 0 && (box.left < frame.left - 1 || box.right > frame.right + 1
-                    || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
-            }).map((text) => plot.id + ": " + text.textContent);
-        })"""
-    )
-    assert clipped == []
+    assert clipped(page) == []
 
 
 def test_the_search_of_the_whole_site_works_from_the_disk(opened):

@@ -7,8 +7,8 @@ from small_races import LINE, Inline, Notes, cells, numbers, small_plan, written
 
 from sooner.cli.show import show_race
 from sooner.error import SoonerError
+from sooner.race import limits, worker
 from sooner.race import plan as plans
-from sooner.race import worker
 from sooner.race.journal import Journal, read
 from sooner.race.referee import run
 
@@ -82,12 +82,12 @@ def test_other_contenders_versions_rules_or_processors_are_refused(undisturbed, 
         run(small_plan(plan.folder(), *RECIPES[:2], "adamw"), None, Inline())
     same = small_plan(plan.folder(), *RECIPES)
     installed = plans.versions()
-    for name, value, field in (
-        ("versions", lambda: {**installed, "torch": "1.0"}, "versions.torch: "),
-        ("processor", lambda: "abacus", "processor: .* -> .abacus."),
-        ("RULES", "2", 'rules: "1" -> "2"'),
+    for module, name, value, field in (
+        (plans, "versions", lambda: {**installed, "torch": "1.0"}, "versions.torch: "),
+        (plans, "processor", lambda: "abacus", "processor: .* -> .abacus."),
+        (limits, "RULES", "2", 'rules: "1" -> "2"'),
     ):
-        monkeypatch.setattr(plans, name, value)
+        monkeypatch.setattr(module, name, value)
         with pytest.raises(SoonerError, match=rf"differs in .*{field}"):
             run(same, None, Inline())
         monkeypatch.undo()

@@ -5,9 +5,9 @@ import math
 import pytest
 from small_races import LINE, Notes, numbers, small_plan, written
 
+from sooner.race.cell import run_alone
 from sooner.race.pool import Cell, Pool
 from sooner.race.referee import WORKER, run
-from sooner.race.worker import run_alone
 from sooner.report import html, table
 
 RECIPES = ("sgd(lr=0.02)", "sgd(lr=0.02) + top_k(ratio=0.1) + ef", "sgd(lr=0.02) + diloco(every=10)")

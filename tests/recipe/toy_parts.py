@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from sooner.foundation.surgery import Surgery
 from sooner.part import Part
 from sooner.space import Uniform
 
@@ -75,3 +76,58 @@ class Halving(LRScheduler):
 
     def get_lr(self):
         return [base * 0.5**self.last_epoch for base in self.base_lrs]
+
+
+class Bypass(torch.nn.Module):
+    """A model and a new trained layer beside it; what was there is frozen."""
+
+    def __init__(self, model, width):
+        super().__init__()
+        self.inner, self.beside = model.requires_grad_(False), torch.nn.Linear(width, width, bias=False)
+
+    def forward(self, x):
+        return self.inner(x) + self.beside(x)
+
+
+class Beside(Surgery):
+    """Adds parameters, freezes others, and puts another model in the place of the one that it is given."""
+
+    station = "adapter"
+
+    def __init__(self, width=1):
+        self.width = width
+        self.followed = None
+
+    def prepare(self, model):
+        return Bypass(model, self.width)
+
+    def follow(self, model):
+        self.followed = model
+
+    def export(self, model):
+        return model.inner
+
+
+class Halved(Surgery):
+    """Halves the weights, in place, and again after every step."""
+
+    station = "precision"
+
+    def prepare(self, model):
+        self.follow(model)
+        self.after_step()
+        return model
+
+    def follow(self, model):
+        self.model = model
+
+    @torch.no_grad()
+    def after_step(self):
+        for p in self.model.parameters():
+            p.mul_(0.5)
+
+
+class Idle(Part):
+    """Says that it changes the model, and has no method that does."""
+
+    station = "model"

@@ -1,96 +1,36 @@
 """The report in a real browser: offline, on a desktop and on a phone, light and dark."""
 
 import copy
-import shutil
 
 import pytest
+from headless import clipped, drawn, fits
 from sample_result import SAMPLES
 
 from sooner.report import figures, html
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as api:
-        browser = api.chromium.launch(executable_path=program, args=FLAGS, timeout=0)
-        yield browser
-        browser.close()
-
 
 @pytest.fixture
-def opened(browser, tmp_path):
-    """Opens the report of a result without network, and fails on any request, error or dialog."""
-    contexts, wrong = [], []
+def opened(offline, tmp_path):
+    """Opens the report of a result."""
 
     def open_report(result):
-        path = html.write(result, tmp_path / "report.html")
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-        context.set_default_timeout(0)  # the time limit of the test is the limit
-        contexts.append(context)
-        context.set_offline(True)
-
-        def watch(route):
-            if route.request.url.startswith(("file:", "data:")):
-                route.continue_()
-            else:
-                wrong.append(route.request.url)
-                route.abort()
-
-        context.route("**/*", watch)
-        page = context.new_page()
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or wrong.append(request.url))
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-
-        def refuse(dialog):
-            wrong.append(dialog.message)
-            dialog.dismiss()
-
-        page.on("dialog", refuse)
-        page.goto(path.as_uri())
+        page = offline(html.write(result, tmp_path / "report.html").as_uri(), color_scheme="light")
         page.wait_for_selector("html[data-drawn]", state="attached")
         return page
 
-    yield open_report
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-def assert_fits(page):
-    """Nothing is wider than the window, and no label of a plot is cut off."""
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    clipped = page.evaluate(
-        """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap((plot) => {
-            const frame = plot.getBoundingClientRect();
-            return [...plot.querySelectorAll("svg text")].filter((text) => {
-                const box = text.getBoundingClientRect();
-                return box.width > 0 && (box.left < frame.left - 1 || box.right > frame.right + 1
-                    || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
-            }).map((text) => plot.id + ": " + text.textContent);
-        })"""
-    )
-    assert clipped == []
+    return open_report
 
 
 @pytest.mark.parametrize("name", ["hostile", "ten"])
 def test_report_is_drawn_fits_and_follows_the_scheme(opened, name):
     page = opened(SAMPLES[name])
-    counts = page.evaluate(
-        """() => Object.fromEntries([...document.querySelectorAll(".js-plotly-plot")].map(
-            (plot) => [plot.id, plot.querySelectorAll("svg.main-svg .scatterlayer .trace").length]))"""
-    )
-    assert {each.removeprefix("plot-") for each in counts} == set(figures.build(SAMPLES[name]))
+    counts = drawn(page)
+    assert set(counts) == set(figures.build(SAMPLES[name]))
     assert all(count > 0 for count in counts.values())
-    assert_fits(page)
+    assert fits(page)
+    assert clipped(page) == []
 
     colours = """() => [getComputedStyle(document.body).backgroundColor,
         getComputedStyle(document.querySelector("#plot-curves svg .xtick text")).fill,
@@ -106,7 +46,8 @@ def test_report_is_drawn_fits_and_follows_the_scheme(opened, name):
         """() => [...document.querySelectorAll("svg.main-svg")].every(
             (drawing) => drawing.getBoundingClientRect().width < 390)"""
     )
-    assert_fits(page)
+    assert fits(page)
+    assert clipped(page) == []
     if name == "hostile":
         assert_shown_letter_by_letter(page)
 

@@ -417,3 +417,17 @@ def test_groups_of_one_setting_and_many_settings_step_alike(executor):
         for one in lone:
             one.step()
     assert all(torch.allclose(p, q, rtol=1e-14, atol=0) for p, q in zip(many, alone, strict=True))
+
+
+@pytest.mark.usefixtures("stepping")
+@every_executor
+def test_a_sum_over_the_model_is_as_exact_as_its_most_exact_parameter(executor):
+    narrow, wide = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, dtype=torch.float64))
+    optimizer = AdaGradNorm([narrow, wide], lr=0.1)
+    for steps in range(1, 4):
+        narrow.grad, wide.grad = torch.zeros(2), torch.full((2,), 0.1, dtype=torch.float64)
+        optimizer.step()
+        for p in (narrow, wide):
+            torch.testing.assert_close(
+                optimizer.state[p]["squared_norms"], torch.tensor(0.02 * steps, dtype=torch.float64), rtol=1e-14, atol=0
+            )

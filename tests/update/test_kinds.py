@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sooner.error import SoonerError
-from sooner.kinds import plain_name, role_by_shape, roles, roles_by_name
+from sooner.kinds import bare_name, role_by_shape, roles, roles_by_name
 from sooner.recipe import Recipe
 from sooner.update import SGD, AdamP, AdamW, Muon, NormalizedGD
 
@@ -194,8 +194,8 @@ def test_wrapped_models_are_what_they_wrap(make, wrap):
     assert [r.kind for r in plain.values()] == [r.kind for r in wrapped.values()]
     if wrap is not nn.Sequential:
         assert plain == wrapped
-    assert plain_name("module._orig_mod.fc.weight") == "fc.weight"
-    assert plain_name("_fsdp_wrapped_module.a._checkpoint_wrapped_module.b") == "a.b"
+    assert bare_name("module._orig_mod.fc.weight") == "fc.weight"
+    assert bare_name("_fsdp_wrapped_module.a._checkpoint_wrapped_module.b") == "a.b"
 
 
 @pytest.mark.parametrize("make", [VisionTransformer, Language, lambda: Language(tied=False), Other])

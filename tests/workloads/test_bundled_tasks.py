@@ -16,16 +16,30 @@ from sooner.error import SoonerError
 from sooner.task import check
 
 NAMES = workloads.names()
-RANDOM_BATCHES = ["charlm", "digits", "digits_federated", "quadratic", "zipf"]
+RANDOM_BATCHES = [
+    "cartpole",
+    "charlm",
+    "digits",
+    "digits_federated",
+    "digits_flow",
+    "draft_text",
+    "quadratic",
+    "sums",
+    "zipf",
+]
 
 # the loss of a model that knows nothing, and how far the untrained one may lie from it
 UNINFORMED = {
+    "cartpole": (0.0, 0.1),  # advantages have mean 0
     "charlm": (math.log(97), 0.4),
     "digits": (math.log(10), 0.4),
     "digits_federated": (math.log(10), 0.4),
+    "digits_flow": (1.72, 0.15),  # variance of noise less image
+    "draft_text": (0.5, 0.45),  # here the target has taken a single step
     "modular": (math.log(59), 0.2),
     "quadratic": (sum(1 / i for i in range(1, 101)) / 2, 2.5),
     "separable": (math.log(2), 8.0),
+    "sums": (0.0, 0.5),  # a policy loss: right answers less wrong ones
     "zipf": (math.log(4096), 0.1),
 }
 
@@ -38,8 +52,20 @@ def same(one, other):
     return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_the_seven_tasks_are_listed_in_order():
-    assert NAMES == ["charlm", "digits", "digits_federated", "modular", "quadratic", "separable", "zipf"]
+def test_the_tasks_are_listed_in_order():
+    assert NAMES == [
+        "cartpole",
+        "charlm",
+        "digits",
+        "digits_federated",
+        "digits_flow",
+        "draft_text",
+        "modular",
+        "quadratic",
+        "separable",
+        "sums",
+        "zipf",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,7 +90,7 @@ def test_listing_and_describing_do_not_import_torch():
 @pytest.mark.parametrize("ask", [workloads.load, workloads.summary, workloads.find])
 def test_an_unknown_name_is_answered_with_the_nearest_and_the_list(ask):
     with pytest.raises(
-        SoonerError, match=r"'zip' \(did you mean 'zipf'\?\).*charlm, digits, digits_federated, modular"
+        SoonerError, match=r"'zip' \(did you mean 'zipf'\?\).*cartpole, charlm, digits, digits_federated, "
     ):
         ask("zip")
 

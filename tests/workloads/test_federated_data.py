@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sooner.task import check
-from sooner.workloads import digits, digits_federated, find
+from sooner.workloads import _digits, digits_federated, find
 from sooner.workloads._partition import dirichlet
 from sooner.workloads.digits_federated import Client, shards
 
@@ -56,7 +56,7 @@ def test_the_division_depends_on_the_seed():
 
 def test_clients_hold_all_training_images_once():
     clients = [shards(i, 20, 5) for i in range(20)]
-    assert sum(len(c.labels) for c in clients) == len(digits._images("train")[1])
+    assert sum(len(c.labels) for c in clients) == len(_digits.divided("train")[1])
     rows = torch.cat([c.examples[0].flatten(1) for c in clients])
     assert len(rows.unique(dim=0)) == len(rows)
     assert min(len(c.labels) for c in clients) >= digits_federated.LEAST

@@ -6,16 +6,16 @@ import sysconfig
 import pytest
 
 from sooner.error import SoonerError
-from sooner.workloads import charlm, digits
+from sooner.workloads import _digits, charlm, digits
 
 
 @pytest.fixture
 def empty_caches():
     charlm._text.cache_clear()
-    digits._images.cache_clear()
+    _digits.divided.cache_clear()
     yield
     charlm._text.cache_clear()
-    digits._images.cache_clear()
+    _digits.divided.cache_clear()
 
 
 @pytest.mark.usefixtures("empty_caches")

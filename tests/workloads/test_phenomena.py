@@ -9,7 +9,7 @@ import torch
 from descent import evaluate, train
 from scipy.optimize import linprog
 
-from sooner.workloads import charlm, digits, modular, quadratic, separable, zipf
+from sooner.workloads import _digits, charlm, digits, modular, quadratic, separable, zipf
 
 SGD, AdamW = torch.optim.SGD, torch.optim.AdamW
 
@@ -50,19 +50,19 @@ class TestCharlm:
 
 class TestDigits:
     def test_split_is_stratified_and_complete(self):
-        train_labels, test_labels = digits._images("train")[1], digits._images("eval")[1]
+        train_labels, test_labels = _digits.divided("train")[1], _digits.divided("eval")[1]
         assert len(train_labels) + len(test_labels) == 1797
         shares = torch.bincount(test_labels) / torch.bincount(torch.cat([train_labels, test_labels]))
         assert torch.all((shares - 0.25).abs() < 0.005)
 
     def test_no_image_is_in_both_splits(self):
         # the 1,797 images are all different
-        rows = torch.cat([digits._images(split)[0].flatten(1) for split in ("train", "eval")])
+        rows = torch.cat([_digits.divided(split)[0].flatten(1) for split in ("train", "eval")])
         assert len(rows.unique(dim=0)) == 1797
 
     def test_one_pass_shows_no_image_twice(self):
         batches = digits.batches(0, "train")
-        per_pass = len(digits._images("train")[1]) // digits.BATCH
+        per_pass = len(_digits.divided("train")[1]) // digits.BATCH
         rows = torch.cat([batches[per_pass + index][0].flatten(1) for index in range(per_pass)])
         assert len(rows.unique(dim=0)) == per_pass * digits.BATCH
 

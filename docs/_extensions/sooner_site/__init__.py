@@ -14,6 +14,7 @@ from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
 from sooner_site import (
+    architecture,
     assets,
     catalogue,
     docstrings,
@@ -40,6 +41,17 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Connect everything."""
     app.add_config_value("sooner_evidence", "", "env", str)
     app.connect("config-inited", fill)
-    for module in (assets, catalogue, docstrings, evidence_page, feed, mathematics, news, part_card, verdicts):
+    for module in (
+        architecture,
+        assets,
+        catalogue,
+        docstrings,
+        evidence_page,
+        feed,
+        mathematics,
+        news,
+        part_card,
+        verdicts,
+    ):
         module.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,9 +9,12 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
+import sooner.report
 from sooner_site.snapshot import taken
 
 PLOTLY = "plotly.min.js"
+PLOTS = Path(sooner.report.__file__).parent / "page" / "plots.js"
+"""How the plots of reports are drawn; those of the site are drawn alike."""
 TITLE = "sooner: papers, parts and verdicts"
 
 
@@ -20,7 +23,8 @@ def page_context(app: Sphinx, pagename: str, templatename: str, context: dict[st
     body = context.get("body", "")
     if 'class="evidence-plot' in body:
         app.add_js_file(PLOTLY, priority=600)
-        app.add_js_file("plots.js", priority=601)
+        app.add_js_file(PLOTS.name, priority=601)
+        app.add_js_file("evidence.js", priority=602)
     if 'id="catalogue-table"' in body:
         app.add_js_file("catalogue.js", priority=600)
     feed = context["pathto"]("feed.xml", resource=True)
@@ -29,12 +33,13 @@ def page_context(app: Sphinx, pagename: str, templatename: str, context: dict[st
 
 
 def write(app: Sphinx, error: Exception | None) -> None:
-    """Write plotly.js, and copy the evidence itself beside its pages."""
+    """Write plotly.js, and copy what draws the plots, and the evidence itself beside its pages."""
     if error or app.builder.format != "html":
         return
     from plotly.offline import get_plotlyjs
 
     (Path(app.outdir) / "_static" / PLOTLY).write_text(get_plotlyjs(), encoding="utf-8")
+    shutil.copy(PLOTS, Path(app.outdir) / "_static")
     data = Path(app.outdir) / "evidence" / "data"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)

@@ -106,6 +106,7 @@ def complete(target: Path, written: list[str]) -> None:
         "parts/index.md": sorted(snapshot.parts),
         "evidence/index.md": [f"{name} <{name}>" for name in sorted(snapshot.evidence)],
         "workloads/README.md": below("workloads", written),
+        "adding-a-part.md": [f"adding/{name}" for name in below("adding", written)],
         "decisions/index.md": below("decisions", written),
     }
     for page, names in children.items():

@@ -29,8 +29,14 @@ STATIONS = {
     "weights": "Which weights are kept",
     "memory": "What is not kept",
     "adapter": "Few weights instead of all",
+    "diffusion": "How a denoiser is trained",
+    "rl": "How a policy is improved",
+    "decoding": "How a sequence model is sampled",
 }
 
+
+WORKLOADS = {"diffusion": "digits_flow", "rl": "sums"}
+"""Where the parts of a domain race; elsewhere they have nothing to do."""
 
 COMPANIONS = {"memory": "top_k", "local step": "local_sgd", "cohort": "local_sgd"}
 """What a communication part that owns this needs beside it to be of any effect."""
@@ -78,7 +84,9 @@ def use(name: str, found: type[Any]) -> list[nodes.Node]:
     recipe = recipe_of(name, found)
     call = f"sooner.{station}.{found.__name__}"
     against = f'--workers 8 --recipes "sgd; {recipe}"' if station == "communication" else f'--recipes "adamw; {recipe}"'
-    lines = f'sooner race {against}\nsooner explain "{recipe}"\nsooner claim {name}\n'
+    race = f"sooner race {WORKLOADS[station]} {against}\n" if station in WORKLOADS else f"sooner race {against}\n"
+    race = "" if station == "decoding" else race  # it has no part in training
+    lines = f'{race}sooner explain "{recipe}"\nsooner claim {name}\n'
     paper = catalogue.of_part(name)
     pairs: list[tuple[str, Any]] = [("In Python", python(call)), ("Station", page("parts/index", station))]
     if paper:

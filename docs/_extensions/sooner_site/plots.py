@@ -1,4 +1,4 @@
-"""Plots in a page: the figure as data for plots.js, and in words for whoever does not see it."""
+"""Plots in a page: the figure as data for evidence.js, and in words for whoever does not see it."""
 
 from __future__ import annotations
 

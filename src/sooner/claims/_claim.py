@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from sooner.claims._measured import Measured as Measured  # for the files of claims, which need one import only
+
 if TYPE_CHECKING:
     from sooner.claims._findings import Findings
 
@@ -74,29 +76,6 @@ class Measurement:
     def miniature(self) -> Measurement:
         """Return the same measurement with its small cases."""
         return replace(self, cases=self.small)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One figure and what is known about its uncertainty.
-
-    Attributes:
-        value: the figure; infinite for a ratio of steps where the target is missed.
-        low: lower end of its 95 % interval, None where the figure is exact or has no interval.
-        high: upper end.
-        p: p-value of "no difference", after Holm over the contenders of its race; None where nothing was tested.
-        floor: interval of the A/A arm of its race, None outside a race.
-        unit: what it counts, such as "x" for a ratio.
-        undecided: why the experiment can't say, in half a sentence; empty where it can.
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    floor: tuple[float, float] | None = None
-    unit: str = ""
-    undecided: str = ""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,6 @@ def _imported(source: str, file: Path) -> Iterable[Path]:
             continue
         for name in [".".join(rest)] if rest else [alias.name for alias in node.names]:
             path = _ROOT.joinpath(folder, *name.split(".")).with_suffix(".py")
-            serves_all = folder == "claims" and path.stem in ("_claim", "_findings")
+            serves_all = folder == "claims" and path.stem in ("_claim", "_findings", "_measured")
             if path.is_file() and path != file and not serves_all:
                 yield path

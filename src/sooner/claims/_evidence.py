@@ -20,7 +20,7 @@ from sooner.claims._findings import Findings
 from sooner.claims._published import folder, published
 from sooner.error import SoonerError
 from sooner.race.journal_lines import DamagedError, Record, ShapeError, read_line, write_line
-from sooner.race.plan import RULES
+from sooner.race.limits import RULES
 
 __all__ = ["FORMAT", "Evidence", "find", "folder", "make", "published", "read", "write"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sooner.claims._claim import Measured
+from sooner.claims._measured import Measured
 from sooner.error import SoonerError
 from sooner.race import statistics
 from sooner.race.statistics import RatioSummary

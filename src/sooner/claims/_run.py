@@ -18,8 +18,9 @@ from sooner.claims._findings import shortened
 from sooner.error import SoonerError
 from sooner.race import referee
 from sooner.race.journal import Journal
+from sooner.race.limits import RULES
 from sooner.race.machine import machine, now, processor, versions
-from sooner.race.plan import RULES, Plan
+from sooner.race.plan import Plan
 from sooner.race.pool import Cell, Pool
 from sooner.race.referee import Watch
 from sooner.race.shelf import Shelf

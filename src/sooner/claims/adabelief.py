@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from sooner.claims._claim import Claim, Criterion, Measurement, Race
+from sooner.claims._shape import SCALES, at_scales, steps_over
 from sooner.update.adabelief import AdaBelief
 from sooner.update.adamw import AdamW
 
@@ -45,10 +46,7 @@ CLAIM = Claim(
     baseline="AdamW, and SGD with momentum on images, tuned with as many trials.",
     experiments={
         "slope": Measurement(descend, CASES, CASES[:2]),
-        "small, short": Race("adamw; adabelief", "charlm", steps=150),
-        "small, long": Race("adamw; adabelief", "charlm", steps=300),
-        "large, short": Race("adamw; adabelief", "charlm_large", steps=150),
-        "large, long": Race("adamw; adabelief", "charlm_large", steps=300),
+        **at_scales("adamw; adabelief"),
         "digits": Race("adamw; sgd; adabelief(eps=1e-8, rectify=False)", "digits", steps=200),
     },
     criteria=[
@@ -73,10 +71,7 @@ CLAIM = Claim(
             at_most=0.7,
         ),
     ],
-    trend={
-        name: lambda f, name=name: f.steps_ratio(name, "adabelief")  # type: ignore[misc]
-        for name in ("small, short", "small, long", "large, short", "large, long", "digits")
-    },
+    trend=steps_over((*SCALES, "digits"), "adabelief"),
     minutes=9,
     limits="Neither GANs, where the paper reports the greatest gains in stability, nor long training are tried.",
 )

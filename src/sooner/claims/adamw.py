@@ -1,6 +1,7 @@
 """Adam reaches the loss of a tuned SGD with momentum on a Transformer in far fewer steps."""
 
-from sooner.claims._claim import Claim, Criterion, Race
+from sooner.claims._claim import Claim, Criterion
+from sooner.claims._shape import IN_STEPS, at_horizons, steps_over
 
 CLAIM = Claim(
     part="adamw",
@@ -13,10 +14,7 @@ CLAIM = Claim(
         "for two lengths of training, and the loss after the same number of steps."
     ),
     baseline="SGD with momentum 0.9, its learning rate tuned with as many trials as AdamW's.",
-    experiments={
-        "short": Race("sgd; adamw", "charlm", steps=150),
-        "long": Race("sgd; adamw", "charlm", steps=300),
-    },
+    experiments=at_horizons("sgd; adamw"),
     criteria=[
         Criterion(
             "steps to the middle target of SGD at most 0.7x (300 steps)",
@@ -31,10 +29,7 @@ CLAIM = Claim(
             gain=True,
         ),
     ],
-    trend={
-        "150 steps": lambda f: f.steps_ratio("short", "adamw"),
-        "300 steps": lambda f: f.steps_ratio("long", "adamw"),
-    },
+    trend=steps_over(IN_STEPS, "adamw"),
     minutes=4,
     limits="One small model, constant learning rates; both kinds of momentum are fixed at 0.9.",
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 from sooner.claims._claim import Claim, Criterion, Measurement, Race
 from sooner.claims._projected_state import projected_state
+from sooner.claims._shape import ADAMW_AND_FLOOR, SCALES, at_scales, not_just_sgd, steps_over
 from sooner.update.apollo import APOLLO
 
 
@@ -21,13 +22,10 @@ CLAIM = Claim(
         "A character GPT at two sizes and two lengths of training, rank one quarter of the width: loss after the same "
         "steps, steps to AdamW's loss, and state counted on the matrices that are projected."
     ),
-    baseline="AdamW, and SGD with momentum as the floor, tuned with as many trials.",
+    baseline=ADAMW_AND_FLOOR,
     experiments={
         "state": Measurement(state, [{"width": w} for w in (64, 96, 128)], [{"width": 32}]),
-        "small, short": Race("adamw; apollo", "charlm", steps=150),
-        "small, long": Race("adamw; apollo", "charlm", steps=300),
-        "large, short": Race("adamw; apollo", "charlm_large", steps=150),
-        "large, long": Race("adamw; apollo", "charlm_large", steps=300),
+        **at_scales("adamw; apollo"),
         "against SGD": Race("sgd; apollo", "charlm", steps=300),
     },
     criteria=[
@@ -47,19 +45,10 @@ CLAIM = Claim(
             lambda f: f.final_ratio("large, long", "apollo"),
             at_most=1.01,
         ),
-        Criterion(
-            "not just SGD: lower loss than the tuned SGD with momentum",
-            lambda f: f.final_ratio("against SGD", "apollo"),
-            at_most=1.0,
-            gain=True,
-            control=True,
-        ),
+        not_just_sgd("apollo"),
     ],
     trend={
-        **{
-            f"steps, {name}": lambda f, name=name: f.steps_ratio(name, "apollo")  # type: ignore[misc]
-            for name in ("small, short", "small, long", "large, short", "large, long")
-        },
+        **steps_over(SCALES, "apollo", before="steps, "),
         "state over all parameters (small model)": lambda f: f.state_ratio("small, long", "apollo"),
     },
     minutes=10,

@@ -4,6 +4,7 @@ from typing import Any
 
 from sooner.claims._claim import Claim, Criterion, Measurement, Race
 from sooner.claims._projected_state import projected_state
+from sooner.claims._shape import ADAMW_AND_FLOOR, at_horizons, not_just_sgd, steps_over
 from sooner.update.apollo_mini import APOLLOMini
 
 
@@ -21,11 +22,10 @@ CLAIM = Claim(
         "A character GPT: loss after the same steps, steps to AdamW's loss, and state counted on the matrices that "
         "are projected, at three widths."
     ),
-    baseline="AdamW, and SGD with momentum as the floor, tuned with as many trials.",
+    baseline=ADAMW_AND_FLOOR,
     experiments={
         "state": Measurement(state, [{"width": w} for w in (64, 128, 256)], [{"width": 32}]),
-        "short": Race("adamw; apollo_mini", "charlm", steps=150),
-        "long": Race("adamw; apollo_mini", "charlm", steps=300),
+        **at_horizons("adamw; apollo_mini"),
         "against SGD": Race("sgd; apollo_mini", "charlm", steps=300),
     },
     criteria=[
@@ -46,17 +46,10 @@ CLAIM = Claim(
             at_most=1.0,
             gain=True,
         ),
-        Criterion(
-            "not just SGD: lower loss than the tuned SGD with momentum",
-            lambda f: f.final_ratio("against SGD", "apollo_mini"),
-            at_most=1.0,
-            gain=True,
-            control=True,
-        ),
+        not_just_sgd("apollo_mini"),
     ],
     trend={
-        "steps, 150": lambda f: f.steps_ratio("short", "apollo_mini"),
-        "steps, 300": lambda f: f.steps_ratio("long", "apollo_mini"),
+        **steps_over({"150": "short", "300": "long"}, "apollo_mini", before="steps, "),
         "state over all parameters": lambda f: f.state_ratio("long", "apollo_mini"),
     },
     minutes=5,

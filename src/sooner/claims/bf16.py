@@ -7,6 +7,7 @@ import torch
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._clusters import CODECS, FP16, LOCAL, SILENT
 from sooner.claims._quadratics import exchange_of
+from sooner.claims._shape import DENSE_ADAMW
 
 BF16 = "adamw + bf16"
 
@@ -31,7 +32,7 @@ CLAIM = Claim(
         "steps to the loss that the tuned baseline reaches, and bytes. Beside it, one exchange of numbers that span "
         "twelve orders of magnitude."
     ),
-    baseline="AdamW with averaged float32 gradients, its learning rate tuned with as many trials as anybody's.",
+    baseline=DENSE_ADAMW,
     experiments={
         "race": CODECS,
         "wide": Measurement(wide, [{"arm": "bf16"}, {"arm": "fp16"}], [{"arm": "bf16"}, {"arm": "fp16"}]),

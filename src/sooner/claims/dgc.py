@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion
 from sooner.claims._clusters import LOCAL_SGD, MOMENTUM
+from sooner.claims._shape import DENSE_MOMENTUM
 
 DGC, NAIVE = "sgd(momentum=0) + dgc(ratio=0.001)", "sgd + top_k(ratio=0.001) + ef"
 
@@ -15,7 +16,7 @@ CLAIM = Claim(
         "gradients, with momentum correction and with plain error feedback under the same momentum: bytes, places "
         "included, and steps to the losses that the tuned baseline reaches at half and three quarters of the budget."
     ),
-    baseline="SGD with momentum 0.9 and averaged float32 gradients, tuned with as many trials as anybody's.",
+    baseline=DENSE_MOMENTUM,
     experiments={"race": MOMENTUM},
     criteria=[
         Criterion(

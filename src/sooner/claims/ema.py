@@ -1,6 +1,7 @@
 """An exponential moving average of the weights reaches the target sooner than the weights themselves."""
 
 from sooner.claims._claim import Claim, Criterion, Race
+from sooner.claims._shape import IN_STEPS, steps_over
 
 HALVED = "adamw(lr=log(0.00015, 0.05))"
 """AdamW's tuning range at half of every rate."""
@@ -41,10 +42,7 @@ CLAIM = Claim(
             control=True,
         ),
     ],
-    trend={
-        "150 steps": lambda f: f.steps_ratio("short", "adamw + ema"),
-        "300 steps": lambda f: f.steps_ratio("long", "adamw + ema"),
-    },
+    trend=steps_over(IN_STEPS, "adamw + ema"),
     minutes=4,
     limits="One small model; the decay of the average is one of five values.",
 )

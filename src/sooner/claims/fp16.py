@@ -7,6 +7,7 @@ import torch
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._clusters import CODECS, FP16, LOCAL, SILENT
 from sooner.claims._quadratics import exchange_of
+from sooner.claims._shape import DENSE_ADAMW
 
 
 def small_numbers(arm: str, size: float) -> dict[str, Any]:
@@ -29,7 +30,7 @@ CLAIM = Claim(
         "A language model is trained on text by four workers that average their gradients as float32 and as float16: "
         "steps to the loss that the tuned baseline reaches, and bytes. Beside it, one exchange of numbers of size 1e-9."
     ),
-    baseline="AdamW with averaged float32 gradients, its learning rate tuned with as many trials as anybody's.",
+    baseline=DENSE_ADAMW,
     experiments={
         "race": CODECS,
         "small numbers": Measurement(small_numbers, [{"arm": "fp16", "size": 1e-9}], [{"arm": "fp16", "size": 1e-9}]),

@@ -7,6 +7,7 @@ import torch
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._clusters import CODECS, FP16, LOCAL, SILENT
 from sooner.claims._quadratics import exchange_of
+from sooner.claims._shape import DENSE_ADAMW
 
 INT8 = "adamw + int8(block=256)"
 
@@ -30,7 +31,7 @@ CLAIM = Claim(
         "A language model is trained on text by four workers that average their gradients as float32 and as eight-bit "
         "numbers in blocks of 256, without a memory: steps to the loss that the tuned baseline reaches, and bytes."
     ),
-    baseline="AdamW with averaged float32 gradients, its learning rate tuned with as many trials as anybody's.",
+    baseline=DENSE_ADAMW,
     experiments={
         "race": CODECS,
         "bytes": Measurement(sent, [{"workers": n} for n in (2, 4, 8)], [{"workers": 2}]),

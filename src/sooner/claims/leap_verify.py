@@ -1,7 +1,8 @@
 """Leaps along the weights' path, kept where a held-out loss agrees, save training steps."""
 
-from sooner.claims._claim import Claim, Criterion, Race
+from sooner.claims._claim import Claim, Criterion
 from sooner.claims._findings import times
+from sooner.claims._shape import IN_STEPS, at_horizons, steps_over
 
 EVALUATIONS = 1.02
 """Gradients per step: a check every 50 steps takes three passes over a held-out batch, without gradients."""
@@ -18,10 +19,7 @@ CLAIM = Claim(
         "checks, and the loss after the same steps, for two lengths of training."
     ),
     baseline="AdamW, tuned with as many trials; leaps tune their length and predictor too.",
-    experiments={
-        "short": Race(f"adamw; {OURS}", "charlm", steps=150),
-        "long": Race(f"adamw; {OURS}", "charlm", steps=300),
-    },
+    experiments=at_horizons(f"adamw; {OURS}"),
     criteria=[
         Criterion(
             "gradients to the middle target at most 0.976x of AdamW's",
@@ -37,10 +35,7 @@ CLAIM = Claim(
             control=True,
         ),
     ],
-    trend={
-        "150 steps": lambda f: times(f.steps_ratio("short", OURS), EVALUATIONS),
-        "300 steps": lambda f: times(f.steps_ratio("long", OURS), EVALUATIONS),
-    },
+    trend=steps_over(IN_STEPS, OURS, passes=EVALUATIONS),
     minutes=4,
     limits="A gain of 2 % lies below what eight seeds can show; the study itself measured acceptance, not time saved.",
 )

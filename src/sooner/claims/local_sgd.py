@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion
 from sooner.claims._clusters import FP16, LOCAL, OUTER, SILENT, SNOO
+from sooner.claims._shape import DENSE_ADAMW
 
 CLAIM = Claim(
     part="local_sgd",
@@ -12,7 +13,7 @@ CLAIM = Claim(
         "A language model is trained on text by four workers with the same data that average gradients at every step, "
         "weights every 12 steps, or never: steps to the loss that the tuned baseline reaches, and bytes."
     ),
-    baseline="AdamW with averaged float32 gradients, its learning rate tuned with as many trials as anybody's.",
+    baseline=DENSE_ADAMW,
     experiments={"race": OUTER},
     criteria=[
         Criterion(

@@ -1,6 +1,7 @@
 """Muon reaches the loss of a tuned AdamW in fewer steps."""
 
-from sooner.claims._claim import Claim, Criterion, Race
+from sooner.claims._claim import Claim, Criterion
+from sooner.claims._shape import SCALES, at_scales, steps_over
 
 CLAIM = Claim(
     part="muon",
@@ -12,12 +13,7 @@ CLAIM = Claim(
         "steps to the loss that the tuned baseline reaches, at two sizes of the model and two lengths of training."
     ),
     baseline="AdamW, its learning rate tuned with as many trials as Muon's, in every race anew.",
-    experiments={
-        "small, short": Race("adamw; muon", "charlm", steps=150),
-        "small, long": Race("adamw; muon", "charlm", steps=300),
-        "large, short": Race("adamw; muon", "charlm_large", steps=150),
-        "large, long": Race("adamw; muon", "charlm_large", steps=300),
-    },
+    experiments=at_scales("adamw; muon"),
     criteria=[
         Criterion(
             "steps to the middle target at most 0.85x of AdamW's (small model, 300 steps)",
@@ -34,10 +30,7 @@ CLAIM = Claim(
             paper="0.74x",
         ),
     ],
-    trend={
-        name: lambda f, name=name: f.steps_ratio(name, "muon")  # type: ignore[misc]
-        for name in ("small, short", "small, long", "large, short", "large, long")
-    },
+    trend=steps_over(SCALES, "muon"),
     minutes=6,
     limits="Learning rates are constant: the speed run decays them. A step of Muon costs more than one of AdamW.",
 )

@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion
 from sooner.claims._clusters import LOCAL_SGD, MOMENTUM
+from sooner.claims._shape import DENSE_MOMENTUM
 
 KEPT, FORGOTTEN = "sgd + powersgd(rank=2) + ef", "sgd + powersgd(rank=2)"
 
@@ -14,7 +15,7 @@ CLAIM = Claim(
         "A language model whose parameters are all matrices is trained on text by two workers: steps to the loss that "
         "the tuned baseline reaches with rank-2 factors, with and without error feedback, and bytes."
     ),
-    baseline="SGD with momentum 0.9 and averaged float32 gradients, tuned with as many trials as anybody's.",
+    baseline=DENSE_MOMENTUM,
     experiments={"race": MOMENTUM},
     criteria=[
         Criterion(

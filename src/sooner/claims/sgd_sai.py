@@ -1,6 +1,7 @@
 """SGD-SaI matches AdamW with half of its state, by learning rates scaled once at initialisation."""
 
 from sooner.claims._claim import Claim, Criterion, Race
+from sooner.claims._shape import SCALES, at_scales, steps_over
 
 ROOT = "sgd_sai(scaling='sqrt_numel')"
 """The ablation: learning rates in proportion to the root of the number of entries, without looking at a gradient."""
@@ -17,10 +18,7 @@ CLAIM = Claim(
     ),
     baseline="AdamW, and SGD with momentum 0.9, tuned with as many trials.",
     experiments={
-        "small, short": Race("adamw; sgd_sai", "charlm", steps=150),
-        "small, long": Race("adamw; sgd_sai", "charlm", steps=300),
-        "large, short": Race("adamw; sgd_sai", "charlm_large", steps=150),
-        "large, long": Race("adamw; sgd_sai", "charlm_large", steps=300),
+        **at_scales("adamw; sgd_sai"),
         "against SGD": Race(f"sgd; sgd_sai; {ROOT}", "charlm", steps=300),
     },
     criteria=[
@@ -49,10 +47,7 @@ CLAIM = Claim(
             control=True,
         ),
     ],
-    trend={
-        name: lambda f, name=name: f.steps_ratio(name, "sgd_sai")  # type: ignore[misc]
-        for name in ("small, short", "small, long", "large, short", "large, long")
-    },
+    trend=steps_over(SCALES, "sgd_sai"),
     minutes=9,
     limits="Constant learning rates after no warm-up; the authors use a cosine and see slow early progress too.",
 )

@@ -1,7 +1,8 @@
 """Sophia-G halves the steps of AdamW in language-model pre-training."""
 
-from sooner.claims._claim import Claim, Criterion, Race
+from sooner.claims._claim import Claim, Criterion
 from sooner.claims._findings import times
+from sooner.claims._shape import SCALES, at_scales, steps_over
 
 EVALUATIONS = 1.1
 """Gradients per step: every tenth step takes another forward and backward pass for the curvature."""
@@ -16,12 +17,7 @@ CLAIM = Claim(
         "those for the curvature counted."
     ),
     baseline="AdamW, tuned with as many trials; Sophia-G tunes its learning rate and rho.",
-    experiments={
-        "small, short": Race("adamw; sophia_g", "charlm", steps=150),
-        "small, long": Race("adamw; sophia_g", "charlm", steps=300),
-        "large, short": Race("adamw; sophia_g", "charlm_large", steps=150),
-        "large, long": Race("adamw; sophia_g", "charlm_large", steps=300),
-    },
+    experiments=at_scales("adamw; sophia_g"),
     criteria=[
         Criterion(
             "gradients to the middle target at most 0.85x of AdamW's (small model, 300 steps)",
@@ -38,10 +34,7 @@ CLAIM = Claim(
             paper="0.5x",
         ),
     ],
-    trend={
-        name: lambda f, name=name: times(f.steps_ratio(name, "sophia_g"), EVALUATIONS)  # type: ignore[misc]
-        for name in ("small, short", "small, long", "large, short", "large, long")
-    },
+    trend=steps_over(SCALES, "sophia_g", passes=EVALUATIONS),
     minutes=9,
     limits=(
         "The paper trains a thousand times longer with warm-up and decay; here rates are constant, and six trials "

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sooner.claims._claim import Claim, Criterion, Measurement, Race
+from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._findings import times
+from sooner.claims._shape import IN_STEPS, at_horizons, steps_over
 from sooner.update.sophia_h import SophiaH
 
 EVALUATIONS = 1.2
@@ -47,8 +48,7 @@ CLAIM = Claim(
     baseline="AdamW, tuned with as many trials; Sophia-H tunes its learning rate and rho.",
     experiments={
         "bowls": Measurement(descend, CASES, CASES),
-        "short": Race("adamw; sophia_h", "charlm", steps=150),
-        "long": Race("adamw; sophia_h", "charlm", steps=300),
+        **at_horizons("adamw; sophia_h"),
     },
     criteria=[
         Criterion(
@@ -64,10 +64,7 @@ CLAIM = Claim(
             gain=True,
         ),
     ],
-    trend={
-        "150 steps": lambda f: times(f.steps_ratio("short", "sophia_h"), EVALUATIONS),
-        "300 steps": lambda f: times(f.steps_ratio("long", "sophia_h"), EVALUATIONS),
-    },
+    trend=steps_over(IN_STEPS, "sophia_h", passes=EVALUATIONS),
     minutes=4,
     limits="On a diagonal bowl one Hutchinson draw is exact. The paper trains a thousand times longer, with decay.",
 )

@@ -15,7 +15,8 @@ from rich.console import Console
 from sooner.cli.progress import RaceProgress
 from sooner.error import SoonerError
 from sooner.race.journal import read
-from sooner.race.plan import LEAST_SEEDS, Plan
+from sooner.race.limits import LEAST_SEEDS
+from sooner.race.plan import Plan
 from sooner.race.referee import run
 from sooner.recipe import Recipe
 from sooner.recipe.text import split

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sooner.error import SoonerError
 from sooner.foundation.lanes import Lanes, Stacked, elementwise, remembers
+from sooner.part import SURGERY
 from sooner.recipe import Recipe, Slot
 from sooner.recipe.training import Training
 
@@ -46,7 +47,7 @@ class Alike:
         self.weights = lanes.start[None].clone()
         for name, place in self._layout.views(self.weights[0]).items():
             self._trained[name].data = place
-        self.trainings = [recipe.build(model, steps)]
+        self.trainings = [recipe.build(model, steps, prepared=True)]
 
     def move(self, rows: Rows, gradients: Tensor) -> None:
         """Take a step by the one gradient ``[1, d]``."""
@@ -93,7 +94,7 @@ class Apart:
     def __init__(self, lanes: Lanes, recipe: Recipe, steps: int, resting: Sequence[frozenset[str]]) -> None:
         self.weights, self._layout, self._resting = lanes.weights, lanes.layout, resting
         self._replicas = lanes.replicas()
-        self.trainings = [recipe.build(replica, steps) for replica in self._replicas]
+        self.trainings = [recipe.build(replica, steps, prepared=True) for replica in self._replicas]
 
     def move(self, rows: Rows, gradients: Tensor) -> None:
         """Take a step with every optimizer that is meant; time passes for all of them alike."""
@@ -135,7 +136,7 @@ def mover_of(
     if all(_alike(s) for s in recipe.slots) and not any(resting):
         weights = lanes.start.repeat(taking_part, 1)
         try:
-            training = recipe.build(Stacked(weights), steps)
+            training = recipe.build(Stacked(weights), steps, prepared=True)
         except SoonerError:  # such as a rule for matrices only; what is wrong with the recipe itself is said below
             return Apart(lanes, recipe, steps, resting)
         only = training.optimizers[0] if len(training.optimizers) == 1 else None
@@ -148,4 +149,6 @@ def _alike(slot: Slot) -> bool:
     """Whether a part does the same to all workers, as far as its station says: a schedule that only looks at time."""
     if slot.station == "schedule":
         return issubclass(slot.factory, LRScheduler) and slot.factory is not ReduceLROnPlateau
+    if slot.station in SURGERY:  # the workers' models are copies of one that has been through it
+        return not hasattr(slot.factory, "after_step")
     return slot.station == "loss" or (slot.station == "update" and slot.on is None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -12,14 +11,16 @@ import torch
 from torch import Tensor
 
 from sooner.cluster.data import Data
+from sooner.cluster.misfits import refuse_misfits
 from sooner.cluster.movers import Alike, Mover, mover_of
-from sooner.communication._attached import only
+from sooner.cluster.slow_weights import SlowWeights
 from sooner.communication._codec import Buffers, Codec
 from sooner.communication._cohort import Cohort, Round
 from sooner.communication._exchange import Exchange
 from sooner.communication._local import Local, Place
 from sooner.communication._memory import Memory
 from sooner.communication._outer import Outer, Window
+from sooner.communication._refusals import only
 from sooner.communication._wire import Sim
 from sooner.communication.full import Full
 from sooner.error import SoonerError
@@ -27,8 +28,6 @@ from sooner.foundation.lanes import Lanes
 from sooner.part import Part
 from sooner.recipe import Recipe
 from sooner.task import Task, derived_seed
-
-log = logging.getLogger(__name__)
 
 
 class Cluster:
@@ -60,10 +59,10 @@ class Cluster:
         parts: list[Part] = [s.factory(**s.settings) for s in recipe.slots if s.station == "communication"]
         self.outer, self.local, self.cohort = only(parts, Outer), only(parts, Local), only(parts, Cohort) or Full()
         self.common = self.outer is None or self.outer.averages_gradients
-        _check(self.outer, self.local, self.cohort, steps, self.common)
+        refuse_misfits(self.outer, self.local, self.cohort, steps, self.common)
         self.workers, self._planned = workers, steps
         self.data = Data(task, self.cohort, seed, workers)
-        self.model = task.model(derived_seed(seed, "init")).train()
+        self.model = recipe.prepare(task.model(derived_seed(seed, "init")).train(), derived_seed(seed, "surgery"))
         self.lanes = Lanes(self.model, workers, task.loss)
         self.exchange = Exchange(self.lanes.layout, Sim(workers), only(parts, Codec), only(parts, Memory))
         self.passes = float(self.local.passes if self.local else 1)
@@ -75,11 +74,8 @@ class Cluster:
         self._local_state |= {
             name: self.lanes.start.new_zeros(workers, 1) for name in (self.local.numbers if self.local else ())
         }
-        self._outer_state: Buffers = {}
-        self._slow = self.lanes.start.clone()  # [d] or [n, d]: the weights from which the workers go on
-        self._moved = torch.zeros_like(self._slow)  # how far that was from the ones before, [d]
-        self._anchor = self._slow[None]  # [m, d]: the weights from which those that take part have started
-        self._past = [self._slow]  # [d] each, newest last, for workers that start from old weights
+        self._slow = SlowWeights(self.outer, self.cohort, self.exchange, self.lanes.start, workers, self.common)
+        self._anchor = self._slow.now[None]  # [m, d]: the weights from which those that take part have started
         self._round: Round | None = None  # the one under way; None between two
         self._first = 0  # its first step
         self._end: Tensor | None = None  # [d], the outer part's last word
@@ -104,6 +100,11 @@ class Cluster:
                     f"{type(part).__name__} finds gradients itself, which a simulated cluster does for all workers at "
                     "once; leave it out"
                 )
+        if mover.trainings[0].saver is not None:
+            raise SoonerError(
+                "lazy_saver waits with the step of an optimizer, and a simulated cluster steps many models at once; "
+                "leave it out, for checkpoints of a cluster are written at once"
+            )
         self.lanes.around = mover.trainings[0].around_loss
         return mover
 
@@ -114,10 +115,10 @@ class Cluster:
         """Return the weights of the workers that take part, ``[m, d]``, or ``[d]`` where all are the same."""
         if self.common:
             return self._mover.weights[0]
-        return self._slow if self._round is None else self._taking_part()
+        return self._slow.now if self._round is None else self._taking_part()
 
     def _taking_part(self) -> Tensor:
-        if self._round is None or not self._partial or not self._mover.by_worker:
+        if self._round is None or not self._slow.some or not self._mover.by_worker:
             return self._mover.weights
         return self._mover.weights[self._round.active]
 
@@ -160,21 +161,17 @@ class Cluster:
 
     def _begin_round(self, step: int) -> None:
         asked = (self.outer.every or self._planned) if self.outer else 1
-        weights = self._mover.weights[0] if self.common else self._slow
+        weights = self._mover.weights[0] if self.common else self._slow.now
         now = self.data.next_round(self.rounds + 1, self._planned / asked, asked, self.lanes, weights)
         self._round, self._first = now, step
         if self.common:
             return
-        if self.cohort.oldest:
-            ages = now.staleness.clamp(max=len(self._past) - 1)
-            self._anchor = torch.stack([self._past[-1 - int(age)] for age in ages])
-        else:
-            self._anchor = self._slow.expand(len(now.active), -1)
-        if self._partial and self._mover.by_worker:
+        self._anchor = self._slow.starts(now)
+        if self._slow.some and self._mover.by_worker:
             self._mover.weights[now.active] = self._anchor
         else:
             self._mover.weights.copy_(self._anchor)
-        self._with_local_state(now.active, lambda local, state: local.window_begins(self._moved, state))
+        self._with_local_state(now.active, lambda local, state: local.window_begins(self._slow.moved, state))
 
     def _common_step(self, step: int) -> Tensor:
         assert self._round is not None
@@ -236,57 +233,26 @@ class Cluster:
             fast = self._mover.weights[0] if self.common else self._taking_part()
             if not self.common:
                 self.drift = (fast - fast.mean(0)).square().sum(1).mean()
-            self._go_on_from(self.outer.step(self._window(now, fast, step + 1)), fast, now)
+            window = self._window(now, fast, step + 1)
+            self._go_on_from(self.outer.step(window), window, now)
         self._round = None
 
     def _window(self, now: Round | None, fast: Tensor, step: int) -> Window:
-        assert self.outer is not None
-        if not self._outer_state and self.common:
-            names = (*self.outer.slots, *self.outer.own_slots)
-            self._outer_state = {name: torch.zeros_like(fast) for name in names}
-        elif not self._outer_state:
-            self._outer_state = self._zeros(self.outer.own_slots)
-            self._outer_state |= {name: torch.zeros_like(fast[0]) for name in self.outer.slots}
-        # where all workers have the same weights, the rule's vectors are no worker's own
-        active = now.active if now is not None and self._partial and not self.common else None
-        state = dict(self._outer_state)
-        if active is not None:
-            state |= {name: state[name][active] for name in self.outer.own_slots}
-        slow = self._slow if self.common or self._partial or fast.ndim == 1 else self._slow.expand_as(fast)
         weights = None if now is None or self.common else self.data.weights(now.active)
-        weights = None if weights is None else weights.to(fast)
-        window = Window(slow, fast, state, self.exchange, self.rounds, step, weights, active)
-        window.started = self._anchor if self.cohort.oldest else None
-        window.taken = now.steps if now is not None and self.cohort.uneven else None
-        self._written = state
-        return window
+        return self._slow.window(now, fast, self._anchor, self.rounds, step, weights)
 
-    def _go_on_from(self, made: Tensor, fast: Tensor, now: Round) -> None:
+    def _go_on_from(self, made: Tensor, window: Window, now: Round) -> None:
         """Keep the outer part's state, and begin the next round at what it returned and the local part corrected."""
-        assert self.outer is not None
-        for name, value in self._written.items():
-            if self._partial and not self.common and name in self.outer.own_slots:
-                self._outer_state[name][now.active] = value
-            else:
-                self._outer_state[name] = value
-        if made.ndim == 2 and bool((made == made[:1]).all()):
-            made = made[0]
-        if made.ndim == 2 and self._partial:
-            raise SoonerError(
-                f"{self.outer.name()} moves every worker's own weights, so all of them have to take part in every "
-                f"round; leave {self.cohort.name()} out"
-            )
+        self._slow.keep(window)
+        made = self._slow.joined(made)
         if self.local is not None and not self.common:
+            fast = window.fast
             self._with_local_state(now.active, lambda local, state: local.window_ended(self._anchor, fast, state))
             added = self.local.correction(self._local_state)
             made = made if added is None else made + added
-        before, self._slow = self._slow, made.clone()
-        moved = self._slow - before
-        self._moved = moved if moved.ndim == 1 else moved.mean(0)
+        self._slow.go_on_from(made)
         if self.common:
-            self._mover.weights.copy_(self._slow[None])
-        if self.cohort.oldest:
-            self._past = [*self._past, self._slow][-1 - self.cohort.oldest :]
+            self._mover.weights.copy_(self._slow.now[None])
 
     def _with_local_state(self, workers: Tensor, act: Callable[[Local, Buffers], None]) -> None:
         if self.local is not None:
@@ -313,14 +279,15 @@ class Cluster:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the shown model that is needed to go on bit for bit."""
+        slow = self._slow.state_dict()
         return {
             "trainings": [training.state_dict() for training in self._mover.trainings],
             "weights": self._mover.weights,
             "exchange": self.exchange.state_dict(),
-            "buffers": {"local": self._local_state, "outer": self._outer_state},
-            "places": {"slow": self._slow, "moved": self._moved, "anchor": self._anchor.clone()},
+            "buffers": {"local": self._local_state, "outer": slow["outer"]},
+            "places": {"slow": slow["now"], "moved": slow["moved"], "anchor": self._anchor.clone()},
+            "past": slow["past"],
             "numbers": {"drift": self.drift, "loss": self._loss, "lost": self.exchange.lost},
-            "past": self._past,
             "end": self._end,  # what made it may be used up: the average under way of co2 lands once
             "round": None if self._round is None else asdict(self._round),
             "open": self.data.open,
@@ -333,32 +300,12 @@ class Cluster:
             training.load_state_dict(one)
         self._mover.weights.copy_(state["weights"])
         self.exchange.load_state_dict(state["exchange"])
-        self._local_state, self._outer_state = state["buffers"]["local"], state["buffers"]["outer"]
-        self._slow, self._moved, self._anchor = state["places"].values()
+        self._local_state = state["buffers"]["local"]
+        now, moved, self._anchor = state["places"].values()
+        self._slow.load_state_dict(
+            {"now": now, "moved": moved, "past": state["past"], "outer": state["buffers"]["outer"]}
+        )
         self.drift, self._loss, self.exchange.lost = state["numbers"].values()
-        self._past, self.data.open, self._end = state["past"], state["open"], state.get("end")
+        self.data.open, self._end = state["open"], state.get("end")
         self._round = None if state["round"] is None else Round(**state["round"])
         self.worker_steps, self.rounds, self.seconds, self._first = state["counts"]
-
-
-def _check(outer: Outer | None, local: Local | None, cohort: Cohort, steps: int, common: bool) -> None:
-    if common and local is not None and local.needs_window:
-        raise SoonerError(
-            f"{local.name()} needs workers that take steps of their own; add an outer part such as local_sgd"
-        )
-    if common and cohort.uneven:
-        raise SoonerError(
-            f"{cohort.name()} lets workers take their own number of steps; add an outer part such as afa_cd"
-        )
-    if outer is not None and cohort.oldest and not outer.takes_stale:
-        raise SoonerError(
-            f"{cohort.name()} lets workers start from old weights, which {outer.name()} can't use; use afa_cd or "
-            "afa_cs, or set oldest=0"
-        )
-    if outer is not None and outer.every > steps:
-        log.warning(
-            "%s: every=%d is more than the %d steps of the run, so that weights are averaged only at its end",
-            outer.name(),
-            outer.every,
-            steps,
-        )

@@ -4,44 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
-import inspect
 import logging
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from sooner.communication import _meeting as meeting
 from sooner.communication._agree import agree, describe
 from sooner.communication._buffers import average, averageable, start_together
-from sooner.communication._codec import Buffers, Codec
+from sooner.communication._codec import Codec
 from sooner.communication._exchange import Exchange
-from sooner.communication._gradients import Gradients, wide
+from sooner.communication._flat import Flat
+from sooner.communication._gradients import Gradients
 from sooner.communication._group import Group
+from sooner.communication._hooks import Hooks
 from sooner.communication._local import Local
 from sooner.communication._local_steps import LocalSteps
 from sooner.communication._meeting import Meeting
 from sooner.communication._memory import Memory
-from sooner.communication._outer import Outer, Window
+from sooner.communication._outer import Outer
+from sooner.communication._refusals import check, only
 from sooner.communication._scaler import scaler_at_work
 from sooner.communication._watch import Watch, named
+from sooner.communication._windows import Windows
 from sooner.communication._wire import Wire
 from sooner.communication._wrappers import Wrappers, averaging
 from sooner.error import SoonerError
-from sooner.execute.shards import is_sharded
 from sooner.foundation.layout import Layout
 from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
 from sooner.part import Part
 
 log = logging.getLogger(__name__)
-
-Kind = TypeVar("Kind", bound=Part)
 
 
 class Communication:
@@ -92,7 +89,6 @@ class Communication:
         self.optimizers: list[Optimizer] = [unwrapped(one) for one in given]
         self.wire = wire or Group()
         self.parts = list(parts)
-        self.outer: Outer | None = None
         self._model, self._look = model, look_every_step
         self._watch = Watch(model, self.optimizers)
         self.parameters = {n: p for n, p in self._watch.named.items() if p.requires_grad}
@@ -107,20 +103,17 @@ class Communication:
         self.rounds = 0
         self.finished = False
         self._unused: set[int] = set()  # numbers of the optimizers that have not stepped by the last average yet
-        self._added = False  # whether a backward pass has added to the gradients since
-        self._handles: list[RemovableHandle] = []
-        self._ears: list[RemovableHandle] = []
-        self._rests: list[nn.Parameter] = []
-        self._state: Buffers = {}
-        self._slow: Tensor | None = None
-        self._local: LocalSteps | None = None
         start_together((*model.parameters(), *model.buffers()), self.wire, self._device)
-        self._attach()
+        self._wrappers = Wrappers(self.wire)
+        self._hooks: Hooks | None = self._hook()
+        self._windows: Windows | None = None
+        if self.outer is not None:
+            self._windows = Windows(self.outer, only(self.parts, Local), self._flat, self.exchange)
 
     def _prepare(self) -> None:
         """Make what needs no other rank, or refuse."""
         self.layout = Layout.of(self.parameters)
-        _check(self._model, self._watch.named, self.parameters, self.optimizers)
+        check(self._model, self._watch.named, self.parameters, self.optimizers)
         if averaging(self._model, self.wire):
             raise SoonerError(
                 "the model is wrapped in DistributedDataParallel, which averages gradients itself, so that all would "
@@ -130,7 +123,8 @@ class Communication:
         if any(p.requires_grad for p in self._watch.strangers()):
             raise SoonerError(meeting.sentence(meeting.STRANGER))
         self.exchange = Exchange(self.layout, self.wire, only(self.parts, Codec), only(self.parts, Memory))
-        self.outer, local = only(self.parts, Outer), only(self.parts, Local)
+        self.outer: Outer | None = only(self.parts, Outer)
+        local = only(self.parts, Local)
         if self.outer is None or self.outer.averages_gradients:
             self.exchange.memory.check(self.optimizers)
         if self.outer is not None:
@@ -140,7 +134,7 @@ class Communication:
                 raise SoonerError(
                     f"{local.name()} needs workers that take steps of their own; add an outer part such as local_sgd"
                 )
-            LocalSteps(local, self.parameters, self.layout, self._weights)
+            LocalSteps(local, Flat(self.parameters, self.layout))
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -149,6 +143,7 @@ class Communication:
         places = {name: number for number, name in enumerate(self._watch.named)}
         self._numbers = [places[name] for name in self.parameters]
         self._gradients = Gradients(self.parameters, self.layout, self.exchange, self._look)
+        self._flat = Flat(self.parameters, self.layout)
 
     @property
     def _device(self) -> torch.device:
@@ -167,51 +162,19 @@ class Communication:
                 steps,
             )
 
-    def _attach(self) -> None:
-        self._wrappers = Wrappers(self.wire)
-        self._hook()
-        if self.outer is None:
-            return
-        self._rests = [self.parameters[n] for n in self._resting()]
-        self._slow = self._weights()
-        if (local := only(self.parts, Local)) is not None:
-            self._local = LocalSteps(local, self.parameters, self.layout, self._weights)
-
-    def _hook(self) -> None:
-        """Be called around the optimizers' steps: before everybody else who looks at the gradients, clipping say."""
-        self._handles = []
-        for number, one in enumerate(self.optimizers):
-            handle = one.register_step_pre_hook(functools.partial(self._before_step, number))
-            hooks: Any = one._optimizer_step_pre_hooks  # an OrderedDict
-            hooks.move_to_end(handle.id, last=False)
-            self._handles.append(handle)
-        if self.outer is not None:
-            self._handles.append(self.optimizers[-1].register_step_post_hook(self._after_step))
-        self._listen()
-
-    def _listen(self) -> None:
-        """Hear of backward passes, from the first and the last parameter of every optimizer."""
-        for handle in self._ears:
-            handle.remove()
-        ours = set(map(id, self.parameters.values()))
-        self._ears.clear()
-        if not self.averages_gradients:
-            return
-        for one in self.optimizers:
-            held = [p for g in one.param_groups for p in g["params"] if id(p) in ours and p.requires_grad]
-            for p in {id(p): p for p in (*held[:1], *held[-1:])}.values():
-                self._ears.append(p.register_post_accumulate_grad_hook(self._note_backward))
-
-    def _note_backward(self, _: Tensor) -> None:
-        self._added = True
-
-    def _resting(self) -> list[str]:
-        return [] if self.outer is None else sorted(self.outer.rests(self.layout, self.wire.rank, self.wire.size))
-
     def detach(self) -> None:
         """Take the hooks off: from now on nothing is exchanged."""
-        for handle in (*self._handles, *self._ears):
-            handle.remove()
+        if self._hooks is not None:
+            self._hooks.remove()
+
+    def _hook(self) -> Hooks:
+        after = None if self.outer is None else self._after_step
+        return Hooks(self.optimizers, self._before_step, after, self._heard)
+
+    @property
+    def _heard(self) -> list[nn.Parameter]:
+        """The parameters whose backward passes matter."""
+        return list(self.parameters.values()) if self.averages_gradients else []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Communication:
         """Return another one between the same processes, for the copies of model and optimizers.
@@ -221,54 +184,30 @@ class Communication:
         """
         made = object.__new__(type(self))
         memo[id(self)] = made
-        left_out = ("_handles", "_ears", "_watch", "_wrappers", "_meeting", "_gradients", "_local")
+        left_out = ("_hooks", "_watch", "_wrappers", "_meeting", "_gradients", "_flat", "_windows")
         for name, value in vars(self).items():
             if name not in left_out:
                 setattr(made, name, copy.deepcopy(value, memo))
-        made._handles, made._ears, made._local = [], [], None
         made._watch = Watch(made._model, made.optimizers)
         made._wrappers = Wrappers(made.wire)
         made._lay_out()
         made._gradients.use(self._gradients.trained, self._gradients.present)
         made._unused = set()
-        if self._local is not None:
-            made._local = LocalSteps(self._local.local, made.parameters, made.layout, made._weights)
-            made._local.state.update({name: value.clone() for name, value in self._local.state.items()})
-        if not self.finished:
-            made._hook()
+        made._windows = None if self._windows is None else self._windows.copied(memo, made._flat, made.exchange)
+        made._hooks = None if self.finished else made._hook()
         return made
-
-    def _weights(self) -> Tensor:
-        """Return the weights (d,) now, in a vector of their own."""
-        first = next(iter(self.parameters.values()))
-        flat = torch.empty(self.layout.size, dtype=wide(self.parameters), device=first.device)
-        return self.layout.flatten({n: p.detach() for n, p in self.parameters.items()}, flat)
-
-    def _write(self, flat: Tensor) -> None:
-        places = self.layout.views(flat)
-        torch._foreach_copy_([p.detach() for p in self.parameters.values()], list(places.values()))
-
-    def _arrived(self) -> Tensor:
-        """Return the weights (d,) at which this window has arrived, free of how those of its start were rounded."""
-        assert self._slow is not None
-        now = self._weights()
-        if all(p.dtype == now.dtype for p in self.parameters.values()):
-            return now
-        begun = self.layout.views(self._slow)
-        rounded = self.layout.flatten({n: begun[n].to(p.dtype) for n, p in self.parameters.items()}, now.clone())
-        return self._slow + (now - rounded)
 
     @torch.no_grad()
     def _before_step(self, number: int, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # args[0] is the optimizer
-        changed = self.averages_gradients or self._local is not None or self._rests
+        changed = self.averages_gradients or (self._windows is not None and self._windows.changes_gradients)
         if changed and closure is not None and not isinstance(closure, Objective):
             raise SoonerError(
                 f"{type(optimizer).__name__}.step got a closure, which finds gradients after communication has had its "
                 "part in them; call backward before step, and step without it"
             )
         if self.averages_gradients:
-            if number not in self._unused or self._added:
+            if number not in self._unused or self._backward_since:
                 self._average()
             self._unused.discard(number)
         elif self.wire.size > 1 and (scaler := scaler_at_work()) is not None:
@@ -276,15 +215,14 @@ class Communication:
                 f"{type(scaler).__name__} leaves out steps of one worker alone, whose windows would then end after "
                 "other steps than those of the others; train in bfloat16 or float32, without a scaler"
             )
-        if number:
-            return
-        if self.outer is not None:
+        if number == 0 and self._windows is not None:
             self._follow()
-        for p in self._rests:
-            p.grad = None
-        if self._local is not None:
-            assert self._slow is not None
-            self._local.before(self._slow)
+            self._windows.before_step()
+
+    @property
+    def _backward_since(self) -> bool:
+        """Whether a backward pass has added to the gradients since they were averaged."""
+        return self._hooks is not None and self._hooks.added
 
     @property
     def averages_gradients(self) -> bool:
@@ -306,7 +244,7 @@ class Communication:
         if not self.averages_gradients:
             return
         everyone = len(self._unused) == len(self.optimizers)
-        if everyone and not self._added and self._gradients.untouched():
+        if everyone and not self._backward_since and self._gradients.untouched():
             return
         self._average()
         self._gradients.note()
@@ -326,7 +264,8 @@ class Communication:
             wrong = meeting.STRANGER, 0
         self._gradients.average(self._meeting, wrong, self._numbers)
         self._unused = set(range(len(self.optimizers)))
-        self._added = False
+        if self._hooks is not None:
+            self._hooks.added = False
         if self.outer is None:
             self.steps += 1
 
@@ -349,15 +288,16 @@ class Communication:
         except SoonerError as error:
             self._stand_in(error)
             raise
-        before, layout, shapes = self.parameters, self.layout, self._watch.shapes
+        before, shapes = self.parameters, self._watch.shapes
         now = named(self._model)
         # what is frozen stays, with a gradient of nobody, as it may come back; outer steps would move it
         kept = before if self.outer is None else {}
         parameters = {n: p for n, p in now.items() if p.requires_grad or n in kept}
         refusal = ""
         try:
-            _check(self._model, now, parameters, self.optimizers)
-            self._check_state(Layout.of(parameters))
+            check(self._model, now, parameters, self.optimizers)
+            if self._windows is not None and Layout.of(parameters).shapes != self.layout.shapes:
+                self._windows.check_layout(Layout.of(parameters))
         except SoonerError as error:
             refusal = str(error)
         agree(self.wire, describe(self._model, self.parts), refusal)
@@ -367,45 +307,20 @@ class Communication:
         new = [p for n, p in parameters.items() if shapes.get(n) != p.shape or n not in before]
         replaced = [p for n, p in parameters.items() if before.get(n, p) is not p]
         start_together([*new, *replaced] if self.averages_gradients else new, self.wire, self._device)
-        self._take_along(layout)
+        self._take_along()
 
-    def _check_state(self, layout: Layout) -> None:
-        """Refuse another layout where something is kept that fits no other than the one before."""
-        if layout.shapes == self.layout.shapes:
-            return
-        pieces = [n for n, v in self._state.items() if v.numel() > 1 and v.shape[-1] != self.layout.size]
-        if self.outer is not None and (pieces or self.exchange.flights.pieces()):
-            raise SoonerError(
-                f"{self.outer.name()} has divided the parameters that are trained into fragments, and these have "
-                "changed; freeze, unfreeze or replace them before Communication is made"
-            )
-
-    def _take_along(self, before: Layout) -> None:
+    def _take_along(self) -> None:
         """Bring everything that is kept into the present layout, and onto the device and into the type of now."""
-        weights = self._weights()
+        weights = Flat(self.parameters, self.layout).read()
         self.exchange.follow(self.layout, weights)
         trained = self._gradients.trained
         self._lay_out()
         self._gradients.use(None if trained is None else trained & self.parameters.keys())
         self._unused.clear()
-        self._listen()
-        if self.outer is None:
-            return
-
-        def moved(name: str, v: Tensor) -> Tensor:
-            v = v.to(weights.device, weights.dtype)
-            if v.shape[-1:] != (before.size,) or before.shapes == self.layout.shapes:
-                return v
-            return self.layout.taken_from(before, v, weights if name in {"slow", *self.outer.weights_kept} else None)  # type: ignore[union-attr]
-
-        assert self._slow is not None
-        self._slow = moved("slow", self._slow)
-        self._state = {name: moved(name, v) for name, v in self._state.items()}
-        self._rests = [self.parameters[n] for n in self._resting()]
-        if self._local is not None:
-            state = self._local.state
-            self._local = LocalSteps(self._local.local, self.parameters, self.layout, self._weights)
-            self._local.state.update({name: moved(name, v) for name, v in state.items()})
+        if self._hooks is not None:
+            self._hooks.listen(self._heard)
+        if self._windows is not None:
+            self._windows.take_along(self._flat, weights)
 
     def _stand_in(self, error: SoonerError) -> None:
         """Come to the exchange that the others have begun, so that all ranks are at the same place afterwards."""
@@ -421,11 +336,9 @@ class Communication:
     @torch.no_grad()
     def _after_step(self, *_: Any) -> None:
         assert self.outer is not None
+        assert self._windows is not None
         self.steps += 1
-        if self._local is not None:
-            moved = self._local.after()
-            if moved is not None:
-                self._write(moved)
+        self._windows.after_step()
         if not self.outer.due(self.steps):
             return
         self.rounds += 1
@@ -433,20 +346,7 @@ class Communication:
             self._meeting.begin(meeting.OUTER)
         if self.outer.meets == "first":
             self._meeting.end()
-        window = self._window()
-        made = self.outer.step(window)
-        if self._local is not None:
-            self._local.next_window(window.slow, window.fast, made)
-        self._slow = made
-        self._write(made)
-
-    def _window(self) -> Window:
-        assert self.outer is not None
-        assert self._slow is not None
-        if not self._state:
-            names = (*self.outer.slots, *self.outer.own_slots)
-            self._state = {name: torch.zeros_like(self._slow) for name in names}
-        return Window(self._slow, self._arrived(), self._state, self.exchange, self.rounds, self.steps)
+        self._windows.end(self.rounds, self.steps)
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -461,9 +361,8 @@ class Communication:
         self._meeting.end()
         self.finished = True
         self.detach()
-        if self.outer is not None:
-            self._slow = self.outer.finish(self._window())
-            self._write(self._slow)
+        if self._windows is not None:
+            self._windows.finish(self.rounds, self.steps)
         average(averageable(self._model), self.wire)
 
     @contextlib.contextmanager
@@ -483,12 +382,13 @@ class Communication:
         counted = self.wire.traffic.state_dict()
         with torch.no_grad():
             if apart:
-                self._write(self.wire.mean((self._weights(),))[0])
+                self._flat.write(self.wire.mean((self._flat.read(),))[0])
             if kept:
                 average(buffers, self.wire)
         self.wire.traffic.load_state_dict(counted)
         try:
-            yield self._model
+            with snapshots.shown(self._model) if apart else contextlib.nullcontext():
+                yield self._model
         finally:
             with torch.no_grad():
                 for t, own in zip(kept, before, strict=True):
@@ -504,9 +404,7 @@ class Communication:
             "steps": self.steps,
             "rounds": self.rounds,
             "finished": self.finished,
-            "outer": self._state,
-            "slow": self._slow,
-            "local": {} if self._local is None else self._local.state,
+            **({"outer": {}, "slow": None, "local": {}} if self._windows is None else self._windows.state_dict()),
             "trained": None if trained is None else sorted(trained),
             "present": self._gradients.present,
             "workers": self.wire.size,
@@ -521,7 +419,7 @@ class Communication:
             SoonerError: the state belongs to another model or other parts.
         """
         slow = state["slow"]
-        if (slow is None) != (self._slow is None) or (slow is not None and len(slow) != self.layout.size):
+        if (slow is None) != (self._windows is None) or (slow is not None and len(slow) != self.layout.size):
             theirs = "no outer part" if slow is None else f"an outer part over {len(slow)} weights"
             raise SoonerError(f"the state is of {theirs}; load it into the recipe and the model that saved it")
         saved = Layout(state.get("layout", self.layout.shapes))
@@ -540,10 +438,8 @@ class Communication:
 
         self.exchange.load_state_dict(state["exchange"], placed)
         self.steps, self.rounds, self.finished = state["steps"], state["rounds"], state["finished"]
-        self._state = {name: placed(value) for name, value in state["outer"].items()}
-        self._slow = None if slow is None else placed(slow)
-        if self._local is not None:
-            self._local.state.update({name: placed(value) for name, value in state["local"].items()})
+        if self._windows is not None:
+            self._windows.load_state_dict(state, placed)
         trained = state["trained"]
         present = state.get("present") if state.get("workers") == self.wire.size else None
         self._gradients.use(None if trained is None else frozenset(trained), present)
@@ -553,57 +449,5 @@ class Communication:
 _said: set[str] = set()
 
 
-def only(parts: Sequence[Part], kind: type[Kind]) -> Kind | None:
-    """Return the part of this kind, None where there is none.
-
-    Raises:
-        SoonerError: there are several.
-    """
-    found = [part for part in parts if isinstance(part, kind)]
-    if len(found) > 1:
-        names = " and ".join(type(part).__name__ for part in found)
-        raise SoonerError(f"{names} can't share one wire: both are a {kind.__name__.lower()}; keep one of them")
-    return found[0] if found else None
-
-
 def _told(shape: tuple[int, ...] | None) -> str:
     return "not trained" if shape is None else str(list(shape))
-
-
-def _check(
-    model: nn.Module,
-    everything: Mapping[str, Tensor],
-    parameters: Mapping[str, Tensor],
-    optimizers: Sequence[Optimizer],
-) -> None:
-    """Refuse parameters that have no average, and optimizers that no average reaches."""
-    if any(is_sharded(p) for p in everything.values()) or _in_fsdp(model):
-        raise SoonerError(
-            "the model is sharded (FSDP), so that no process has whole gradients to average; use FSDPReplicas on a "
-            "model with fully_shard, or leave Communication out"
-        )
-    devices = {p.device for p in parameters.values()}
-    if len(devices) > 1:
-        raise SoonerError(
-            f"the parameters are on {len(devices)} devices ({', '.join(map(str, devices))}); put the model on one"
-        )
-    if found := next((n for n, p in parameters.items() if not p.is_floating_point()), None):
-        raise SoonerError(
-            f"parameter {found} is {parameters[found].dtype}, and only real numbers are averaged; keep its real and "
-            "imaginary parts as parameters, and make it of them in the model"
-        )
-    for one in optimizers:
-        if not isinstance(one, Optimizer):
-            raise SoonerError(f"{type(one).__name__} is no optimizer; pass those that move the model's weights")
-        closure = inspect.signature(type(one).step).parameters.get("closure")
-        if closure is not None and closure.default is closure.empty:
-            raise SoonerError(
-                f"{type(one).__name__} finds its gradients inside its own step, where no worker hears of them; "
-                "use an optimizer that takes the gradients as they are"
-            )
-
-
-def _in_fsdp(model: nn.Module) -> bool:
-    """Whether FSDP's first version wraps any of it (importing nothing: if one does, its module is loaded)."""
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    return fsdp is not None and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from sooner.communication._wire import Payload, Wire
@@ -104,9 +103,3 @@ def nan_unless_finite(v: Tensor) -> Tensor:
     """Return (..., 1): 0 for every vector (..., d) of finite numbers, NaN for the others."""
     # a sum is the cheapest pass there is, and overflows only where numbers are about to do so anyway
     return v.sum(-1, keepdim=True) * 0
-
-
-def generator_at(seed: int, step: int) -> torch.Generator:
-    """Return the generator of an exchange or a round, the same on all workers; what it draws depends on no other."""
-    # only the lowest 32 bits of a seed count on the CPU
-    return torch.Generator().manual_seed((1_000_003 * seed + step) % 2**32)

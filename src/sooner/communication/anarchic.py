@@ -23,9 +23,9 @@ from typing import ClassVar
 
 import torch
 
-from sooner.communication._codec import generator_at
 from sooner.communication._cohort import Cohort, Round, seconds_per_step
 from sooner.error import SoonerError
+from sooner.foundation.generators import generator_at
 from sooner.part import check_range
 from sooner.space import Choice, Knob
 

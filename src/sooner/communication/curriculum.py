@@ -29,9 +29,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sooner.communication._codec import generator_at
 from sooner.communication._cohort import Cohort, Round, synchronous
 from sooner.error import SoonerError, nearest
+from sooner.foundation.generators import generator_at
 from sooner.part import check_range
 from sooner.space import Choice, Knob
 

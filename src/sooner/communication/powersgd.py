@@ -23,8 +23,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sooner.communication._codec import Buffers, Codec, Moment, Sent, generator_at
+from sooner.communication._codec import Buffers, Codec, Moment, Sent
 from sooner.communication._wire import Wire
+from sooner.foundation.generators import generator_at
 from sooner.foundation.layout import Block, Layout
 from sooner.part import check_range
 from sooner.space import Choice, Knob

@@ -22,9 +22,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sooner.communication._codec import Codec, Moment, generator_at
+from sooner.communication._codec import Codec, Moment
 from sooner.communication._sparse import check_ratio, count_of
 from sooner.communication._wire import Payload
+from sooner.foundation.generators import generator_at
 from sooner.part import check_range
 from sooner.space import Choice, Knob
 

@@ -20,8 +20,8 @@ from typing import ClassVar
 
 import torch
 
-from sooner.communication._codec import generator_at
 from sooner.communication._cohort import Cohort, Round, synchronous
+from sooner.foundation.generators import generator_at
 from sooner.part import check_range
 from sooner.space import Choice, Knob
 

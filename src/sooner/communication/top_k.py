@@ -23,9 +23,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sooner.communication._codec import Codec, Moment, generator_at
+from sooner.communication._codec import Codec, Moment
 from sooner.communication._sparse import check_ratio, count_of, in_every_parameter, largest, mean_of, picked, spread
 from sooner.communication._wire import Payload
+from sooner.foundation.generators import generator_at
 from sooner.part import check_choice
 from sooner.space import Choice, Knob
 

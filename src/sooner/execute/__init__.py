@@ -6,13 +6,15 @@ is native where that is possible and eager elsewhere.
 """
 
 from sooner.execute.choice import run, using
-from sooner.execute.cohort import Cohort, MisfitError, SparseGradientError, Work, state_dtype
+from sooner.execute.cohort import Cohort, Mark, MisfitError, SparseGradientError, state_dtype
 from sooner.execute.eager import run_eager
 from sooner.execute.native import run_native
 from sooner.execute.shared import find_shared
+from sooner.execute.work import Work
 
 __all__ = [
     "Cohort",
+    "Mark",
     "MisfitError",
     "SparseGradientError",
     "Work",

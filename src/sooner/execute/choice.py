@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sooner.error import SoonerError, nearest
-from sooner.execute.cohort import Work
 from sooner.execute.eager import run_eager
 from sooner.execute.inductor import run_inductor
 from sooner.execute.native import run_native
+from sooner.execute.work import Work
 
 EXECUTORS: Mapping[str, Callable[[Sequence[Work]], None]] = {
     "auto": run_native,

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import operator
-from array import array
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.execute.alike import Alike
-from sooner.execute.rounding import salt_of
+from sooner.execute.chunk import Band, Chunk
 from sooner.execute.shards import local, local_gradient, spread_of
-from sooner.transform import Chain, Clock, Reduction
+from sooner.transform import Chain, Reduction
 
 MASTER = "master_weights"
 """State of this name holds half-precision parameters in float32."""
@@ -57,173 +55,32 @@ class SparseGradientError(MisfitError):
         super().__init__(parameter, "has a sparse gradient; build the embedding with sparse=False")
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """The `count` parameters of one `shape` that lie next to each other in a chunk, from its number `first` on.
+class Mark(NamedTuple):
+    """What parameters that step with the same chain may differ in.
 
     Attributes:
-        shape: of the piece of a parameter that this process has.
-        whole: of the whole parameter; the same where parameters are not sharded.
-        start, stop: where they lie in a flat vector of all elements of the chunk.
-        slots: where their state lies in the flat vector of each slot, ``(start, stop, shape)``.
+        steps: that the parameter has taken.
+        rate: the number of its learning rate among those of the step.
     """
 
-    first: int
-    count: int
-    shape: tuple[int, ...]
-    whole: tuple[int, ...]
-    start: int
-    stop: int
-    slots: Mapping[str, tuple[int, int, tuple[int, ...]]]
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """Number and length of a parameter's rows; with fewer than two dimensions it is a single row."""
-        height = self.shape[0] if len(self.shape) > 1 else 1
-        return height, math.prod(self.shape) // height if height else math.prod(self.shape[1:])
-
-    def stack(self, flat: Tensor) -> Tensor:
-        """Return the parameters of the bucket as one view ``[count, *shape]`` of a flat vector of all elements."""
-        return flat[self.start : self.stop].view(self.count, *self.shape)
-
-    def rowed(self, flat: Tensor) -> Tensor:
-        """Return the same elements as ``[count * rows, length]``."""
-        height, length = self.rows
-        return flat[self.start : self.stop].view(self.count * height, length)
-
-    def kept(self, slot: str, flat: Tensor) -> Tensor:
-        """Return the bucket's state as one view ``[count, *shape of the slot]`` of the slot's flat vector."""
-        start, stop, shape = self.slots[slot]
-        return flat[start:stop].view(self.count, *shape)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """How compiled loops see a chunk: every parameter cut into rows, all rows numbered through.
-
-    Attributes:
-        offsets, rows, first_row: one entry per parameter (offsets has one more), as C reads them.
-        total_rows: number of rows of all parameters.
-        buckets: for each bucket its rows ``[start, stop)`` and the number of parameters.
-    """
-
-    offsets: array[int]
-    rows: array[int]
-    first_row: array[int]
-    total_rows: int
-    buckets: list[tuple[int, int, int]]
-
-
-class Chunk:
-    """Parameters of a cohort that are worked on at a time, or a piece of one parameter.
-
-    Args:
-        cohort: the cohort.
-        first, last: numbers of its parameters, ``[first, last)``.
-        piece: the elements of a single parameter, ``[start, stop)``; None for all. Only for rules that work by element.
-
-    Attributes:
-        start: number of the chunk's first element among those of the cohort.
-        length: number of its elements.
-        buckets: the parameters by shape; none for a piece.
-    """
-
-    def __init__(self, cohort: Cohort, first: int, last: int, piece: tuple[int, int] | None = None) -> None:
-        self.cohort = cohort
-        self.first, self.last, self.piece = first, last, piece
-        begin, end = cohort.offsets[first], cohort.offsets[last]
-        self.start = begin + piece[0] if piece else begin
-        self.length = piece[1] - piece[0] if piece else end - begin
-        self.offsets = [one - begin for one in cohort.offsets[first : last + 1]]
-        self.buckets: list[Bucket] = [] if piece else list(self._make_buckets())
-        self._rows: dict[bool, Rows] = {}
-
-    def _make_buckets(self) -> Iterator[Bucket]:
-        cohort, first = self.cohort, 0
-        of_slots = dict.fromkeys(cohort.slots, 0)
-        for whole, same in itertools.groupby(cohort.params[self.first : self.last], key=lambda p: tuple(p.shape)):
-            count = len(list(same))
-            shapes = cohort.shapes[self.first + first]
-            slots = {}
-            for slot, start in of_slots.items():
-                of_slots[slot] = start + count * math.prod(shapes[slot])
-                slots[slot] = start, of_slots[slot], shapes[slot]
-            shape = tuple(cohort.pieces[self.first + first].shape)
-            yield Bucket(first, count, shape, whole, self.offsets[first], self.offsets[first + count], slots)
-            first += count
-
-    def rows(self, by_rows: bool) -> Rows:
-        """Return the chunk as compiled loops see it, with the rows of weights or each parameter as one row."""
-        if by_rows not in self._rows:
-            heights = [bucket.rows[0] if by_rows else 1 for bucket in self.buckets]
-            rows = [height for bucket, height in zip(self.buckets, heights, strict=True) for _ in range(bucket.count)]
-            starts = [0, *itertools.accumulate(rows)]
-            self._rows[by_rows] = Rows(
-                array("q", self.offsets),
-                array("q", rows),
-                array("q", starts[:-1]),
-                starts[-1],
-                [(starts[b.first], starts[b.first + b.count], b.count) for b in self.buckets],
-            )
-        return self._rows[by_rows]
-
-    def of(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the chunk's own of one tensor per parameter of the cohort; for a piece a flat view of that piece."""
-        if self.piece:
-            return [tensors[self.first].view(-1)[slice(*self.piece)]]
-        return list(tensors[self.first : self.last])
-
-    def flat(self, tensors: list[Tensor]) -> Tensor:
-        """Return one tensor per parameter of the cohort as one vector ``[d]``, a view where one will do."""
-        if self.piece:
-            return tensors[self.first].reshape(-1)[slice(*self.piece)]
-        own = tensors[self.first : self.last]
-        return own[0].reshape(-1) if len(own) == 1 else torch._C._nn.flatten_dense_tensors(own)
-
-    def cut_from(self, flat: Tensor) -> Tensor:
-        """Return the chunk's own part of a vector of all elements of the cohort."""
-        return flat[self.start : self.start + self.length]
-
-    def split(self, flat: Tensor, like: list[Tensor]) -> list[Tensor]:
-        """Return a vector of the chunk as views shaped as the chunk's own of one tensor per parameter of the cohort."""
-        if self.piece:
-            return [flat]
-        own = like[self.first : self.last]
-        return [flat.view(own[0].shape)] if len(own) == 1 else list(torch._C._nn.unflatten_dense_tensors(flat, own))
-
-    def state(self, slot: str) -> Tensor:
-        """Return the state of a slot as one vector: a view of a single tensor or of numbers, else a copy."""
-        if slot in self.cohort.numbers:
-            return self.cohort.numbers[slot][self.first : self.last]
-        return self.flat(self.cohort.state[slot])
-
-    def keep(self, slot: str, before: Tensor, after: Tensor) -> None:
-        """Put new values of a slot, one vector, where its state is; `before` is what `state` returned."""
-        if after is before:
-            return
-        if slot in self.cohort.numbers or self.last - self.first == 1:
-            before.copy_(after)
-        else:
-            self.write(slot, after)
-
-    def write(self, slot: str, values: Tensor) -> None:
-        """Copy a vector into the state tensors of a slot."""
-        torch._foreach_copy_(self.of(self.cohort.state[slot]), self.split(values, self.cohort.state[slot]))
+    steps: int
+    rate: int
 
 
 class Cohort:
-    """Parameters of one device, dtype, step count and way of being sharded.
+    """Parameters of one device, dtype and way of being sharded, which take the same chain of rules.
 
     Args:
         params: the parameters; the cohort keeps its own order (same shapes together).
         kept: per parameter, the state it has so far; what is missing starts at zero, what another dtype or device left
             is brought along, and what the cohort works on is put back here.
         chain: what they will be stepped with; it says which state there is.
-        step: number of steps already taken by all of these parameters; None where nobody counts them.
+        marks: step count and learning rate of each parameter; None where nobody counts steps.
         shared: the state that rules keep once for the whole model, by name.
         master: whether half-precision parameters keep a float32 copy.
 
     Attributes:
+        bands: parameters that are next to each other and step with one clock.
         spread: how the parameters are sharded; None if this process has all of them.
         pieces: this process's piece of every parameter.
         slots: names of the state tensors.
@@ -231,6 +88,7 @@ class Cohort:
         state: per slot, one tensor per parameter (of sharded parameters the piece).
         numbers: slots that hold one number per parameter, as one vector each, of which `state` holds views.
         offsets: where each parameter starts in a flat vector of all elements, and behind the last the total.
+        addresses: where pieces ("theta") and state begin, found by `fits` for the step that follows; see `release`.
         plain_parameters, plain_gradients: whether all of them lie plainly in memory, gradients in one dtype.
 
     Raises:
@@ -242,13 +100,15 @@ class Cohort:
         params: Sequence[Tensor],
         kept: Kept,
         chain: Chain,
-        step: int | None,
+        marks: Sequence[Mark] | None,
         shared: MutableMapping[str, Tensor] | None = None,
         *,
         master: bool = False,
     ) -> None:
-        self.params = sorted(params, key=lambda p: tuple(p.shape))
-        self.step = step or 0
+        known = marks or [Mark(0, 0)] * len(params)
+        order = sorted(range(len(params)), key=lambda i: (known[i], tuple(params[i].shape)))
+        self.params = [params[i] for i in order]
+        self.bands = list(_bands([known[i] for i in order]))
         first = self.params[0]
         self.dtype, self.device, self.spread = state_dtype(first.dtype), first.device, spread_of(first)
         self.mixed = first.dtype != self.dtype
@@ -258,10 +118,10 @@ class Cohort:
                 raise MisfitError(p, "is an expanded view, whose entries share memory; clone it")
         self.master = master and self.mixed
         whole, pieces = ([tuple(p.shape) for p in some] for some in (self.params, self.pieces))
-        known = {both: chain.shapes(*both) for both in set(zip(whole, pieces, strict=True))}
+        shapes = {both: chain.shapes(*both) for both in set(zip(whole, pieces, strict=True))}
         if self.master:
-            known = {both: {**shapes, MASTER: both[1]} for both, shapes in known.items()}
-        self.shapes = [known[both] for both in zip(whole, pieces, strict=True)]
+            shapes = {both: {**own, MASTER: both[1]} for both, own in shapes.items()}
+        self.shapes = [shapes[both] for both in zip(whole, pieces, strict=True)]
         self.slots = tuple(self.shapes[0])
         self.offsets = [0, *itertools.accumulate(p.numel() for p in self.pieces)]
         self._chunks: dict[tuple[int, bool], list[Chunk]] = {}
@@ -272,12 +132,14 @@ class Cohort:
         self.state: dict[str, list[Tensor]] = {}
         self.numbers: dict[str, Tensor] = {}
         self._shown: dict[str, list[Tensor]] = {}
-        self._steps = None if step is None else torch.full((len(self.params),), float(step))
-        self._all: list[Tensor] = []
+        self._steps = None if marks is None else torch.tensor([float(known[i].steps) for i in order])
         self._slots_of: Callable[[dict[str, Tensor]], tuple[Tensor, ...]] = _nothing
+        self.addresses: dict[str, list[int]] = {}
         self.states = [kept.setdefault(p, {}) for p in self.params]
         self._adopt(chain)
-        self._alike = Alike(self._checked())
+        self._checked = [*self.pieces, *itertools.chain.from_iterable(self.state[slot] for slot in self._vectors)]
+        self._alike: Alike | None = None
+        self._theta_places = _places(self.pieces)
         self._gradients_alike: Alike | None = None
         self.plain_gradients = False
         self.plain_parameters = all(map(plain, self.pieces))
@@ -286,12 +148,6 @@ class Cohort:
         if self.spread is None:
             return self.params
         return [local(p.detach()) for p in self.params]
-
-    def _checked(self) -> list[Tensor]:
-        if self.spread or not self._all:
-            own = [t for slot, some in self.state.items() if slot not in self.numbers for t in some]
-            self._all = [*self.pieces, *own]
-        return self._all
 
     def _adopt(self, chain: Chain) -> None:
         """Take over the state that there is, start the rest at zero, and show it as ordinary tensors."""
@@ -318,11 +174,14 @@ class Cohort:
         for slot, shown in self._shown.items():
             for kept, tensor in zip(self.states, shown, strict=True):
                 kept[slot] = tensor
-        twice = list(self._shown)[:1]  # so that there are at least two, and a tuple comes out
-        self._slots_of = operator.itemgetter(*self._shown, *twice) if self._shown else _nothing
+        self._vectors = [slot for slot in self.slots if slot in self.state and slot not in self.numbers]
+        self._singles = [slot for slot in self._shown if slot not in self._vectors]
+        names = [*self._vectors, *self._singles]
+        names += names if len(names) == 1 else ()  # so that a tuple comes out
+        self._slots_of = operator.itemgetter(*names) if names else _nothing
+        self._width = len(names)
         self._held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
-        numbers = [self._shown[slot] for slot in ("step", *self.numbers) if slot in self._shown]
-        self._placed = [(views, list(map(Tensor.data_ptr, views))) for views in numbers]
+        self._single_places = {slot: _places(self._shown[slot]) for slot in self._singles}
 
     def _own(self, slot: str, i: int) -> Tensor:
         """Return the state tensor of a parameter: the one it has, made to fit, or zeros."""
@@ -346,8 +205,8 @@ class Cohort:
 
     def _share(self, slot: str) -> None:
         """Show what a rule keeps once for the whole model as everybody's state."""
-        if slot not in self.shared:
-            self.shared[slot] = torch.zeros((), dtype=self.dtype, device=self.device)
+        there = self.shared.setdefault(slot, torch.zeros((), dtype=self.dtype, device=self.device))
+        self.shared[slot] = there.to(torch.promote_types(there.dtype, self.dtype))  # as exact as any of the model
         self._shown[slot] = [self.shared[slot]] * len(self.params)
 
     def keeps(self, chain: Chain) -> bool:
@@ -359,28 +218,70 @@ class Cohort:
             for p, piece, shapes in zip(self.params, pieces, self.shapes, strict=True)
         )
 
+    def watch(self) -> None:
+        """Note how parameters and state are laid out, so that `fits` can tell whether they still are."""
+        self._alike = Alike(self._checked)
+
     def fits(self) -> bool:
-        """Whether parameters and state are as they were when the cohort was built, but for their values."""
+        """Whether parameters and state are as they were at `watch`, but for their values; False where nobody watched.
+
+        State that somebody replaced by other tensors laid out alike is used in their place.
+        """
+        if self._alike is None:
+            return False
         if self.spread:
             self.pieces = self._pieces()
-        if not self._alike(self._checked()) or shared_memory(self.pieces):
-            return False
         try:
-            held = itertools.chain.from_iterable(map(self._slots_of, self.states))
+            held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
+            return self._follow(self._alike, held)
+        except (KeyError, TypeError):  # state is gone, or is no tensor
+            return False
+
+    def _follow(self, alike: Alike, held: list[Tensor]) -> bool:
+        """Compare state that parameters have at present, and use it."""
+        count = len(self.params)
+        if self.spread:
             if not all(map(operator.is_, held, self._held)):
                 return False
-        except KeyError:
+            checked = [*self.pieces, *self._checked[count:]]
+        else:
+            checked = [*self.pieces]
+            for i in range(len(self._vectors)):
+                checked += held[i :: self._width]
+        if not alike(checked):
             return False
-        if any(list(map(Tensor.data_ptr, views)) != addresses for views, addresses in self._placed):
+        places = _places(checked)
+        theta = places[:count]
+        if theta != self._theta_places:
+            if shared_memory(theta):
+                return False
+            self._theta_places = theta
+        for i, slot in enumerate(self._singles, len(self._vectors)):
+            if _places(held[i :: self._width]) != self._single_places[slot]:
+                return False
+        if self._steps is not None and self._steps.tolist() != self._counted():
             return False
-        return self._steps is None or self._steps.tolist() == [self.step] * len(self.params)
+        self._checked, self.addresses = checked, {"theta": theta}
+        for i, slot in enumerate(self._vectors, 1):
+            self.state[slot] = checked[i * count : (i + 1) * count]
+            self.addresses[slot] = places[i * count : (i + 1) * count]
+        return True
 
-    def advance(self) -> int:
-        """Count a step and return its number."""
-        self.step += 1
+    def release(self) -> None:
+        """Forget the addresses, for after the step everything may be elsewhere."""
+        self.addresses = {}
+
+    def _counted(self) -> list[float]:
+        if len(self.bands) == 1:
+            return [float(self.bands[0].steps)] * len(self.params)
+        return [float(band.steps) for band in self.bands for _ in range(band.first, band.last)]
+
+    def advance(self) -> None:
+        """Count a step."""
         assert self._steps is not None
-        self._steps.fill_(self.step)
-        return self.step
+        for band in self.bands:
+            band.steps += 1
+        self._steps.add_(1.0)
 
     def gradients(self) -> list[Tensor] | None:
         """Return every parameter's gradient (of sharded ones the piece); None unless all have one.
@@ -394,7 +295,7 @@ class Cohort:
         found: list[Tensor] = present  # type: ignore[assignment]
         if self._gradients_alike is None or not self._gradients_alike(found):
             self._check_gradients(found)
-            self._gradients_alike = Alike(found)
+            self._gradients_alike = Alike(found) if self._alike is not None else None
         return found
 
     def _check_gradients(self, gradients: Sequence[Tensor]) -> None:
@@ -411,8 +312,13 @@ class Cohort:
 
     @functools.cached_property
     def whole(self) -> Chunk:
-        """All parameters as one chunk."""
-        return Chunk(self, 0, len(self.params))
+        """All parameters as one chunk, of one band or several."""
+        return Chunk(self, 0, len(self.params), range(len(self.bands)))
+
+    @functools.cached_property
+    def banded(self) -> list[Chunk]:
+        """All parameters, as one chunk for each band."""
+        return [Chunk(self, band.first, band.last, range(i, i + 1)) for i, band in enumerate(self.bands)]
 
     def chunks(self, limit: int, *, whole: bool) -> list[Chunk]:
         """Return the cohort in chunks of about `limit` elements.
@@ -428,21 +334,32 @@ class Cohort:
 
     def _divide(self, limit: int, whole: bool) -> Iterator[Chunk]:
         sizes = [p.numel() for p in self.params]  # of sharded ones all of them, so that all processes divide alike
-        first, size = 0, 0
-        for i, more in enumerate(sizes):
-            if not whole and more > limit and self.spread is None and self.pieces[i].is_contiguous():
-                if first < i:
-                    yield Chunk(self, first, i)
-                for start in range(0, more, limit):
-                    yield Chunk(self, i, i + 1, (start, min(start + limit, more)))
-                first, size = i + 1, 0
-                continue
-            if first < i and size + more > limit:
-                yield Chunk(self, first, i)
-                first, size = i, 0
-            size += more
-        if first < len(sizes):
-            yield Chunk(self, first, len(sizes))
+        for number, band in enumerate(self.bands):
+            bands = range(number, number + 1)
+            first, size = band.first, 0
+            for i in range(band.first, band.last):
+                more = sizes[i]
+                if not whole and more > limit and self.spread is None and self.pieces[i].is_contiguous():
+                    if first < i:
+                        yield Chunk(self, first, i, bands)
+                    for start in range(0, more, limit):
+                        yield Chunk(self, i, i + 1, bands, (start, min(start + limit, more)))
+                    first, size = i + 1, 0
+                    continue
+                if first < i and size + more > limit:
+                    yield Chunk(self, first, i, bands)
+                    first, size = i, 0
+                size += more
+            if first < band.last:
+                yield Chunk(self, first, band.last, bands)
+
+
+def _bands(marks: Sequence[Mark]) -> Iterator[Band]:
+    first = 0
+    for mark, same in itertools.groupby(marks):
+        last = first + len(list(same))
+        yield Band(first, last, mark.steps, mark.rate)
+        first = last
 
 
 def _numbers(rule: object, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
@@ -458,40 +375,14 @@ def plain(tensor: Tensor) -> bool:
     return tensor.is_contiguous() and not tensor.is_neg()
 
 
-def shared_memory(tensors: Sequence[Tensor]) -> bool:
-    """Whether two tensors begin at the same place; those without elements are nowhere."""
-    places = list(map(Tensor.data_ptr, tensors))
+def _places(tensors: Sequence[Tensor]) -> list[int]:
+    return list(map(Tensor.data_ptr, tensors))
+
+
+def shared_memory(places: Sequence[int]) -> bool:
+    """Whether two tensors begin at the same address; those without elements are nowhere."""
     return len(set(places)) + places.count(0) - (0 in places) < len(places)
 
 
 def _nothing(state: object) -> tuple[Tensor, ...]:
     return ()
-
-
-@dataclass
-class Work:
-    """One cohort about to take one step of one chain.
-
-    Attributes:
-        gradients: of the cohort's parameters in its order; by default what is in ``.grad``.
-        stochastic: whether bfloat16 parameters are rounded stochastically.
-        into: where the result goes, one tensor of the state's dtype per parameter; None adds it to the parameters.
-    """
-
-    cohort: Cohort
-    chain: Chain
-    clock: Clock
-    maximize: bool = False
-    stochastic: bool = False
-    into: list[Tensor] | None = None
-    gradients: list[Tensor] = field(default_factory=list)
-
-    @property
-    def salt(self) -> int | None:
-        """What stochastic rounding goes by at this step; None where parameters are rounded to the nearest."""
-        rounds = self.stochastic and self.cohort.params[0].dtype == torch.bfloat16
-        return salt_of(self.clock.step) if rounds else None
-
-    def __post_init__(self) -> None:
-        if not self.gradients:
-            self.gradients = self.cohort.gradients() or []

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from sooner.error import SoonerError
-from sooner.execute.cohort import Bucket, Chunk, Work
+from sooner.execute.chunk import Bucket, Chunk
 from sooner.execute.shards import Spread
+from sooner.execute.work import Work
 from sooner.transform import Clock, Quantity, Reduction, Scope
 
 RowSums = tuple[Tensor, ...]

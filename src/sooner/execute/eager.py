@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sooner.execute.cohort import MASTER, Bucket, Chunk, Work
+from sooner.execute.chunk import Bucket, Chunk
+from sooner.execute.cohort import MASTER
 from sooner.execute.decide import RowSums, decide, sum_dtype
 from sooner.execute.passage import Passage, Pending, drive, is_of_model, stores
 from sooner.execute.rounding import round_stochastically
+from sooner.execute.work import Work
 from sooner.transform import Reduction, Transform
 
 PIECE = 2**18
@@ -48,14 +50,25 @@ def _advance(passage: Passage) -> tuple[Tensor, ...]:
     keep = cut < len(passage.rules) and stores(passage.rules[cut])
     if passage.flat is None and not work.cohort.plain_gradients:
         work.gradients = list(map(Tensor.contiguous, work.gradients))  # once, not for every piece
-    flat, found = passage.flat, []
+    flat, found, untouched = passage.flat, [], []
     for chunk in work.cohort.chunks(limit, whole=whole):
         start = of_gradients(work, chunk) if flat is None else chunk.cut_from(flat)
         stretch = Eagerly(work, chunk, start, passage.pending)
         found.append(stretch.run(passage.position, cut))
         if cut < len(passage.rules) and (keep or stretch.u is not start):
             chunk.cut_from(passage.place()).copy_(stretch.u)
+        elif flat is None:
+            untouched.append(chunk)
+    settle(passage, untouched)
     return tuple(functools.reduce(operator.add, one) for one in zip(*found, strict=True))
+
+
+def settle(passage: Passage, untouched: Sequence[Chunk]) -> None:
+    """Put the gradient where ``u`` is looked for, of chunks that need no more of it than others, as at a first step."""
+    if passage.flat is None:
+        return
+    for chunk in untouched:
+        chunk.cut_from(passage.flat).copy_(of_gradients(passage.work, chunk))
 
 
 def of_gradients(work: Work, chunk: Chunk) -> Tensor:
@@ -89,6 +102,7 @@ class Eagerly:
 
     def __init__(self, work: Work, chunk: Chunk, u: Tensor, pending: Pending | None) -> None:
         self.work, self.chunk, self.u, self.pending = work, chunk, u, pending
+        self.clock = work.clock_of(chunk)
 
     @functools.cached_property
     def theta(self) -> Tensor:
@@ -106,7 +120,7 @@ class Eagerly:
             self._finish(self.pending)
         for rule in rules[position:stop]:
             if isinstance(rule, Reduction):
-                numbers = decide(rule, self.chunk, self.work.clock, self._prepare(rule))
+                numbers = decide(rule, self.chunk, self.clock, self._prepare(rule))
                 self._finish(Pending(rule, numbers))
             elif rule.grain == "tensor":
                 self.u = run_tensor_rule(rule, self.work, self.chunk, self.u, self._theta_for(rule))
@@ -134,9 +148,7 @@ class Eagerly:
         for start in range(0, len(self.u), PIECE):
             piece = slice(start, start + PIECE)
             before = {slot: vector[piece] for slot, vector in kept.items()}
-            done[piece], after = rule.rule(
-                self.u[piece], before, None if theta is None else theta[piece], self.work.clock
-            )
+            done[piece], after = rule.rule(self.u[piece], before, None if theta is None else theta[piece], self.clock)
             for slot, vector in before.items():
                 vector.copy_(after[slot])
         self.u = done
@@ -148,7 +160,7 @@ class Eagerly:
         """Call a rule with its state, keep the new state and return what else it returned after the new ``u``."""
         before = {slot: self.chunk.state(slot) for slot in rule.slots}
         more: list[Any]
-        self.u, after, *more = function(self.u, before, self._theta_for(rule), self.work.clock)
+        self.u, after, *more = function(self.u, before, self._theta_for(rule), self.clock)
         for slot in rule.slots:
             self.chunk.keep(slot, before[slot], after[slot])
         return more
@@ -168,7 +180,7 @@ class Eagerly:
 
     def _finish(self, pending: Pending) -> None:
         """Run the last part of a reduction with its numbers."""
-        rule, clock = pending.rule, self.work.clock
+        rule, clock = pending.rule, self.clock
         theta = self._theta_for(rule)
         if is_of_model(rule):
             self.u = rule.finish(self.u, theta, pending.numbers[0], clock)
@@ -189,7 +201,7 @@ def run_tensor_rule(rule: Transform, work: Work, chunk: Chunk, u: Tensor, theta:
     for bucket in chunk.buckets:
         kept = {slot: bucket.kept(slot, before[slot]) for slot in rule.slots}
         weights = _whole(bucket, chunk, bucket.stack(theta)) if theta is not None else None
-        stacked, new = rule.rule(_whole(bucket, chunk, bucket.stack(u)), kept, weights, work.clock)
+        stacked, new = rule.rule(_whole(bucket, chunk, bucket.stack(u)), kept, weights, work.clock_of(chunk))
         spread = chunk.cohort.spread
         done.append((spread.pieces_of_stack(stacked) if spread else stacked).reshape(-1))
         for slot, values in after.items():
@@ -223,6 +235,6 @@ def arrive(work: Work, chunk: Chunk, u: Tensor, theta: Callable[[], Tensor]) -> 
     moved = u + theta()
     if cohort.master:
         chunk.keep(MASTER, chunk.state(MASTER), moved)
-    elif work.salt is not None:
-        moved = round_stochastically(moved, chunk.start, work.salt)
+    elif work.rounds:
+        moved = round_stochastically(moved, chunk.start, work.salts(chunk)[0])
     torch._foreach_copy_(parameters, chunk.split(moved, cohort.pieces))

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sooner.execute.rates import Rates
+
 BINARY = (
     *("add", "sub", "mul", "div", "maximum", "minimum"),
     *("lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or"),
@@ -38,7 +40,7 @@ class Program:
     Attributes:
         inputs: names of the input vectors, such as "gradient", "theta" or a state slot, in the order of first use.
         lines: the operations.
-        numbers: the values in this trace, Python numbers or 0-d tensors; not part of the program's identity.
+        numbers: the values in this trace, Python numbers, `Rates` or 0-d tensors; not part of the program's identity.
         outputs: what is written back, by name.
         sums: what is added up over rows.
         stochastic: whether parameters are written with stochastic rounding.
@@ -46,7 +48,7 @@ class Program:
 
     inputs: list[str] = field(default_factory=list)
     lines: list[tuple[Any, ...]] = field(default_factory=list)
-    numbers: list[float | Tensor] = field(default_factory=list)
+    numbers: list[Any] = field(default_factory=list)
     outputs: dict[str, Operand] = field(default_factory=dict)
     sums: list[Operand] = field(default_factory=list)
     stochastic: bool = False
@@ -76,7 +78,7 @@ class Program:
         """
         if isinstance(value, Symbol) and value.program is self:
             return value.operand
-        if isinstance(value, bool | int | float) or (isinstance(value, Tensor) and value.ndim == 0):
+        if isinstance(value, bool | int | float | Rates) or (isinstance(value, Tensor) and value.ndim == 0):
             self.numbers.append(value)
             return "number", len(self.numbers) - 1
         raise UntraceableError(f"an operand of type {type(value).__name__}")

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sooner.execute.cohort import Chunk, Work
+from sooner.execute.chunk import Chunk
 from sooner.execute.compiler import NoCompilerError
 from sooner.execute.decide import RowSums, decide
-from sooner.execute.eager import Eagerly, advance_eagerly, arrive, of_gradients, of_parameters, run_tensor_rule
+from sooner.execute.eager import Eagerly, advance_eagerly, arrive, of_gradients, of_parameters, run_tensor_rule, settle
 from sooner.execute.expression import UntraceableError
 from sooner.execute.passage import Passage, Pending, drive
 from sooner.execute.trace import Stretch
+from sooner.execute.work import Work
 from sooner.transform import Transform
 
 CHUNK = 2**21
@@ -31,32 +32,40 @@ _said: set[tuple[type[Transform], ...]] = set()
 
 def run_fused(work: Sequence[Work], kind: type[Stretch]) -> None:
     """Take one step for every cohort, in stretches of this kind."""
-    drive(work, functools.partial(_advance, kind))
+    try:
+        drive(work, functools.partial(_advance, kind))
+    finally:
+        for one in work:
+            one.cohort.release()
 
 
 def _advance(kind: type[Stretch], passages: Sequence[Passage]) -> list[tuple[Tensor, ...]]:
     """Run every passage up to its cut; all that work by element alone together."""
     found: dict[int, tuple[Tensor, ...]] = {}
-    together: list[tuple[Passage, Stretch]] = []
+    together: list[tuple[Passage, list[Stretch]]] = []
     for passage in passages:
         if passage.eagerly:
             (found[id(passage)],) = advance_eagerly([passage])
             continue
         by_element = all(rule.grain == "element" for rule in passage.rules[passage.position : passage.cut])
         if by_element and kind.takes_all:
-            stretch = _stretch(kind, passage, passage.work.cohort.whole, passage.flat)
-            if _ready(stretch, passage):
-                together.append((passage, stretch))
+            stretches = _ready(kind, passage)
+            if stretches:
+                together.append((passage, stretches))
             else:
                 (found[id(passage)],) = advance_eagerly([passage])
             continue
         flat = passage.flat
-        sums = [_through(kind, passage, chunk, flat) for chunk in passage.work.cohort.chunks(CHUNK, whole=True)]
+        untouched: list[Chunk] = []
+        chunks = passage.work.cohort.chunks(CHUNK, whole=True)
+        sums = [_through(kind, passage, chunk, flat, untouched) for chunk in chunks]
+        settle(passage, untouched)
         found[id(passage)] = tuple(functools.reduce(operator.add, one) for one in zip(*sums, strict=True))
-    for (passage, stretch), of_buckets in zip(together, kind.run_all([s for _, s in together]), strict=True):
-        if not stretch.arrived:
-            passage.flat = stretch.u
-        found[id(passage)] = _totals(of_buckets)
+    run = iter(kind.run_all([s for _, stretches in together for s in stretches]))
+    for passage, stretches in together:
+        of_stretches = [next(run) for _ in stretches]
+        settle(passage, [s.chunk for s in stretches if s.u is None])
+        found[id(passage)] = _totals([sums for of_buckets in of_stretches for sums in of_buckets])
     return [found[id(passage)] for passage in passages]
 
 
@@ -66,19 +75,40 @@ def _stretch(kind: type[Stretch], passage: Passage, chunk: Chunk, flat: Tensor |
     return kind(passage.work, chunk, u, passage.pending, None if last else lambda: chunk.cut_from(passage.place()))
 
 
-def _ready(stretch: Stretch, passage: Passage) -> bool:
-    """Trace and compile a stretch of rules that work by element; False where that fails."""
+def _ready(kind: type[Stretch], passage: Passage) -> list[Stretch]:
+    """Trace and compile the rules up to the cut, which all work by element, for all parameters; [] where that fails.
+
+    Bands are traced together where the rules allow it, else one by one.
+    """
+    cohort = passage.work.cohort
     try:
-        stretch.trace(passage.position, passage.cut)
-        stretch.compile()
+        try:
+            return _traced(kind, passage, [cohort.whole])
+        except Exception:
+            if len(cohort.bands) == 1:
+                raise
+            return _traced(kind, passage, cohort.banded)
     except (UntraceableError, NoCompilerError) as error:
         _give_up(passage, passage.position, error)
-        return False
-    return True
+        return []
 
 
-def _through(kind: type[Stretch], passage: Passage, chunk: Chunk, flat: Tensor | None) -> tuple[Tensor, ...]:
-    """Take one chunk up to the passage's cut and return what the model rule there adds up."""
+def _traced(kind: type[Stretch], passage: Passage, chunks: Sequence[Chunk]) -> list[Stretch]:
+    stretches = [_stretch(kind, passage, chunk, passage.flat) for chunk in chunks]
+    for stretch in stretches:
+        stretch.trace(passage.position, passage.cut)
+        stretch.compile()
+    return stretches
+
+
+def _through(
+    kind: type[Stretch], passage: Passage, chunk: Chunk, flat: Tensor | None, untouched: list[Chunk]
+) -> tuple[Tensor, ...]:
+    """Take one chunk up to the passage's cut and return what the model rule there adds up.
+
+    Args:
+        untouched: the chunk is put here where ``u`` is the gradient still.
+    """
     work, rules, cut = passage.work, passage.rules, passage.cut
     position = passage.position
     s = _stretch(kind, passage, chunk, flat)
@@ -104,9 +134,11 @@ def _through(kind: type[Stretch], passage: Passage, chunk: Chunk, flat: Tensor |
         if at_cut or (waiting is None and behind == len(rules)):
             if not at_cut and not s.arrived:
                 arrive(work, chunk, s.place(), lambda: of_parameters(work, chunk))
+            elif at_cut and s.u is None:
+                untouched.append(chunk)
             return _totals(of_buckets)
         if waiting is not None:
-            s.pending = Pending(waiting, decide(waiting, chunk, work.clock, of_buckets))
+            s.pending = Pending(waiting, decide(waiting, chunk, s.clock, of_buckets))
         position = behind
 
 

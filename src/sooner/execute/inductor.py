@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from sooner.execute.c_source import row_value_names, vector_names
-from sooner.execute.cohort import Work
 from sooner.execute.decide import RowSums, sum_dtype
 from sooner.execute.eager import of_parameters
 from sooner.execute.expression import Operand, Program
 from sooner.execute.fused import run_fused
 from sooner.execute.trace import Stretch
+from sooner.execute.work import Work
 
 log = logging.getLogger(__name__)
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import operator
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sooner.execute.c_source import C_TYPES, row_value_names, vector_names, write_source
-from sooner.execute.cohort import Cohort, Work, plain, shared_memory
+from sooner.execute.cohort import Cohort, plain, shared_memory
 from sooner.execute.compiler import compiler, load
 from sooner.execute.decide import RowSums
 from sooner.execute.eager import run_eager
 from sooner.execute.expression import Program
 from sooner.execute.fused import run_fused
+from sooner.execute.rates import Rates
 from sooner.execute.trace import Stretch
+from sooner.execute.work import Work
 
 ELEMENTS_PER_THREAD = 32_768
 """With fewer elements for each, a further thread costs more than it brings (see benchmarks/update_step.py)."""
@@ -77,23 +80,28 @@ class NativeStretch(Stretch):
             s.launched()
         return [found[id(s)] for s in stretches]
 
-    def addresses(self, name: str, parameters: Sequence[Tensor]) -> array[int]:
+    def addresses(self, name: str, parameters: Sequence[Tensor]) -> list[int]:
         """Return where the tensors of a vector of the program begin, one per parameter."""
+        cohort, chunk = self.work.cohort, self.chunk
+        if name in cohort.addresses and (name != "theta" or cohort.plain_parameters):
+            return cohort.addresses[name][chunk.first : chunk.last]
         if name == "theta":
             return _addresses(parameters)
         if name == "gradient":
             return _addresses(self.gradients)
         if name == "into":
-            return _addresses(self.chunk.of(self.work.into or []))
+            return _addresses(chunk.of(self.work.into or []))
         if name == "update":
-            base, size = self.place().data_ptr(), self.work.cohort.dtype.itemsize
-            return array("Q", [base + size * offset for offset in self.chunk.offsets[:-1]])
-        return _addresses(self.chunk.of(self.work.cohort.state[name]))
+            base, size = self.place().data_ptr(), cohort.dtype.itemsize
+            return [base + size * offset for offset in chunk.offsets[:-1]]
+        return _addresses(chunk.of(cohort.state[name]))
 
 
 def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     """Run one program over all parameters of all these stretches, in one loop."""
-    if len(stretches) > 1 and shared_memory([p for s in stretches for p in s.chunk.of(s.work.cohort.pieces)]):
+    if len({id(s.work.cohort) for s in stretches}) > 1 and shared_memory(
+        [p.data_ptr() for s in stretches for p in s.chunk.of(s.work.cohort.pieces)]
+    ):
         return [sums for s in stretches for sums in _run([s])]  # one after the other, each with what the last one left
     program = stretches[0].program
     rows = [s.chunk.rows(s.by_rows) for s in stretches]
@@ -101,30 +109,35 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     parameters = [s.chunk.of(s.work.cohort.pieces) for s in stretches]
     dense = [_contiguous(some, s.work.cohort) for s, some in zip(stretches, parameters, strict=True)]
     names = vector_names(program)
-    vectors = array("Q")
+    found: list[int] = []
     for name in names:
         for s, some in zip(stretches, dense, strict=True):
-            vectors.extend(s.addresses(name, some))
+            found += s.addresses(name, some)
+    vectors = array("Q", found)
     if len(stretches) == 1:
         offsets, heights, first_rows = rows[0].offsets, rows[0].rows, rows[0].first_row
+        sets, noise = rows[0].sets, rows[0].zeros
     else:
         heights = array("q", itertools.chain.from_iterable(r.rows for r in rows))
         starts = [0, *itertools.accumulate(r.offsets[-1] for r in rows)]
         offsets = array("q", (start + o for start, r in zip(starts, rows, strict=False) for o in r.offsets[:-1]))
         offsets.append(starts[-1])
         first_rows = array("q", [0, *itertools.accumulate(heights)][:-1])
-    sets = array("q", itertools.chain.from_iterable(itertools.repeat(i, n) for i, n in enumerate(counts)))
-    noise = array("q", bytes(8 * sum(counts)))
+        numbered = [0, *itertools.accumulate(len(s.chunk.bands) for s in stretches)]
+        sets = array("q", (first + one for first, r in zip(numbered, rows, strict=False) for one in r.sets))
+        noise = array("q", bytes(8 * sum(counts)))
     if program.stochastic:
-        noise = array("q", (o + s.chunk.start + (s.work.salt or 0) for s in stretches for o in s.chunk.offsets[:-1]))
+        salts = (salt + s.chunk.start for s in stretches for salt in s.work.salts(s.chunk))
+        places = (o for s in stretches for o in s.chunk.offsets[:-1])
+        noise = array("q", map(operator.add, places, salts))
     all_rows = sum(r.total_rows for r in rows)
     sums = torch.zeros(len(program.sums), all_rows, dtype=torch.float64) if program.sums else None
     values = [
         torch.cat([s.for_rows(s.row_numbers[i]) for s in stretches]) for i in range(len(row_value_names(program)))
     ]
-    numbers = array("d", itertools.chain.from_iterable(map(float, s.program.numbers) for s in stretches))
+    numbers = array("d", itertools.chain.from_iterable(_numbers(s) for s in stretches))
     threads = max(1, min(torch.get_num_threads(), offsets[-1] // ELEMENTS_PER_THREAD))
-    arguments = (offsets, heights, first_rows, sets, vectors, _addresses(values), numbers, noise)
+    arguments = (offsets, heights, first_rows, sets, vectors, array("Q", _addresses(values)), numbers, noise)
     addresses = [one.buffer_info()[0] for one in arguments]
     stretches[0]._kernel(sum(counts), *addresses, threads, None if sums is None else sums.data_ptr())
     written = [p for some in parameters for p in some] if "theta" in program.outputs else []
@@ -142,6 +155,16 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     ]
 
 
+def _numbers(stretch: NativeStretch) -> Iterator[float]:
+    """Yield the program's numbers, set by set."""
+    count = len(stretch.chunk.bands)
+    if count == 1:
+        yield from map(float, stretch.program.numbers)
+        return
+    each = [n.values if isinstance(n, Rates) else [float(n)] * count for n in stretch.program.numbers]
+    yield from itertools.chain.from_iterable(zip(*each, strict=True))
+
+
 @functools.lru_cache(maxsize=256)
 def _compiled(key: tuple[Any, ...], theta: str, gradient: str, state: str) -> Kernel:
     run: Kernel = load(write_source(Program.from_key(key), theta, gradient, state)).run
@@ -157,5 +180,5 @@ def _contiguous(parameters: list[Tensor], cohort: Cohort) -> list[Tensor]:
     return [p if plain(p) else p.detach().resolve_neg().contiguous() for p in parameters]
 
 
-def _addresses(tensors: Sequence[Tensor]) -> array[int]:
-    return array("Q", map(Tensor.data_ptr, tensors))
+def _addresses(tensors: Sequence[Tensor]) -> list[int]:
+    return list(map(Tensor.data_ptr, tensors))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sooner.execute.cohort import Work
 from sooner.execute.decide import Numbers, decide_for_model
+from sooner.execute.work import Work
 from sooner.transform import Quantity, Reduction, Transform
 
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from sooner.execute.c_source import ROW_VALUE
-from sooner.execute.cohort import MASTER, Chunk, Work
+from sooner.execute.chunk import Chunk
+from sooner.execute.cohort import MASTER
 from sooner.execute.decide import RowSums, decide
 from sooner.execute.expression import Operand, Program, Symbol
 from sooner.execute.passage import Pending, is_of_model, stores
+from sooner.execute.work import Work
 from sooner.transform import Reduction
 
 
@@ -48,6 +50,7 @@ class Stretch:
         place: Callable[[], Tensor] | None = None,
     ) -> None:
         self.work, self.chunk, self.u, self.pending = work, chunk, u, pending
+        self.clock = work.clock_of(chunk)
         self._place = place
         self.program = Program()
         self.arrived = False
@@ -79,10 +82,10 @@ class Stretch:
                     self._end(last=False)
                     return position, rule
                 nothing: list[RowSums] = [() for _ in self.chunk.buckets]
-                self._finish(Pending(rule, decide(rule, self.chunk, self.work.clock, nothing)))
+                self._finish(Pending(rule, decide(rule, self.chunk, self.clock, nothing)))
             else:
                 before: Any = {slot: self.program.input(slot) for slot in rule.slots}
-                self._symbol, after = rule.rule(self._symbol, before, self._theta(rule.reads_theta), self.work.clock)
+                self._symbol, after = rule.rule(self._symbol, before, self._theta(rule.reads_theta), self.clock)
                 self._keep(rule.slots, after)
         if position == stop < len(rules) and is_of_model(rules[stop]):
             waiting = rules[stop]
@@ -108,9 +111,7 @@ class Stretch:
     def _prepare(self, rule: Reduction) -> None:
         """Trace the first part of a reduction."""
         before: Any = {slot: self.program.input(slot) for slot in rule.slots}
-        self._symbol, after, vectors = rule.prepare(
-            self._symbol, before, self._theta(rule.reads_theta), self.work.clock
-        )
+        self._symbol, after, vectors = rule.prepare(self._symbol, before, self._theta(rule.reads_theta), self.clock)
         self._keep(rule.slots, after)
         self.program.sums = [self.program.operand(v) for v in vectors]
         self.by_rows |= rule.over == "row"
@@ -126,7 +127,7 @@ class Stretch:
                 symbols.append(self.program.input(f"{ROW_VALUE}{len(self.row_numbers)}"))
                 self.row_numbers.append(list(of_buckets))
         self.by_rows |= rule.over == "row"
-        self._symbol = rule.finish(self._symbol, self._theta(rule.reads_theta), tuple(symbols), self.work.clock)
+        self._symbol = rule.finish(self._symbol, self._theta(rule.reads_theta), tuple(symbols), self.clock)
 
     def _end(self, *, last: bool) -> None:
         """Say what the stretch writes: the parameters at the end of a chain, else `u` unless it is where it was."""
@@ -135,7 +136,7 @@ class Stretch:
         if last and self.work.into is not None:
             outputs["into"] = operand(self._symbol)
         elif last and self.moves_parameters:
-            self.program.stochastic = self.work.salt is not None
+            self.program.stochastic = self.work.rounds
             moved = operand(self._theta(True) + self._symbol)
             if self.work.cohort.master:
                 outputs[MASTER] = moved

@@ -9,8 +9,10 @@ fitted.predict(table(parameters=7e9, tokens=1.4e11))
 
 from sooner.forecast.check import Check, check, choose
 from sooner.forecast.curve import Curve, forecast_curve
-from sooner.forecast.fit import Fit, Prediction, fit
-from sooner.forecast.law import Law, Parameter
+from sooner.forecast.fit import fit
+from sooner.forecast.fitted import Fit, Prediction
+from sooner.forecast.formula import Parameter
+from sooner.forecast.law import Law
 from sooner.forecast.laws import find, names
 from sooner.forecast.live import Live
 from sooner.forecast.read import read

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.forecast.check import Leave, left_out_errors
-from sooner.forecast.fit import SEED_NOISE, Fit
-from sooner.forecast.law import Law, Parameter
+from sooner.forecast.fit import SEED_NOISE
+from sooner.forecast.fitted import Fit
+from sooner.forecast.formula import Parameter
+from sooner.forecast.law import Law
 from sooner.forecast.table import FloatArray, Table
 
 SAID = 0.1

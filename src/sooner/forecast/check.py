@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import LEVEL, Fit, fit
+from sooner.forecast.fit import fit
+from sooner.forecast.fitted import LEVEL, Fit
+from sooner.forecast.formula import Formula
 from sooner.forecast.law import Law
 from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.table import FloatArray, Table
@@ -216,7 +218,7 @@ def _judge(fitted: Fit, table: Table, mask: npt.NDArray[np.bool_], level: float)
     return held
 
 
-def _power_floor(law: Law, kept: Table, out: Table) -> FloatArray | None:
+def _power_floor(law: Formula, kept: Table, out: Table) -> FloatArray | None:
     """Return what a power law with a floor in the law's `over` predicts; None where it can't be fitted."""
     if law.target != "loss" or isinstance(law, PowerFloor):
         return None

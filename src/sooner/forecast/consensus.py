@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import Fit, fit, link
-from sooner.forecast.law import Law, Parameter
+from sooner.forecast.fit import fit
+from sooner.forecast.fitted import Fit, link
+from sooner.forecast.formula import Parameter
+from sooner.forecast.law import Law
 from sooner.forecast.laws.broken_power import BrokenPower
 from sooner.forecast.laws.m4 import M4
 from sooner.forecast.laws.power_floor import PowerFloor
@@ -96,12 +98,13 @@ class Consensus(OneQuantity):
         last = float(table[self.target][-1])
         if len(table) > _MOST:
             table = table.where(np.unique(np.round(np.linspace(0, len(table) - 1, _MOST)).astype(np.intp)))
-        fits = [law.fit(table, draws=draws, seed=seed) for law in self.laws if len(table) > len(law.parameters)]
+        asked = tuple(law for law in self.laws if len(table) > len(law.parameters))
+        fits = [law.fit(table, draws=draws, seed=seed) for law in asked]
         spare = [len(table) - len(one.values) for one in fits]
         spread = [float((one.residuals() ** 2).sum()) / free for one, free in zip(fits, spare, strict=True)]
         if not fits:  # three rows say nothing of their noise but how far they lie apart
             spread = [float(np.var(link(self, table[self.target])))]
-        own = Consensus(self.over, self.target, tuple(one.law for one in fits))
+        own = Consensus(self.over, self.target, asked)
         level = np.array([last, np.median(spread)])
         values = np.concatenate([level, *(one.values for one in fits)])
         free = np.median(spare) if fits else len(table) - 1

@@ -17,7 +17,8 @@ from statistics import NormalDist
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import Fit, Prediction, fit
+from sooner.forecast.fit import fit
+from sooner.forecast.fitted import Fit, Prediction
 from sooner.forecast.table import FloatArray, Table
 
 FAINT = 2e-4

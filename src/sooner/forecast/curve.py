@@ -11,7 +11,8 @@ from sooner.forecast.automatic import of_curves
 from sooner.forecast.blend import blend
 from sooner.forecast.check import Check, check
 from sooner.forecast.course import go_on
-from sooner.forecast.fit import LEVEL, Prediction, fit
+from sooner.forecast.fit import fit
+from sooner.forecast.fitted import LEVEL, Prediction
 from sooner.forecast.law import Law
 from sooner.forecast.schedules import Schedule
 from sooner.forecast.table import FloatArray, Table

@@ -1,24 +1,16 @@
-"""Why to doubt a fit or a prediction: each doubt is one sentence, found by one function."""
+"""Why to doubt a fit: each doubt is one sentence, found by one function."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from sooner.forecast.table import FLOP_PER_PARAMETER_AND_TOKEN, FloatArray, Table
+from sooner.forecast.fitted import Fit
+from sooner.forecast.table import FLOP_PER_PARAMETER_AND_TOKEN, FloatArray
 
-if TYPE_CHECKING:
-    from sooner.forecast.fit import Fit
-
-FAR = 10.0
-"""Beyond this multiple of the largest fitted value a target counts as far."""
 FLAT = 0.01
 """Starts whose objective is within this fraction of the best count as equally good."""
 APART = 0.25
 """Relative distance from which equally good starts disagree on a parameter."""
-
-
 OTHERWISE = 0.1
 """From this difference on, in logarithm, FLOP are counted otherwise than 6 N D."""
 SMALL = 3e7
@@ -34,28 +26,8 @@ def fit_warnings(fit: Fit) -> tuple[str, ...]:
         *_flat(fit),
         *_collinear(fit),
         *_convention(fit),
-        *fit.law.doubts(fit),
     )
     return tuple(dict.fromkeys(found))
-
-
-def target_warnings(fit: Fit, at: Table) -> tuple[str, ...]:
-    """Return what to doubt about a prediction at these rows, the doubts about the fit included."""
-    over = fit.law.over
-    try:
-        reached, asked = fit.table.require(over)[over], at.require(over)[over]
-    except ValueError:
-        return fit.warnings
-    down = fit.law.toward == "small"
-    edge, goal = (reached.min(), asked.min()) if down else (reached.max(), asked.max())
-    times = edge / goal if down else goal / edge
-    if times <= FAR:
-        return fit.warnings
-    far = f"1/{times:.0f} of the smallest" if down else f"{times:.0f} times the largest"
-    return (
-        *fit.warnings,
-        f"the target's {over} {goal:.3g} is {far} fitted ({edge:.3g}); beyond {FAR:.0f} times, bands are a guess",
-    )
 
 
 def _bounds(fit: Fit) -> list[str]:

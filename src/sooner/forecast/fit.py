@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sooner.error import SoonerError
-from sooner.forecast.law import Law
+from sooner.forecast.diagnose import fit_warnings
+from sooner.forecast.fitted import Fit, link
+from sooner.forecast.formula import Formula
 from sooner.forecast.solve import Solution, solve
 from sooner.forecast.table import FloatArray, Table
 
-LEVEL = 0.9
 PRIOR_NOISE = 0.01
 """How far a law that fits well is off in practice, relative: the papers' own held-out errors are 0.3 to 3 %."""
 PRIOR_ROWS = 3.0
@@ -26,117 +27,11 @@ _LOOSE = 1e-5
 _RUNS_PER_PARAMETER = 3
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Predicted values with a band.
-
-    Args:
-        value: (n,) the law at its best fit.
-        low: (n,) lower end of the band.
-        high: (n,) upper end.
-        level: share of future runs that the band is meant to cover.
-        warnings: why to doubt it, in sentences.
-    """
-
-    value: FloatArray
-    low: FloatArray
-    high: FloatArray
-    level: float
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A fitted parameter with its interval and unit."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    unit: str
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A law fitted to a table.
-
-    Args:
-        law: the law.
-        table: what it was fitted on.
-        values: (p,) parameters.
-        objective: sum of Huber losses at the best start.
-        ends: (k,) objectives of all starts.
-        ends_values: (k, p) their parameters.
-        draws: (b, p) parameters of refits.
-        noise: standard deviation of a run about the law, per draw (b,), in units of the residual.
-        how: how the draws were made, in words.
-        warnings: what to doubt about the fit, in sentences.
-    """
-
-    law: Law
-    table: Table
-    values: FloatArray
-    objective: float
-    ends: FloatArray
-    ends_values: FloatArray
-    draws: FloatArray
-    noise: FloatArray
-    how: str
-    warnings: tuple[str, ...] = ()
-    seed: int = 0
-
-    def estimates(self, level: float = LEVEL) -> list[Estimate]:
-        """Return every parameter with the interval of its draws."""
-        low, high = np.quantile(self.draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return [
-            Estimate(parameter.name, float(v), float(a), float(b), parameter.unit)
-            for parameter, v, a, b in zip(self.law.parameters, self.values, low, high, strict=True)
-        ]
-
-    def __getitem__(self, name: str) -> float:
-        """Return a parameter by name."""
-        return float(self.values[[parameter.name for parameter in self.law.parameters].index(name)])
-
-    def at(self, table: Table) -> FloatArray:
-        """Return (n,) predictions of the best fit, without a band."""
-        table = self.law.table(table, target=False)
-        made: FloatArray = self.law.predict(self.values[None], self.law.prepare(table))[0]
-        return made
-
-    def sample(self, table: Table) -> FloatArray:
-        """Return (b, n) predictions of every draw, with the noise of a run: one deviation per run and draw."""
-        table = self.law.table(table, target=False)
-        with np.errstate(all="ignore"):
-            made = self.law.predict(self.draws, self.law.prepare(table))
-        random = np.random.default_rng(self.seed + 1)
-        _, which = np.unique(table.run, return_inverse=True)
-        shock = random.standard_normal((len(self.draws), which.max(initial=-1) + 1))[:, which] * self.noise[:, None]
-        return made * np.exp(shock) if self.law.link == "log" else made + shock
-
-    def predict(self, table: Table, level: float = LEVEL) -> Prediction:
-        """Return predictions with a band: parameter draws, deviation of a run from the law, and seed noise.
-
-        Raises:
-            SoonerError: a column that the law needs is missing.
-        """
-        from sooner.forecast.diagnose import target_warnings
-
-        made = self.sample(table)
-        made = np.where(np.isfinite(made), made, np.nan)
-        low, high = np.nanquantile(made, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        value = self.at(table)
-        return Prediction(value, np.minimum(low, value), np.maximum(high, value), level, target_warnings(self, table))
-
-    def residuals(self) -> FloatArray:
-        """Return (n,) residuals on the fitted rows: log of fitted over measured, or their difference."""
-        return link(self.law, self.at(self.table)) - link(self.law, self.table[self.law.target])
-
-
 @dataclass
 class _Coordinates:
     """The parameters as they are fitted: positive ones by their logarithm."""
 
-    law: Law
+    law: Formula
     logarithmic: npt.NDArray[np.bool_] = field(init=False)
     lower: FloatArray = field(init=False)
     upper: FloatArray = field(init=False)
@@ -154,15 +49,7 @@ class _Coordinates:
         return np.where(self.logarithmic, np.exp(np.where(self.logarithmic, inner, 0.0)), inner)
 
 
-def link(law: Law, target: FloatArray) -> FloatArray:
-    """Return the scale on which residuals are taken."""
-    if law.link == "identity":
-        return target
-    with np.errstate(all="ignore"):
-        return np.log(np.maximum(target, 1e-300))
-
-
-def fit(law: Law, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
+def fit(law: Formula, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
     """Fit a law from all its starts, then refit it on `draws` resampled tables for the bands.
 
     Args:
@@ -174,13 +61,12 @@ def fit(law: Law, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
     Raises:
         SoonerError: missing columns, values that can't be, or fewer rows than parameters.
     """
-    return law.fit(table, draws=draws, seed=seed)
+    made: Fit = law.fit(table, draws=draws, seed=seed)
+    return made
 
 
-def fit_one(law: Law, table: Table, *, draws: int, seed: int) -> Fit:
+def fit_one(law: Formula, table: Table, *, draws: int, seed: int) -> Fit:
     """Fit a single law; see `fit`."""
-    from sooner.forecast.diagnose import fit_warnings
-
     table = law.table(table)
     if len(table) < len(law.parameters):
         raise SoonerError(
@@ -204,15 +90,15 @@ def fit_one(law: Law, table: Table, *, draws: int, seed: int) -> Fit:
         (),
         seed,
     )
-    return Fit(**{**done.__dict__, "warnings": fit_warnings(done)})
+    return replace(done, warnings=fit_warnings(done))
 
 
-def _model(law: Law, table: Table, coordinates: _Coordinates) -> Callable[[FloatArray], FloatArray]:
+def _model(law: Formula, table: Table, coordinates: _Coordinates) -> Callable[[FloatArray], FloatArray]:
     data = law.prepare(table)
     return lambda inner: link(law, law.predict(coordinates.outside(inner), data))
 
 
-def best(law: Law, table: Table, *, weights: FloatArray | None = None, seed: int = 0) -> Solution:
+def best(law: Formula, table: Table, *, weights: FloatArray | None = None, seed: int = 0) -> Solution:
     """Return where all starts end, in the coordinates of the fit; the most promising are polished to the end."""
     coordinates = _Coordinates(law)
     starts = coordinates.inside(law.starts(table))
@@ -234,7 +120,9 @@ def best(law: Law, table: Table, *, weights: FloatArray | None = None, seed: int
     return rough
 
 
-def _resample(law: Law, table: Table, inner: FloatArray, draws: int, seed: int) -> tuple[FloatArray, FloatArray, str]:
+def _resample(
+    law: Formula, table: Table, inner: FloatArray, draws: int, seed: int
+) -> tuple[FloatArray, FloatArray, str]:
     """Return (draws, p) parameters of refits, the noise of each draw, and how they were made."""
     random = np.random.default_rng(seed)
     coordinates = _Coordinates(law)

@@ -8,7 +8,7 @@ import numpy as np
 
 from sooner.error import SoonerError
 from sooner.forecast.curve import Curve, forecast_curve
-from sooner.forecast.fit import LEVEL
+from sooner.forecast.fitted import LEVEL
 from sooner.forecast.laws.annealing import Annealing
 from sooner.forecast.schedules import Schedule, parse
 from sooner.forecast.table import Table, join, table

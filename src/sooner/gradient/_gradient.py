@@ -88,11 +88,6 @@ class GradientPart(Part):
         vars(self).update(state)
         self._forget_layout()
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
-
     @property
     def joins(self) -> bool:
         """Whether the rule can run inside the optimizer's own chains."""
@@ -162,6 +157,7 @@ class GradientPart(Part):
         find_shared(self._state, [chain], shared)
         for params in together.values():
             cohort = Cohort(params, self._state, chain, None, shared)
+            cohort.watch()
             into = [torch.empty(piece.shape, dtype=cohort.dtype, device=cohort.device) for piece in cohort.pieces]
             self._cohorts.append((cohort, into))
             self._changed += zip(cohort.params, _laid_out(cohort, into), strict=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
+from sooner.foundation import snapshots
 from sooner.foundation.intercept import CrossEntropy
 from sooner.gradient._source import frozen_statistics
 from sooner.objective import Objective, mean
@@ -107,6 +108,7 @@ class Queries:
     def _one(self, replaced: Mapping[Tensor, Tensor]) -> Tensor:
         """Return the loss with other values in the parameters themselves, which are restored by copy."""
         kept = {p: p.detach().clone() for p in replaced}
+        snapshots.settle()
         try:
             with self._alike():
                 for p, value in replaced.items():

@@ -21,11 +21,6 @@ class GradientSource(Part):
     owns = frozenset({"backward"})
     order: ClassVar[int] = 10  # before anything is done to the gradients
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
-
     def backward(self, objective: Objective) -> Tensor:
         """Put the gradients of the step into ``.grad`` and return the mean loss, 0-d and without its graph."""
         raise TypeError(f"{type(self).__name__} defines no backward")

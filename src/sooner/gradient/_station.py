@@ -8,7 +8,7 @@ then finds its share in ``p.grad`` for the time of its own step. Nothing has to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,9 +17,30 @@ from torch.optim import Optimizer
 from sooner.error import SoonerError
 from sooner.foundation.gradient_norm import global_norm, present
 from sooner.foundation.hooks import CHANGES, UNSEEN, Attachment, hooks_of
+from sooner.transform import Transform
 
-if TYPE_CHECKING:
-    from sooner.gradient._gradient import GradientPart
+
+class Swaps(Protocol):
+    """What a station asks of the parts attached to it.
+
+    Attributes:
+        rule: what is done to the gradients.
+        steps: steps taken with changed gradients put in place.
+    """
+
+    rule: Transform
+    steps: int
+
+    @property
+    def joins(self) -> bool:
+        """Whether the rule can run inside the optimizer's own chains."""
+
+    @classmethod
+    def name(cls) -> str:
+        """Return what the user calls it."""
+
+    def swap_in(self) -> None:
+        """Put the changed gradients where the gradients are."""
 
 
 class Station(Attachment):
@@ -32,7 +53,7 @@ class Station(Attachment):
 
     turn: ClassVar[int] = CHANGES
 
-    def __init__(self, optimizers: Iterable[Optimizer], parts: Iterable[GradientPart]) -> None:
+    def __init__(self, optimizers: Iterable[Optimizer], parts: Iterable[Swaps]) -> None:
         self.optimizers = list(optimizers)
         self.parts = list(parts)
         self._waiting: dict[Tensor, tuple[Tensor, int, Tensor]] = {}  # original, its version, changed
@@ -132,7 +153,7 @@ class Station(Attachment):
         return [(p, original, p.grad) for p, original in zip(parameters, originals, strict=True)]  # type: ignore[misc]
 
 
-def attach(optimizers: Sequence[Optimizer], part: GradientPart) -> None:
+def attach(optimizers: Sequence[Optimizer], part: Swaps) -> None:
     """Run the part's rule in every step of these optimizers, behind those of the parts attached before."""
     known = dict.fromkeys(station for one in optimizers if (station := station_of(one)) is not None)
     everyone = dict.fromkeys([*(o for station in known for o in station.optimizers), *optimizers])

@@ -24,31 +24,20 @@ from torch.optim import Optimizer
 from sooner.gradient._gradient import GradientPart
 from sooner.part import check_range
 from sooner.space import Knob, Log
-from sooner.transform import Clock, Reduction, Scope, State
+from sooner.transform import Clock, Rescale, State
 
 
 @dataclass(frozen=True)
-class ShortenGlobally(Reduction):
+class ShortenGlobally(Rescale):
     """Scales all gradients by one number, at most 1, so that their common norm is at most `max_norm`."""
 
     max_norm: float
-    over: ClassVar[Scope] = "model"
-
-    def prepare(
-        self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
-    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
-        """Add up the squares."""
-        return u, state, (u * u,)
 
     def decide(
         self, sums: tuple[Tensor, ...], memory: State, shape: tuple[int, ...], clock: Clock
     ) -> tuple[tuple[Tensor, ...], State]:
         """``min(1, max_norm / (norm + 1e-6))``; not a number where the norm is none, as in PyTorch."""
         return ((self.max_norm / (sums[0].sqrt() + 1e-6)).clamp(max=1.0),), memory
-
-    def finish(self, u: Tensor, theta: Tensor | None, numbers: tuple[Tensor, ...], clock: Clock) -> Tensor:
-        """Multiply by it."""
-        return u * numbers[0]
 
 
 class ClipNorm(GradientPart):

@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from sooner.error import SoonerError, nearest
+from sooner.foundation import snapshots
+from sooner.foundation.generators import generator_at
 from sooner.foundation.intercept import BackwardHeld
 from sooner.gradient._queries import Queries
 from sooner.gradient._source import GradientSource, asked, fill, trainable
@@ -144,7 +146,7 @@ class DeepZero(GradientSource):
         inside = [_indicator(p, mask) for p, mask in zip(parameters, masks, strict=True)]
         dimension = sum(p.numel() if mask is None else len(mask) for p, mask in zip(parameters, masks, strict=True))
         most = max(1, min(self.block, STACK // max(1, dimension)))
-        generator = self._generator(number)
+        generator = generator_at(self._seed, number)
         for first in range(0, self.directions, most):
             count = min(most, self.directions - first)
             drawn = [
@@ -164,6 +166,7 @@ class DeepZero(GradientSource):
         everything: list[Tensor | None] = [None] * len(parameters)
         here = self._random(queries, parameters, everything, base, -1)
         kept = [p.clone() for p in parameters]
+        snapshots.settle()
         try:
             for p, g in zip(parameters, here, strict=True):
                 p += self.mu * g
@@ -184,16 +187,12 @@ class DeepZero(GradientSource):
         """Return the coordinates ``[k]`` of every parameter that are estimated now; None stands for all."""
         if not self._shares:
             return [None] * len(parameters)
-        generator = self._generator(2**31 + self.step // self.refresh)
+        generator = generator_at(self._seed, 2**31 + self.step // self.refresh)
         masks: list[Tensor | None] = []
         for p, share in zip(parameters, self._shares, strict=True):
             count = max(1, round(share * p.numel()))
             masks.append(torch.randperm(p.numel(), generator=generator)[:count].to(p.device) if p.ndim >= 2 else None)
         return masks
-
-    def _generator(self, number: int) -> torch.Generator:
-        """Return the random numbers of one step: a function of its number, so that resuming repeats nothing."""
-        return torch.Generator().manual_seed((self._seed * 1_000_003 + number) % 2**63)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counters, the seed and the layers' shares, from which the mask follows."""

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sooner.communication._attached import only
 from sooner.communication._codec import Codec
 from sooner.communication._exchange import Exchange
 from sooner.communication._memory import Memory
 from sooner.communication._outer import Outer, Window
+from sooner.communication._refusals import only
 from sooner.communication._wire import Payload, Sim
 from sooner.error import SoonerError
 from sooner.foundation.layout import Layout

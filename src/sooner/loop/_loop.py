@@ -7,6 +7,7 @@ Started by torchrun, the same call trains one model on several workers; each dra
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
@@ -22,7 +23,7 @@ from sooner.communication import _world
 from sooner.error import SoonerError
 from sooner.loop.checkpoint_world import how_to_go_on, keeper
 from sooner.loop.workers import Report, Workers
-from sooner.objective import PROVIDED, Objective, measured
+from sooner.objective import FROM_TASKS, PROVIDED, Objective, measured
 from sooner.part import check_range
 from sooner.recipe import Recipe
 from sooner.recipe.training import Training
@@ -95,6 +96,7 @@ def train(
             worker that is lost.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
+    refuse_unmet(task, recipe)
     steps = task.steps if steps is None else steps
     for name, value in (("steps", steps), ("accumulate", accumulate), ("save_every", save_every or 1)):
         check_range("train", name, value, 1, math.inf, whole=True)
@@ -134,7 +136,8 @@ def _train(
 ) -> Run:
     seed, steps, accumulate, clip_norm = (identity[name] for name in ("seed", "steps", "accumulate", "clip_norm"))
     model = task.model(derived_seed(seed, "init")).train()
-    training = recipe.build(model, steps, provided_by(task))
+    training = recipe.build(model, steps, provided_by(task), seed=derived_seed(seed, "surgery"))
+    model = training.model  # surgery may have put another one in its place
     workers = Workers(training)
     batches = worker_batches(task, seed, workers.rank, workers.size)
     evaluation = task.batches(EVALUATION_SEED, "eval")
@@ -145,31 +148,32 @@ def _train(
     done = load(checkpoint, identity, training, run) if checkpoint else 0
     workers.resume(done)
 
-    for step in range(done, steps + 1):
-        if step == steps:
-            workers.finish(lambda: _means(task, model, evaluation)[task.metric])
-        if step in due and step not in run.steps:
-            evaluate(task, training, evaluation, run, step, workers)
-            if progress and workers.rank == 0:
-                progress(step, run.values[-1])
-            if run.diverged_at is not None:
+    with training.saver or contextlib.nullcontext():  # leaves no file half written behind
+        for step in range(done, steps + 1):
+            if step == steps:
+                workers.finish(lambda: _means(task, model, evaluation)[task.metric])
+            if step in due and step not in run.steps:
+                evaluate(task, training, evaluation, run, step, workers)
+                if progress and workers.rank == 0:
+                    progress(step, run.values[-1])
+                if run.diverged_at is not None:
+                    break
+            if checkpoint and step > done and (step == steps or (save_every and step % save_every == 0)):
+                workers.share_losses(run.losses, step)
+                save(checkpoint, identity, training, run, step)
+            if step == steps:
                 break
-        if checkpoint and step > done and (step == steps or (save_every and step % save_every == 0)):
-            workers.share_losses(run.losses, step)
-            save(checkpoint, identity, training, run, step)
-        if step == steps:
-            break
 
-        started = time.process_time()
-        with workers.timing():
-            objective = objective_of(task, model, batches, step, accumulate)
-            run.losses[step] = training.backward(objective)  # stays on the device: nothing waits for it
-            if clip_norm is not None:
-                training.average_gradients()
-                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-            training.step(objective)
-            training.zero_grad()
-        run.cpu_seconds += time.process_time() - started
+            started = time.process_time()
+            with workers.timing():
+                objective = objective_of(task, model, batches, step, accumulate)
+                run.losses[step] = training.backward(objective)  # stays on the device: nothing waits for it
+                if clip_norm is not None:
+                    training.average_gradients()
+                    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+                training.step(objective)
+                training.zero_grad()
+            run.cpu_seconds += time.process_time() - started
 
     workers.share_losses(run.losses, step)
     if run.diverged_at is None:
@@ -200,7 +204,19 @@ def objective_of(task: Task, model: nn.Module, batches: Any, step: int, accumula
 
 def provided_by(task: Task) -> frozenset[str]:
     """Return what this loop offers to parts that need more than gradients."""
-    return PROVIDED | ({"losses"} if task.losses else frozenset())
+    return PROVIDED | task.provides | ({"losses"} if task.losses else frozenset())
+
+
+def refuse_unmet(task: Task, recipe: Recipe) -> None:
+    """Refuse a recipe with a part of a domain that the task has nothing to do with.
+
+    Raises:
+        SoonerError: naming the part, the task and what to do.
+    """
+    for one in recipe.slots:
+        for need in sorted(getattr(one.factory, "needs", frozenset()) & (FROM_TASKS.keys() - task.provides)):
+            words = need if need.endswith("s") else f"a {need}"
+            raise SoonerError(f"{one.name} needs {words}, which task {task.name} does not provide; {FROM_TASKS[need]}")
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:

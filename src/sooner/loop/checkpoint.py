@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
 from sooner.error import SoonerError
 from sooner.foundation.model_names import prefix_note, renamed, unwrapped
+
+if TYPE_CHECKING:
+    from sooner.memory import LazySaver
 
 HISTORY = ("steps", "values", "metrics", "losses", "diverged_at", "cpu_seconds")
 
@@ -35,14 +38,8 @@ def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Resuma
         SoonerError: the file can't be written.
     """
     path = Path(path)
-    content = {
-        "identity": identity,
-        "step": step,
-        "model": unwrapped(training.model).state_dict(),
-        "training": training.state_dict(),
-        "history": {name: getattr(run, name) for name in HISTORY},
-        "random": random_state(),
-    }
+    content = _content(identity, training, run, step)
+    content["model"] = content["model"].state_dict()
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -58,6 +55,29 @@ def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Resuma
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def save_lazily(
+    path: str | Path, identity: dict[str, Any], training: Resumable, run: Any, step: int, saver: LazySaver
+) -> None:
+    """Ask for the same file, which is copied and written while training goes on; `saver.flush()` waits for it.
+
+    Raises:
+        SoonerError: the folder can't be written to, or the last file could not be written.
+    """
+    saver.save(path, **_content(identity, training, run, step))
+
+
+def _content(identity: dict[str, Any], training: Resumable, run: Any, step: int) -> dict[str, Any]:
+    """Return what a checkpoint holds, its model as a module."""
+    return {
+        "identity": identity,
+        "step": step,
+        "model": unwrapped(training.model),
+        "training": training.state_dict(),
+        "history": {name: getattr(run, name) for name in HISTORY},
+        "random": random_state(),
+    }
 
 
 def load_checkpoint(path: str | Path, identity: dict[str, Any], training: Resumable, run: Any) -> int:

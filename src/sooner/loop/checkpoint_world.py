@@ -38,6 +38,7 @@ from sooner.loop.checkpoint import (
     load_weights,
     random_state,
     save_checkpoint,
+    save_lazily,
     set_random_state,
 )
 from sooner.loop.workers import Workers, goes_apart
@@ -55,10 +56,16 @@ def keeper(path: str | Path | None, workers: Workers) -> tuple[Save, Load]:
     """Return what writes and what reads checkpoints at `path`: one file for one worker, else a folder.
 
     Raises:
-        SoonerError: several workers and a file, or a model whose parameters are sharded.
+        SoonerError: several workers and a file, a model whose parameters are sharded, or lazy checkpoints in a folder.
     """
+    saver = workers.training.saver
     if path is None or (workers.size == 1 and not Path(path).is_dir()):
-        return save_checkpoint, load_checkpoint
+        return save_checkpoint if saver is None else partial(save_lazily, saver=saver), load_checkpoint
+    if saver is not None:
+        raise SoonerError(
+            f"lazy_saver writes the checkpoints of a single worker into one file, and {path} is the folder of "
+            f"{workers.size}; leave it out, or use LazySaver in a loop of your own"
+        )
     if Path(path).is_file():
         raise SoonerError(
             f"checkpoint {path} is the file of a single worker, and {workers.size} workers write a folder; give another"

@@ -78,11 +78,6 @@ class StableMax(Part, nn.Module):
         self.dtype = dtype
         self._replaces = False  # whether a task's cross-entropy was ever seen
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name."""
-        return "stablemax"
-
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss.
 

@@ -95,7 +95,8 @@ def _stepper(task: Task, recipe: str, steps: int) -> tuple[Callable[[], None], T
     group = Group()
     batches = worker_batches(task, _SEED, group.rank, group.size)
     evaluation = task.batches(EVALUATION_SEED, "eval")
-    training = Recipe(recipe).build(model, steps, provided_by(task))
+    training = Recipe(recipe).build(model, steps, provided_by(task), seed=derived_seed(_SEED, "surgery"))
+    model = training.model
     with torch.no_grad():
         task.loss(model, evaluation[0])
     taken = 0

@@ -7,10 +7,8 @@ half-way.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,28 +18,19 @@ from sooner.cluster.workers import Cluster
 from sooner.communication._doubts import doubts
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError
-from sooner.loop import evaluation_steps, provided_by
-from sooner.race import tuning
+from sooner.loop import evaluation_steps, provided_by, refuse_unmet
+from sooner.part import SURGERY
+from sooner.race import limits, tuning
 from sooner.race.arms import with_arms
 from sooner.race.machine import processor, versions
 from sooner.race.pool import Cell
-from sooner.race.source import digest
+from sooner.race.source import sources
 from sooner.race.statistics import can_reach, seeds_needed
 from sooner.race.targets import ladder
 from sooner.recipe import Recipe
 from sooner.space import Settings
 from sooner.task import Task, check
 
-RULES = "1"
-"""Version of docs/race-rules.md; results compare only within one version."""
-
-ALPHA = 0.05
-TARGET_SEEDS = 10
-LEAST_SEEDS = 6
-MOST_SEEDS = 1_000
-LEAST_STEPS = 10
-LEAST_EVALUATIONS = 4
-"""With fewer, no two successive evaluations lie in the first half of a run, where the loose target is set."""
 _SERIES = 100_000
 _OFFSETS = {"tuning": 10_000, "target": 20_000, "racing": 30_000, "a/a": 40_000}
 
@@ -90,61 +79,22 @@ class Plan:
     arms: bool = False
 
     def __post_init__(self) -> None:
-        self._check_numbers()
-        self._check_recipes()
-        self._choose_regime()
-        self._check_task()
-        self._check_trials()
-        self.sources = _sources(self.recipes)
-
-    def _check_numbers(self) -> None:
-        limits = {
-            "jobs": (1, 1_000),
-            "tune": (0, 10_000),
-            "series": (0, 1_000_000),
-            "workers": (1, 10_000),
-            "world": (1, 64),
-        }
-        for name, (least, most) in limits.items():
-            if not least <= getattr(self, name) <= most:
-                raise SoonerError(f"{name} is {getattr(self, name)}; choose a number from {least} to {most:,}")
-        if self.world > 1 and self.workers > 1:
-            raise SoonerError(
-                f"world {self.world} are processes, and workers {self.workers} are simulated in one; give one of them"
-            )
+        limits.check_counts(self.jobs, self.tune, self.series, self.workers, self.world)
         self.measure_cost = self.measure_cost and self.workers == 1
         self.budget: int = self.task.steps if self.steps is None else self.steps
-        if self.budget < LEAST_STEPS:
-            raise SoonerError(
-                f"a budget of {self.budget} steps is too short to race over; give --steps {LEAST_STEPS} or more"
-            )
-        if self.budget > 10**9:
-            raise SoonerError(
-                f"a budget of {self.budget} steps is more than any race ends in; give --steps 1000000000 or fewer"
-            )
-        if list(self.looks) != sorted(set(self.looks)) or not self.looks:
-            raise SoonerError(
-                f"looks {list(self.looks)} must be different numbers of seeds in ascending order, such as 8,16"
-            )
-        if self.looks[0] < LEAST_SEEDS:
-            raise SoonerError(
-                f"racing seeds: {self.looks[0]} can't tell luck from merit; the exact test needs {LEAST_SEEDS} or "
-                "more, 8 is the default"
-            )
-        if self.looks[-1] > MOST_SEEDS:
-            raise SoonerError(
-                f"racing seeds: {self.looks[-1]} are too many; give {MOST_SEEDS} or fewer, 8 is the default"
-            )
+        limits.check_budget(self.budget)
+        limits.check_looks(self.looks)
+        self._check_recipes()
+        fixed = [str(r) for r in self.recipes if not r.horizon_free]
+        self.regime = limits.regime_of(self.regime, fixed)
+        self.horizons = ladder(self.budget) if self.regime == "budgeted" else [self.budget]
+        self._check_task()
+        self._check_trials()
+        self.sources = sources(self.recipes)
 
     def _check_recipes(self) -> None:
-        if not self.recipes:
-            raise SoonerError("a race needs at least one recipe; the first is the baseline")
         texts = [str(r) for r in self.recipes]
-        for text in texts:
-            if texts.count(text) > 1:
-                raise SoonerError(
-                    f"recipe {text!r} is listed twice; the A/A arm already races the baseline against itself"
-                )
+        limits.check_different(texts)
         self.missing_arms: list[str] = []
         if self.world > 1 or self.workers > 1:
             whole = with_arms(self.recipes)
@@ -165,16 +115,17 @@ class Plan:
                 f"task {task.name} is defined in the running script, which worker processes can't import; put it in a "
                 "file of its own and load that with sooner.task.from_file"
             )
-        if self.regime == "anytime" and task.evaluations < LEAST_EVALUATIONS:
+        if self.regime == "anytime" and task.evaluations < limits.LEAST_EVALUATIONS:
             raise SoonerError(
                 f"task {task.name}: evaluations = {task.evaluations} is too few to see when a run reaches a target; "
-                f"set it to {LEAST_EVALUATIONS} or more, 25 is the default"
+                f"set it to {limits.LEAST_EVALUATIONS} or more, 25 is the default"
             )
         self.checked = check(replace(task, steps=self.horizons[-1]))  # batches must last for the longest run
 
     def _check_trials(self) -> None:
         """Make every recipe for the model with the first settings it will be tried with, so that no worker has to."""
         for recipe in self.recipes:
+            refuse_unmet(self.task, recipe)
             for settings in tuning.trials(recipe.space, recipe.default, min(self.tune, 2) + 1):
                 tried = recipe.with_settings(settings)
                 if self.workers > 1:
@@ -182,18 +133,6 @@ class Plan:
                 else:
                     wire = Sim(self.world) if self.world > 1 else None
                     tried.build(self.task.model(0), self.budget, provided_by(self.task), wire)
-
-    def _choose_regime(self) -> None:
-        if self.regime not in ("auto", "anytime", "budgeted"):
-            raise SoonerError(f"regime {self.regime!r} is unknown; choose auto, anytime or budgeted")
-        fixed = [str(r) for r in self.recipes if not r.horizon_free]
-        if self.regime == "anytime" and fixed:
-            raise SoonerError(
-                f"{fixed[0]!r} decays towards a fixed end, so its first crossing measures the schedule; race it with "
-                "--regime budgeted"
-            )
-        self.regime = ("budgeted" if fixed else "anytime") if self.regime == "auto" else self.regime
-        self.horizons = ladder(self.budget) if self.regime == "budgeted" else [self.budget]
 
     @property
     def baseline(self) -> Recipe:
@@ -203,11 +142,11 @@ class Plan:
     @property
     def alpha(self) -> float:
         """Level of one look: the error rate is divided among the declared looks."""
-        return ALPHA / len(self.looks)
+        return limits.ALPHA / len(self.looks)
 
     def seeds(self, purpose: str) -> list[int]:
         """Return the seeds used for "tuning", "target", "racing" or "a/a"; the four sets are disjoint."""
-        count = {"tuning": 1, "target": TARGET_SEEDS}.get(purpose, self.looks[-1])
+        count = {"tuning": 1, "target": limits.TARGET_SEEDS}.get(purpose, self.looks[-1])
         first = self.series * _SERIES + _OFFSETS[purpose]
         return list(range(first, first + count))
 
@@ -215,8 +154,8 @@ class Plan:
         """Return what the reader must know of the plan itself."""
         notes = []
         rivals = len(self.recipes) - 1
-        if not can_reach(self.looks[-1], rivals, ALPHA, len(self.looks)):
-            need = seeds_needed(rivals, ALPHA, len(self.looks))
+        if not can_reach(self.looks[-1], rivals, limits.ALPHA, len(self.looks)):
+            need = seeds_needed(rivals, limits.ALPHA, len(self.looks))
             notes.append(
                 f"{self.looks[-1]} seeds cannot give any of {rivals} contenders a verdict after correction; at least "
                 f"{need} are needed"
@@ -238,14 +177,14 @@ class Plan:
         """Return what speaks against the communication parts of a recipe in front of its optimizers."""
         slots = recipe.with_settings(recipe.default).slots
         parts = [s.factory(**s.settings) for s in slots if s.station == "communication"]
-        alone = Recipe(*(s for s in slots if s.station == "update"))
+        alone = Recipe(*(s for s in slots if s.station in ("update", *SURGERY)))
         built = alone.build(self.task.model(0), self.budget, provided_by(self.task))
         return doubts(parts, built.optimizers, max(self.workers, self.world))
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides the result, and nothing else."""
         return {
-            "rules": RULES,
+            "rules": limits.RULES,
             "task": {
                 "name": self.task.name,
                 "fingerprint": self.checked["fingerprint"],
@@ -322,16 +261,3 @@ class Plan:
             return Path(self.task.spec).read_text(encoding="utf-8") != self.task.source
         except (OSError, UnicodeError):
             return True
-
-
-def _sources(recipes: list[Recipe]) -> dict[str, str]:
-    """Return a digest of the file of every part that PyTorch does not bring: an edited method is another method."""
-    found = {}
-    for s in (s for r in recipes for s in r.slots):
-        if not s.factory.__module__.startswith("torch."):
-            try:
-                text = inspect.getsource(sys.modules[s.factory.__module__])
-            except (OSError, TypeError, KeyError):
-                continue  # no Python source, such as a compiled class
-            found[s.name] = digest(text)
-    return found

@@ -9,7 +9,7 @@ from typing import Any
 from sooner.race import statistics, tuning
 from sooner.race.cost import contention
 from sooner.race.evidence import PRIMARY, TARGETS, Contender, Curve, Evidence
-from sooner.race.plan import RULES
+from sooner.race.limits import RULES
 from sooner.race.traffic import communication_of
 
 

@@ -19,12 +19,12 @@ import torch.distributed as dist
 
 from sooner.communication import _lookout
 from sooner.error import SoonerError
+from sooner.race.cell import run_alone
 from sooner.race.pool_process import Attempt, Cell, Worker
 
 _Store: Any = dist.TCPStore  # type: ignore[attr-defined]
 
 Report = Callable[..., None]
-Run = Callable[[dict[str, Any], Report], dict[str, Any]]
 
 _FUNCTION = "sooner.race.world:run_rank"
 _SECONDS = 300.0
@@ -127,8 +127,6 @@ def run_rank(payload: dict[str, Any], report: Report) -> dict[str, Any]:
 
 
 def _run(payload: dict[str, Any], report: Report, store: Any, rank: int) -> dict[str, Any]:
-    from sooner.race.worker import run_alone  # which imports this module
-
     timeout = datetime.timedelta(seconds=_SECONDS)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=payload["world"], timeout=timeout)
     try:

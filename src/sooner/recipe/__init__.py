@@ -9,12 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sooner.recipe._recipe import Recipe, Slot, create_optimizer, explain, slot
+    from sooner.recipe._recipe import Recipe
+    from sooner.recipe.create import create_optimizer
+    from sooner.recipe.explained import explain
+    from sooner.recipe.slots import Slot, slot
 
 __all__ = ["Recipe", "Slot", "create_optimizer", "explain", "slot"]
 
+_HOMES = {"Recipe": "_recipe", "Slot": "slots", "slot": "slots", "explain": "explained", "create_optimizer": "create"}
+
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("sooner.recipe._recipe"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"sooner.recipe.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'sooner.recipe' has no attribute {name!r}")

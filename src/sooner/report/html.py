@@ -53,7 +53,7 @@ def store(text: str, path: Path) -> Path:
     return path
 
 
-def environment() -> Environment:
+def _environment() -> Environment:
     """Return the templates of the pages."""
     made = Environment(
         loader=PackageLoader("sooner.report", "page"),
@@ -67,18 +67,25 @@ def environment() -> Environment:
     return made
 
 
-def page(result: dict[str, Any]) -> str:
-    """Return the report of `result` as HTML."""
+def render(template: str, **content: Any) -> str:
+    """Return a page that needs nothing from elsewhere: it has its styles, its scripts and plotly.js inside."""
     from plotly.offline import get_plotlyjs  # late, as it costs time that only a report should pay
 
+    made = _environment()
+    assert made.loader is not None
+    style, *scripts = (made.loader.get_source(made, name)[0] for name in ("style.css", "plots.js", "script.js"))
+    script, plotly = "".join(scripts), get_plotlyjs()
+    return made.get_template(template).render(
+        policy=policy(plotly, script), style=Markup(style), script=Markup(script), plotly=Markup(plotly), **content
+    )
+
+
+def page(result: dict[str, Any]) -> str:
+    """Return the report of `result` as HTML."""
     result = finite(result)
     drawn = figures.build(result)
-    made = environment()
-    loader = made.loader
-    assert loader is not None
-    script = loader.get_source(made, "script.js")[0]
-    plotly = get_plotlyjs()
-    return made.get_template("page.html.j2").render(
+    return render(
+        "page.html.j2",
         result=result,
         words=words,
         details=details,
@@ -87,10 +94,6 @@ def page(result: dict[str, Any]) -> str:
         heights={name: figure["layout"]["height"] for name, figure in drawn.items()},
         contenders=words.ordered(result),
         colours=COLOURS,
-        policy=policy(plotly, script),
-        style=Markup(loader.get_source(made, "style.css")[0]),
-        script=Markup(script),
-        plotly=Markup(plotly),
         figures=embed(drawn),
         data=embed(result),
     )

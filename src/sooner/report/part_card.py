@@ -21,6 +21,9 @@ NEEDS = {
     "losses": "a task that defines losses(model, batch), the terms of its loss",
     "batch": "a loop that hands it the batch (`sooner.train` does)",
     "next batch": "a loop that hands it the next batch too (`sooner.train` does)",
+    "flow times": "a task with a flow-matching loss that lets it choose the times, such as digits_flow",
+    "rollouts": "a task whose loss hands it its rollouts, such as sums",
+    "draft model": "a target and a draft model that generate text; it takes no part in training",
     "variable batch size": "a loop of your own that can change the batch; races fix it",
 }
 """What a part declares as `needs`, in words."""

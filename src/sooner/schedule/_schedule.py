@@ -61,11 +61,6 @@ class Schedule(Part, LRScheduler):
         self._watch()
 
     @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
-
-    @classmethod
     def _check_bases(cls, optimizer: Optimizer, last_epoch: int) -> None:
         for number, group in enumerate(optimizer.param_groups):
             if "initial_lr" not in group:

@@ -97,11 +97,6 @@ class AdAdaGrad(Part):
         self._means: dict[str, float] = {}
         self._observed: Moments | None = None
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name."""
-        return "adadagrad"
-
     @property
     def due(self) -> bool:
         """Whether this step's gradients are worth observing: false once the batch can't grow, and between tests."""

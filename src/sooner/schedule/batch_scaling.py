@@ -124,11 +124,6 @@ class BatchScaling(Part):
             "limit": limit,
         }
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name."""
-        return "batch_scaling"
-
     def step(self) -> None:
         """Do nothing: the scaling is done."""
 

@@ -16,7 +16,9 @@ from sooner.kinds import Role, roles
 from sooner.part import check_range
 from sooner.transform import Chain, Descend, chain, decay
 from sooner.update._form import AS_STORED, Form, Split, check_split, fits, form_of
-from sooner.update._optimizer import ChainOptimizer, Options, check_parameters
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
+from sooner.update._parameters import check_parameters
 from sooner.update._roles import Divided
 from sooner.update.adamw import AdamMoments, check_adam
 
@@ -42,7 +44,7 @@ class MatrixOptimizer(ChainOptimizer):
             among them. ``adamw_lr`` keeps its ratio to ``lr`` when a schedule changes that.
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices.
         split, heads: see `sooner.update.muon.Muon`.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Attributes:
         adamw_share: learning rate of everything else, as a share of that of the matrices, where ``adamw_lr`` is None.

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,45 +27,13 @@ from sooner.part import Part, check_choice, check_range
 from sooner.transform import Chain, Transform, chain
 from sooner.update._graphs import outside_graphs
 from sooner.update._matching import Difference
+from sooner.update._options import NON_FINITE, tell_of_foreign
+from sooner.update._parameters import check_parameters
 from sooner.update._plan import Plan, Share
 from sooner.update._roles import DECAYS, Roles, explained
 from sooner.update._saved_state import check_state, match_state, not_a_state, restore_precision
 
-NON_FINITE = ("pass", "skip", "raise")
-
-
-class Options(TypedDict, total=False):
-    """What every update part takes besides its own hyper-parameters.
-
-    Attributes:
-        maximize: ascend instead of descend, default False.
-        stochastic_rounding: round bfloat16 parameters up or down at random so that the mean is kept, default False:
-            to the nearest, which loses steps below 1/256 of a weight. Refused for float16.
-        master_weights: keep a float32 copy of half-precision parameters and step that, default False. Nothing is lost
-            to rounding then, for 4 bytes per parameter. A parameter that somebody else sets takes its copy along.
-        non_finite: what to do about a step whose gradients hold NaN or infinity: "pass" takes it as torch does
-            (default), "skip" leaves parameters and state alone, "raise" refuses it. The last two read all gradients
-            once more, wait for the device, and count such steps in ``optimizer.non_finite_steps``.
-        decay: what weight decay is for: "all" (default), as torch does, or "matrices", which are the weights that
-            multiply or are looked up (hidden matrices, convolutions, embeddings, the output layer) and not gains,
-            biases, tokens and single numbers; see `sooner.kinds`. A group may say its own.
-        model: whose modules say what each parameter is, where `params` are parameters or groups of them.
-    """
-
-    maximize: bool
-    stochastic_rounding: bool
-    master_weights: bool
-    non_finite: Literal["pass", "skip", "raise"]
-    decay: Literal["all", "matrices"]
-    model: torch.nn.Module | None
-
-
 log = logging.getLogger(__name__)
-
-TORCH_ONLY = ("foreach", "fused", "capturable", "differentiable")
-"""Keywords of `torch.optim` that choose among its implementations; `$SOONER_EXECUTOR` chooses among ours."""
-
-_told: set[str] = set()
 
 
 class ChainOptimizer(Part, Optimizer):
@@ -109,7 +76,7 @@ class ChainOptimizer(Part, Optimizer):
         model: torch.nn.Module | None = None,
         **foreign: Any,
     ) -> None:
-        _tell_of(self.name(), foreign)
+        tell_of_foreign(self.name(), foreign)
         if non_finite not in NON_FINITE:
             raise SoonerError(
                 f"{self.name()}: non_finite={non_finite!r}{nearest(str(non_finite), NON_FINITE)} is not one of "
@@ -133,11 +100,6 @@ class ChainOptimizer(Part, Optimizer):
             )
         switches = {"stochastic_rounding": stochastic_rounding, "master_weights": master_weights}
         super().__init__(groups, {**defaults, "maximize": maximize, **switches})
-
-    @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:
@@ -177,7 +139,8 @@ class ChainOptimizer(Part, Optimizer):
 
     def explain(self) -> str:
         """Return a table of who gets what and why: per parameter its kind, rule, learning rate and weight decay."""
-        return explained(self, self.rule_name)
+        shares = (share for group in self.param_groups for share in self.shares(group))
+        return explained(self.roles, self.param_groups, shares, self.rule_name)
 
     def rule_name(self, p: Tensor, settings: dict[str, Any]) -> str:
         """Return what steps a parameter, in a word or two for `explain`."""
@@ -350,45 +313,3 @@ class ChainOptimizer(Part, Optimizer):
 def _is_number(value: Any) -> bool:
     """Whether a state value is one number, which may lie in the memory of all parameters' numbers."""
     return isinstance(value, Tensor) and value.ndim == 0 and not is_sharded(value)
-
-
-def _tell_of(name: str, foreign: dict[str, Any]) -> None:
-    """Say once that a keyword of torch.optim does nothing here; refuse every other keyword."""
-    for keyword, value in foreign.items():
-        if keyword not in TORCH_ONLY:
-            raise TypeError(
-                f"{name} has no setting {keyword!r}{nearest(keyword, (*Options.__annotations__, *TORCH_ONLY))}"
-            )
-        if keyword not in _told and value:
-            _told.add(keyword)
-            warnings.warn(
-                f"{name}: {keyword}={value!r} chooses among the implementations of torch.optim and changes nothing "
-                "here; $SOONER_EXECUTOR chooses among those of sooner",
-                stacklevel=4,
-            )
-
-
-def check_parameters(name: str, groups: list[dict[str, Any]]) -> int:
-    """Refuse anything but floating-point tensors that are listed once; `params` of every group becomes a list.
-
-    Returns:
-        The number of parameters.
-
-    Raises:
-        SoonerError: names the method, the parameter and what is wrong with it.
-    """
-    seen: set[int] = set()
-    for group in groups:
-        if isinstance(group["params"], set | frozenset):
-            raise SoonerError(f"{name}: params is a set, whose order changes from run to run; pass a list")
-        group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-        for entry in group["params"]:
-            label, p = entry if isinstance(entry, tuple) else (f"number {len(seen)}", entry)
-            if not isinstance(p, Tensor):
-                raise SoonerError(f"{name}: params holds a {type(p).__name__}; pass tensors such as model.parameters()")
-            if not p.is_floating_point():
-                raise SoonerError(f"{name}: parameter {label} is {p.dtype}; pass floating-point parameters only")
-            if id(p) in seen:
-                raise SoonerError(f"{name}: parameter {label} is listed twice; list every parameter once")
-            seen.add(id(p))
-    return len(seen)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sooner.error import SoonerError
-from sooner.execute import Cohort, MisfitError, SparseGradientError, Work, find_shared
+from sooner.execute import Cohort, Mark, MisfitError, SparseGradientError, Work, find_shared
 from sooner.execute.cohort import Kept
 from sooner.execute.shards import local, spread_of
 from sooner.execute.shared import show_shared, steps_of
@@ -42,13 +42,56 @@ class Share:
         return tuple(map(self.settings.get, ("maximize", "stochastic_rounding", "master_weights")))
 
     def key(self) -> Hashable:
-        """Return what shares have in common whose parameters may step together."""
+        """Return what shares have in common whose parameters may step together, be it with different rates."""
         rate = self.settings["lr"]
-        own = (id(rate) if isinstance(rate, Tensor) else rate, *self.switches())
+        own = (id(rate) if isinstance(rate, Tensor) else None, *self.switches())
         try:
             return hash(self.chain), self.chain, own
         except TypeError:  # a hyper-parameter that can't be hashed
             return id(self.settings), own
+
+    def like(self, other: Share) -> bool:
+        """Whether the keys are the same, at a glance at neighbours, of which most are."""
+        rates = self.settings["lr"], other.settings["lr"]
+        same = rates[0] is rates[1] or not any(isinstance(rate, Tensor) for rate in rates)
+        return same and self.chain == other.chain and self.switches() == other.switches()
+
+
+class _Sorted:
+    """Shares by what they have in common.
+
+    Attributes:
+        classes: the number of each share's class.
+        rates: the number of its learning rate among those of its class.
+        first: of each class the first share.
+        of_class: the learning rates of each class.
+    """
+
+    def __init__(self, shares: Sequence[Share]) -> None:
+        self.classes: list[int] = []
+        self.rates: list[int] = []
+        self.first: list[Share] = []
+        self.of_class: list[list[Any]] = []
+        known: dict[Hashable, int] = {}
+        numbers: list[dict[float, int]] = []
+        before: Share | None = None
+        number = 0
+        for share in shares:
+            if before is None or not share.like(before):
+                number = known.setdefault(share.key(), len(known))
+                if number == len(self.first):
+                    self.first.append(share)
+                    self.of_class.append([])
+                    numbers.append({})
+            before = share
+            rate, own = share.settings["lr"], numbers[number]
+            if isinstance(rate, Tensor):
+                place = 0
+                self.of_class[number] = [rate]
+            elif (place := own.setdefault(rate, len(own))) == len(self.of_class[number]):
+                self.of_class[number].append(rate)
+            self.classes.append(number)
+            self.rates.append(place)
 
 
 class Plan:
@@ -67,6 +110,7 @@ class Plan:
         self.shared: dict[str, Tensor] = {}
         self._listed: list[list[Tensor]] = []
         self._classes: list[int] = []
+        self._rates: list[int] = []
         self._chains: dict[int, Chain] = {}
         self._switched: list[tuple[Any, ...]] = []
         self._cohorts: list[tuple[int, Cohort]] = []
@@ -83,17 +127,13 @@ class Plan:
         """
         if not shares:  # all groups were removed
             return []
-        known: dict[Hashable, int] = {}
-        classes = [known.setdefault(share.key(), len(known)) for share in shares]
-        first = (
-            {number: shares[classes.index(number)] for number in known.values()} if len(known) > 1 else {0: shares[0]}
-        )
+        by_kind = _Sorted(shares)
         try:
             steady = self._steady or self._same_gradients()
-            found = self._gradients() if steady and self._holds(shares, classes, first, kept) else None
+            found = self._gradients() if steady and self._holds(shares, by_kind, kept) else None
             self._steady = found is not None
             if found is None:
-                self._build(shares, classes, first, kept)
+                self._build(shares, by_kind, kept, watched=steady)
                 found = self._gradients()
         except SparseGradientError as error:
             self._listed = []
@@ -108,16 +148,23 @@ class Plan:
             ) from error
         assert found is not None
         return [
-            Work(
-                cohort,
-                first[number].chain,
-                Clock(cohort.advance(), first[number].settings["lr"]),
-                first[number].settings["maximize"],
-                first[number].settings["stochastic_rounding"],
-                gradients=gradients,
-            )
+            self._stepped(cohort, by_kind.first[number], by_kind.of_class[number], gradients)
             for (number, cohort), gradients in zip(self._cohorts, found, strict=True)
         ]
+
+    def _stepped(self, cohort: Cohort, share: Share, rates: list[Any], gradients: list[Tensor]) -> Work:
+        """Count a step of a cohort and return its work."""
+        cohort.advance()
+        first, settings = cohort.bands[0], share.settings
+        return Work(
+            cohort,
+            share.chain,
+            Clock(first.steps, rates[first.rate]),
+            settings["maximize"],
+            settings["stochastic_rounding"],
+            rates=rates,
+            gradients=gradients,
+        )
 
     def _gradients(self) -> list[list[Tensor]] | None:
         """Return the gradients of all cohorts; None where others have gradients than when the plan was made."""
@@ -134,15 +181,16 @@ class Plan:
         stepping = all(p.grad is not None for _, cohort in self._cohorts for p in cohort.params)
         return stepping and all(p.grad is None for p in self._idle)
 
-    def _holds(self, shares: Sequence[Share], classes: list[int], first: dict[int, Share], kept: Kept) -> bool:
+    def _holds(self, shares: Sequence[Share], by_kind: _Sorted, kept: Kept) -> bool:
         return (
             len(shares) == len(self._listed)
-            and classes == self._classes
-            and _switches(first) == self._switched
+            and by_kind.classes == self._classes
+            and by_kind.rates == self._rates
+            and _switches(by_kind) == self._switched
             and all(_same(share.params, before) for share, before in zip(shares, self._listed, strict=True))
             and _same(list(kept), self._keys)
             and _same(list(kept.values()), self._dicts)
-            and all(self._keeps(number, share.chain) for number, share in first.items())
+            and all(self._keeps(number, share.chain) for number, share in enumerate(by_kind.first))
             and all(cohort.fits() for _, cohort in self._cohorts)
         )
 
@@ -153,12 +201,12 @@ class Plan:
         self._chains[number] = chain
         return all(cohort.keeps(chain) for of, cohort in self._cohorts if of == number)
 
-    def _build(self, shares: Sequence[Share], classes: list[int], first: dict[int, Share], kept: Kept) -> None:
-        together: dict[tuple[Any, ...], list[Tensor]] = {}
+    def _build(self, shares: Sequence[Share], by_kind: _Sorted, kept: Kept, *, watched: bool) -> None:
+        together: dict[tuple[Any, ...], tuple[list[Tensor], list[Mark]]] = {}
         self._idle, self._listed = [], []  # what is refused on the way is looked at anew
         seen: set[int] = set()
         places: Counter[int] = Counter()
-        for share, number in zip(shares, classes, strict=True):
+        for share, number, rate in zip(shares, by_kind.classes, by_kind.rates, strict=True):
             for p in share.params:
                 if id(p) in seen:
                     raise SoonerError(f"{self._name}: {self._label(p)} is listed twice; list every parameter once")
@@ -169,29 +217,33 @@ class Plan:
                     place = local(p.detach()).data_ptr()
                     earlier = places[place] if place else 0  # parameters that share memory step one after the other
                     places[place] += 1
-                    key = number, p.device, p.dtype, steps_of(kept.get(p)), spread_of(p), earlier
-                    together.setdefault(key, []).append(p)
-        self._chains = {number: share.chain for number, share in first.items()}
-        self._switched = _switches(first)
+                    params, marks = together.setdefault((number, p.device, p.dtype, spread_of(p), earlier), ([], []))
+                    params.append(p)
+                    marks.append(Mark(steps_of(kept.get(p)), rate))
+        self._chains = {number: share.chain for number, share in enumerate(by_kind.first)}
+        self._switched = _switches(by_kind)
         find_shared(kept, self._chains.values(), self.shared)
         self._cohorts = []
-        for (number, _device, dtype, steps, _spread, _earlier), params in together.items():
-            if dtype == torch.float16 and first[number].settings["stochastic_rounding"]:
+        for (number, _device, dtype, _spread, _earlier), (params, marks) in together.items():
+            share = by_kind.first[number]
+            if dtype == torch.float16 and share.settings["stochastic_rounding"]:
                 raise SoonerError(
                     f"{self._name}: {self._label(params[0])} is float16, which stochastic_rounding does not serve; "
                     "pass master_weights=True instead, or use bfloat16"
                 )
-            master = bool(first[number].settings.get("master_weights"))
-            cohort = Cohort(params, kept, first[number].chain, steps, self.shared, master=master)
+            master = bool(share.settings.get("master_weights"))
+            cohort = Cohort(params, kept, share.chain, marks, self.shared, master=master)
+            if watched:
+                cohort.watch()
             self._cohorts.append((number, cohort))
         show_shared(kept, self.shared)
         self._listed = [list(share.params) for share in shares]
-        self._classes = classes
+        self._classes, self._rates = by_kind.classes, by_kind.rates
         self._keys, self._dicts = list(kept), list(kept.values())
 
 
-def _switches(first: dict[int, Share]) -> list[tuple[Any, ...]]:
-    return [share.switches() for share in first.values()]
+def _switches(by_kind: _Sorted) -> list[tuple[Any, ...]]:
+    return [share.switches() for share in by_kind.first]
 
 
 def _same(now: Sequence[Any], before: Sequence[Any]) -> bool:

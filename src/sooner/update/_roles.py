@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from sooner.kinds import WEIGHTS, Role, plain_name, role_by_shape, roles, roles_by_name
-
-if TYPE_CHECKING:
-    from sooner.update._optimizer import ChainOptimizer
+from sooner.kinds import WEIGHTS, Role, bare_name, role_by_shape, roles, roles_by_name
 
 DECAYS = ("all", "matrices")
 """What weight decay is for: everything, or what multiplies (`sooner.kinds.WEIGHTS`)."""
@@ -120,16 +117,20 @@ class Roles:
             self._known[p] = tuple(known)
 
 
-def explained(optimizer: ChainOptimizer, rule_of: Callable[[Tensor, dict[str, Any]], str]) -> str:
+def explained(
+    roles: Roles,
+    groups: Sequence[dict[str, Any]],
+    shares: Iterable[tuple[list[Tensor], dict[str, Any]]],
+    rule_of: Callable[[Tensor, dict[str, Any]], str],
+) -> str:
     """Return a table of an optimizer's parameters: what each is, and which rule steps it with which settings."""
-    groups = optimizer.param_groups
-    settings = {p: own for group in groups for some, own in optimizer.shares(group) for p in some}
+    settings = {p: own for some, own in shares for p in some}
     rows = [("parameter", "shape", "kind", "rule", "lr", "weight decay", "why")]
     for number, p in enumerate(p for group in groups for p in group["params"]):
-        role, own = optimizer.roles.of(p, groups), settings[p]
+        role, own = roles.of(p, groups), settings[p]
         decay = f"{own['weight_decay']:g}" if "weight_decay" in own else "-"
         shape = " x ".join(map(str, p.shape)) or "number"
-        name = plain_name(role.name) or f"number {number}"
+        name = bare_name(role.name) or f"number {number}"
         rows.append((name, shape, role.kind, rule_of(p, own), f"{float(own['lr']):g}", decay, role.why))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,10 +13,25 @@ from sooner.error import SoonerError
 from sooner.execute import state_dtype
 from sooner.execute.cohort import MASTER
 from sooner.execute.shards import is_sharded
+from sooner.transform import Chain
 from sooner.update._matching import Difference, matched
 
-if TYPE_CHECKING:
-    from sooner.update._optimizer import ChainOptimizer
+
+class Chained(Protocol):
+    """What a state file has to do with of an optimizer; see `ChainOptimizer`."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+    @classmethod
+    def name(cls) -> str: ...
+
+    @property
+    def optional_slots(self) -> frozenset[str]: ...
+
+    def shares(self, group: dict[str, Any]) -> Sequence[tuple[list[Tensor], dict[str, Any]]]: ...
+
+    def full_rule(self, settings: dict[str, Any]) -> Chain: ...
 
 
 def not_a_state(name: str) -> SoonerError:
@@ -23,9 +39,7 @@ def not_a_state(name: str) -> SoonerError:
     return SoonerError(f"{name}: this is not an optimizer state; pass what optimizer.state_dict() returned")
 
 
-def match_state(
-    optimizer: ChainOptimizer, state_dict: dict[str, Any], *, strict: bool
-) -> tuple[dict[str, Any], Difference]:
+def match_state(optimizer: Chained, state_dict: dict[str, Any], *, strict: bool) -> tuple[dict[str, Any], Difference]:
     """Return a state with parameters as this optimizer numbers them, and what that leaves open.
 
     Raises:
@@ -37,7 +51,7 @@ def match_state(
         raise not_a_state(optimizer.name()) from None
 
 
-def check_state(optimizer: ChainOptimizer, state_dict: dict[str, Any]) -> None:
+def check_state(optimizer: Chained, state_dict: dict[str, Any]) -> None:
     """Refuse a state that does not fit.
 
     Raises:
@@ -75,7 +89,7 @@ def check_state(optimizer: ChainOptimizer, state_dict: dict[str, Any]) -> None:
     raise not_a_state(name)
 
 
-def restore_precision(optimizer: ChainOptimizer, state_dict: dict[str, Any]) -> None:
+def restore_precision(optimizer: Chained, state_dict: dict[str, Any]) -> None:
     """Put the state back unrounded: torch casts it to the parameter's dtype, ours stays in float32 for halves."""
     for number, p in _numbered(state_dict, optimizer.param_groups):
         saved = state_dict["state"].get(number)
@@ -88,7 +102,7 @@ def restore_precision(optimizer: ChainOptimizer, state_dict: dict[str, Any]) -> 
         optimizer.state[p]["step"] = torch.tensor(float(saved.get("step", 1)))
 
 
-def _shapes_under(optimizer: ChainOptimizer, saved: list[dict[str, Any]]) -> dict[Tensor, dict[str, tuple[int, ...]]]:
+def _shapes_under(optimizer: Chained, saved: list[dict[str, Any]]) -> dict[Tensor, dict[str, tuple[int, ...]]]:
     """Return what is kept per parameter with the saved hyper-parameters, which loading brings along."""
     before = optimizer.param_groups
     merged = [{**ours, **theirs, "params": ours["params"]} for ours, theirs in zip(before, saved, strict=True)]

@@ -26,7 +26,8 @@ from sooner.space import Knob, Log
 from sooner.update._closure import Evaluation, NoLossError, unnoticed
 from sooner.update._graphs import outside_graphs
 from sooner.update._observing import Observing
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 
 FORMER = "curvature"
 """Key of older state files under which the count of steps and the generator were kept."""
@@ -41,7 +42,7 @@ class Sophia(Observing, ChainOptimizer):
             running mean, each in [0, 1); "rho", the scale of the curvature (the smaller, the more coordinates move by
             the full learning rate); "weight_decay", decoupled.
         every: steps between two curvature estimates.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

@@ -25,8 +25,9 @@ from typing import Any, ClassVar, Unpack
 from torch import Tensor
 
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay, sqrt
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 from sooner.update.adamw import check_adam
 
 
@@ -47,10 +48,10 @@ class Belief(Transform):
         variance = beta2 * state["exp_avg_var"] + (1 - beta2) * surprise * surprise + self.eps
         correction1, correction2 = 1 - beta1**clock.step, 1 - beta2**clock.step
         if not self.rectify:
-            root = variance.sqrt() * (1 / math.sqrt(correction2)) + self.eps
+            root = variance.sqrt() * (1 / sqrt(correction2)) + self.eps
             direction = mean * (1 / correction1) / root
         elif (factor := _rectification(beta2, clock.step)) is not None:
-            direction = factor * math.sqrt(correction2) / correction1 * mean / (variance.sqrt() + self.eps)
+            direction = factor * sqrt(correction2) / correction1 * mean / (variance.sqrt() + self.eps)
         else:
             direction = mean / correction1
         return direction, {"exp_avg": mean, "exp_avg_var": variance}
@@ -76,7 +77,7 @@ class AdaBelief(ChainOptimizer):
             recommend 1e-8 for convolutional networks and about the square of Adam's eps elsewhere.
         weight_decay: decoupled weight decay (multiplied by lr), default 0.
         rectify: RAdam's warm-up of the second moment, default True as in the authors' package since version 0.1.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

@@ -27,24 +27,18 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Clock, Descend, Reduction, Scope, State, chain
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.transform import Chain, Clock, Descend, Rescale, State, chain
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 
 
 @dataclass(frozen=True)
-class DivideByAccumulatedNorm(Reduction):
+class DivideByAccumulatedNorm(Rescale):
     """Divides by the root of the sum of all squared norms; the memory holds that sum without ``b0``."""
 
     b0: float
     eps: float
-    over: ClassVar[Scope] = "model"
     memory: ClassVar[tuple[str, ...]] = ("squared_norms",)
-
-    def prepare(
-        self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
-    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
-        """Add up the squares."""
-        return u, state, (u * u,)
 
     def decide(
         self, sums: tuple[Tensor, ...], memory: State, shape: tuple[int, ...], clock: Clock
@@ -52,10 +46,6 @@ class DivideByAccumulatedNorm(Reduction):
         """``1 / sqrt(s + eps)``."""
         squared_norms = memory["squared_norms"] + sums[0]
         return ((squared_norms + self.b0**2 + self.eps).rsqrt(),), {"squared_norms": squared_norms}
-
-    def finish(self, u: Tensor, theta: Tensor | None, numbers: tuple[Tensor, ...], clock: Clock) -> Tensor:
-        """Multiply by it."""
-        return u * numbers[0]
 
 
 class AdaGradNorm(ChainOptimizer):
@@ -69,7 +59,7 @@ class AdaGradNorm(ChainOptimizer):
         b0: root of the sum before the first step, so that the first steps are no longer than ``lr * ||g|| / b0``,
             default 0.1; that of the first group counts.
         eps: added to the sum, default 1e-8; that of the first group counts.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range, or ``b0`` and ``eps`` both 0.

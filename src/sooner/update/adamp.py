@@ -19,7 +19,6 @@ Heo et al., 2020, arXiv 2006.08217, algorithm 2.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
@@ -27,8 +26,9 @@ from typing import Any, ClassVar, Unpack
 from torch import Tensor
 
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Clock, Descend, State, chain
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.transform import Chain, Clock, Descend, State, chain, sqrt
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 from sooner.update._radial_projection import RadialProjection, check_projection
 from sooner.update.adamw import check_adam
 
@@ -46,7 +46,7 @@ class ProjectedAdam(RadialProjection):
         beta1, beta2 = self.betas
         mean = beta1 * state["exp_avg"] + (1 - beta1) * gradient
         square = beta2 * state["exp_avg_sq"] + (1 - beta2) * gradient * gradient
-        root = square.sqrt() * (1 / math.sqrt(1 - beta2**clock.step)) + self.eps
+        root = square.sqrt() * (1 / sqrt(1 - beta2**clock.step)) + self.eps
         ahead = beta1 * mean + (1 - beta1) * gradient if self.nesterov else mean
         return ahead * (1 / (1 - beta1**clock.step)) / root, {"exp_avg": mean, "exp_avg_sq": square}
 
@@ -64,7 +64,7 @@ class AdamP(ChainOptimizer):
             0 switches the projection off.
         wd_ratio: factor on the decay of projected weights, in [0, 1], default 0.1.
         nesterov: look ahead by one momentum step, default False.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

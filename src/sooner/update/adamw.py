@@ -24,8 +24,9 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay, sqrt
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class AdamMoments(Transform):
         mean = beta1 * state["exp_avg"] + (1 - beta1) * u
         square = beta2 * state["exp_avg_sq"] + (1 - beta2) * u * u
         # one division per element: the corrections are numbers, so their reciprocals are taken once
-        root = square.sqrt() * (1 / math.sqrt(1 - beta2**clock.step)) + self.eps
+        root = square.sqrt() * (1 / sqrt(1 - beta2**clock.step)) + self.eps
         return mean * (1 / (1 - beta1**clock.step)) / root, {"exp_avg": mean, "exp_avg_sq": square}
 
 
@@ -72,7 +73,7 @@ class AdamW(ChainOptimizer):
         betas: decay rates of the two moments, each in [0, 1), default (0.9, 0.999).
         eps: added to the root of the second moment, default 1e-8.
         weight_decay: decoupled weight decay (multiplied by lr), default 0.01.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

@@ -37,7 +37,7 @@ from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain
 from sooner.update._form import AS_STORED, Form, Split
 from sooner.update._matrices import MatrixOptimizer, Select
-from sooner.update._optimizer import Options
+from sooner.update._options import Options
 
 GROWTH = 1.01
 """How much the norm of an update may grow from one step to the next."""
@@ -197,7 +197,7 @@ class APOLLO(MatrixOptimizer):
         seed: of the projections, a whole number from 0, default 0.
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices for APOLLO.
         split, heads: cut fused projections, so that each piece has a projection and a norm of its own; see Muon.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: no suitable weight matrix, or a hyper-parameter outside its range.

@@ -26,7 +26,7 @@ from torch import Tensor
 from sooner.space import Knob, Log
 from sooner.update._form import Split
 from sooner.update._matrices import Select
-from sooner.update._optimizer import Options
+from sooner.update._options import Options
 from sooner.update.apollo import APOLLO
 
 
@@ -41,7 +41,7 @@ class APOLLOMini(APOLLO):
         rank: of the projection, default 1.
         scale_front, interval, betas, eps, weight_decay, adamw_lr, seed, select, split, heads: as in
             `sooner.update.apollo.APOLLO`.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: no suitable weight matrix, or a hyper-parameter outside its range.

@@ -19,7 +19,6 @@ corrected version of the authors' code (the first one kept a reference, so that 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
@@ -27,8 +26,9 @@ from typing import Any, ClassVar, Unpack
 from torch import Tensor
 
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay, sqrt
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 from sooner.update.adamw import check_adam
 
 
@@ -46,7 +46,7 @@ class FrictionMoments(Transform):
         mean = beta1 * state["exp_avg"] + (1 - beta1) * u
         square = beta2 * state["exp_avg_sq"] + (1 - beta2) * u * u
         friction = (state["previous_grad"] - u).abs().sigmoid()
-        correction = math.sqrt(1 - beta2**clock.step) / (1 - beta1**clock.step)
+        correction = sqrt(1 - beta2**clock.step) / (1 - beta1**clock.step)
         direction = correction * friction * mean / (square.sqrt() + self.eps)
         return direction, {"exp_avg": mean, "exp_avg_sq": square, "previous_grad": u}
 
@@ -61,7 +61,7 @@ class DiffGrad(ChainOptimizer):
         eps: added to the root of the second moment before its bias is corrected, default 1e-8.
         weight_decay: L2 coefficient added to the gradient, default 0.
         decoupled: apply `weight_decay` beside the moments instead (multiplied by lr, as AdamW), default False.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

@@ -37,7 +37,7 @@ from sooner.update._closure import Evaluation, Loss, NoLossError, RandomNumbers,
 from sooner.update._curvature import Local, conjugate_gradient, gauss_newton, hessian, value_and_gradient
 from sooner.update._graphs import outside_graphs
 from sooner.update._observing import Observing, nonzero
-from sooner.update._optimizer import check_parameters
+from sooner.update._parameters import check_parameters
 
 TRIALS = 40
 CURVATURES = {"gauss_newton": gauss_newton, "hessian": hessian}
@@ -102,11 +102,6 @@ class GradNormSmooth(Observing, Part, Optimizer):
             raise SoonerError(f"{self.name()}: the parameter list is empty; pass model.parameters() anew")
         solving = {"dense_limit": dense_limit, "iterations": iterations, "tolerance": tolerance}
         super().__init__(groups, {"lr": lr, "gamma": gamma, "curvature": curvature, **solving})
-
-    @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
 
     @outside_graphs
     @torch.no_grad()

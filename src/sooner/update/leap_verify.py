@@ -105,11 +105,6 @@ class LeapVerify(Part):
         self.last: list[Tensor] = []
         self.velocity: list[Tensor] = []
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
-
     @contextlib.contextmanager
     def around_step(self, objective: Objective | None) -> Iterator[None]:
         """Let the optimizers step inside; after every `interval`-th step check, and perhaps leap.

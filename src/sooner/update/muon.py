@@ -33,7 +33,7 @@ from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
 from sooner.update._form import AS_STORED, Form, Split
 from sooner.update._matrices import MatrixOptimizer, Select, hidden_matrices
-from sooner.update._optimizer import Options
+from sooner.update._options import Options
 from sooner.update._orthogonal import COEFFICIENTS, PRECISIONS, iteration_dtype, newton_schulz, polar_factor
 
 __all__ = ["Muon", "hidden_matrices", "newton_schulz", "polar_factor"]
@@ -114,7 +114,7 @@ class Muon(MatrixOptimizer):
             sizes; a plain number or tuple is for all matrices of the group.
         heads: cuts every piece once more, per attention head: ``{"qkv": 12}``, or ``{"qkv": (32, 8, 8)}`` for pieces
             with different numbers of heads.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: no suitable weight matrix, or a hyper-parameter outside its range.

@@ -23,33 +23,23 @@ from torch import Tensor
 
 from sooner.part import check_range
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Clock, Descend, Reduction, Scope, State, chain
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.transform import Chain, Clock, Descend, Rescale, State, chain
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 from sooner.update.sgd import Momentum
 
 
 @dataclass(frozen=True)
-class NormalizeGlobally(Reduction):
+class NormalizeGlobally(Rescale):
     """Divides by the norm over all parameters of all groups."""
 
     eps: float
-    over: ClassVar[Scope] = "model"
-
-    def prepare(
-        self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
-    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
-        """Add up the squares."""
-        return u, state, (u * u,)
 
     def decide(
         self, sums: tuple[Tensor, ...], memory: State, shape: tuple[int, ...], clock: Clock
     ) -> tuple[tuple[Tensor, ...], State]:
         """``1 / (norm + eps)``."""
         return (1 / (sums[0].sqrt() + self.eps),), memory
-
-    def finish(self, u: Tensor, theta: Tensor | None, numbers: tuple[Tensor, ...], clock: Clock) -> Tensor:
-        """Multiply by it."""
-        return u * numbers[0]
 
 
 class NormalizedGD(ChainOptimizer):
@@ -60,7 +50,7 @@ class NormalizedGD(ChainOptimizer):
         lr: length of a step in the parameters' units, default 0.1.
         momentum: heavy-ball momentum on the normalised gradient, in [0, 1), default 0.
         eps: keeps a zero gradient from dividing by zero, default 1e-12.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

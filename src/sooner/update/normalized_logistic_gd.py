@@ -33,7 +33,8 @@ from sooner.update._answers import answers
 from sooner.update._closure import Evaluation, NoLossError, averaged, evaluations, unnoticed
 from sooner.update._graphs import outside_graphs
 from sooner.update._observing import Observing
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class NormalizedLogisticGD(Observing, ChainOptimizer):
         params: a model, its parameters or parameter groups (they share beta).
         lr: step size, default 0.1, for networks; a linear model of data that can be separated wants 10 or 100.
         eps: least mean probability to divide by, default 1e-8.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Attributes:
         beta: factor of the last step, 0-d; 1 before the first.

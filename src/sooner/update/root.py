@@ -36,7 +36,7 @@ from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, cha
 from sooner.update._form import AS_STORED, Form, Split
 from sooner.update._matrices import MatrixOptimizer, Select
 from sooner.update._newton_fit import coefficients
-from sooner.update._optimizer import Options
+from sooner.update._options import Options
 from sooner.update._orthogonal import PRECISIONS, in_chunks, iteration_dtype, newton_schulz
 from sooner.update.sgd import Momentum
 
@@ -110,7 +110,7 @@ class ROOT(MatrixOptimizer):
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices for ROOT.
         precision: of the iteration, "float32" (default), "bfloat16" or "auto"; see `sooner.update.muon.Muon`.
         split, heads: cut fused projections, so that each piece has outliers, coefficients and scale of its own.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: no suitable weight matrix, or a hyper-parameter outside its range.

@@ -25,7 +25,8 @@ from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class SGD(ChainOptimizer):
         dampening: in [0, 1], default 0.
         nesterov: look ahead by one momentum step, default False.
         weight_decay: L2 coefficient added to the gradient, default 0.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range, or Nesterov without momentum or with dampening.

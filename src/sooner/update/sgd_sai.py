@@ -34,7 +34,8 @@ from sooner.error import SoonerError, nearest
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Reduction, Scope, State, chain, decay
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 
 SCALINGS = ("gsnr", "sqrt_numel", "none")
 
@@ -92,7 +93,7 @@ class SGDSaI(ChainOptimizer):
         eps: added to the standard deviation, default 1e-8.
         weight_decay: decoupled weight decay (multiplied by lr, not by the scale), default 0.01.
         scaling: "gsnr" as published (default); for ablation "sqrt_numel" (the root of the number of entries) or "none".
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

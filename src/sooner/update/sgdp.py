@@ -29,7 +29,8 @@ from torch import Tensor
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, chain
-from sooner.update._optimizer import ChainOptimizer, Options
+from sooner.update._optimizer import ChainOptimizer
+from sooner.update._options import Options
 from sooner.update._radial_projection import RadialProjection, check_projection
 
 
@@ -62,7 +63,7 @@ class SGDP(ChainOptimizer):
         delta: a weight is projected if its cosine with the gradient is below ``delta / sqrt(length)``, default 0.1;
             0 switches the projection off.
         wd_ratio: factor on the decay of projected weights, in [0, 1], default 0.1.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

@@ -85,11 +85,6 @@ class SoftmaxGhosts(Part):
         self.ratio: Tensor | None = None
         self._tried = False
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
-
     @contextlib.contextmanager
     def around_step(self, closure: Evaluation | None) -> Iterator[None]:
         """Let the optimizers step inside, then shorten what they did where it is too long.

@@ -30,7 +30,7 @@ from sooner.execute.shards import is_sharded
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
 from sooner.update._answers import answers, wide
 from sooner.update._closure import Evaluation, averaged, dense, evaluations, number_of_workers
-from sooner.update._optimizer import Options
+from sooner.update._options import Options
 from sooner.update._sophia import Sophia
 
 
@@ -64,7 +64,7 @@ class SophiaG(Sophia):
         rho: scale of the curvature, default 0.04.
         weight_decay: decoupled weight decay (multiplied by lr), default 0.2, twice AdamW's usual one.
         every: steps between two estimates, default 10; each costs a forward and a backward pass.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

@@ -32,7 +32,7 @@ from sooner.execute.shards import is_sharded
 from sooner.part import check_range
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
 from sooner.update._closure import Evaluation, averaged, dense, differentiable_attention, evaluations, with_graph
-from sooner.update._optimizer import Options
+from sooner.update._options import Options
 from sooner.update._sophia import Sophia
 
 
@@ -63,7 +63,7 @@ class SophiaH(Sophia):
         eps: least curvature (times rho) to divide by, default 1e-12.
         weight_decay: decoupled weight decay (multiplied by lr), default 0.2.
         every: steps between two estimates, default 10; each costs about two forward and backward passes.
-        **options: see `sooner.update._optimizer.Options`.
+        **options: see `sooner.update._options.Options`.
 
     Raises:
         SoonerError: a hyper-parameter outside its range.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sooner.weights.ema import EMA
+    from sooner.weights.mixture import Mixture
 
-__all__ = ["EMA"]
+__all__ = ["EMA", "Mixture"]
 
 
 def __getattr__(name: str) -> Any:

@@ -38,11 +38,15 @@ class Place:
     moves: bool
 
 
-def places(model: nn.Module) -> list[Place]:
+def places(model: nn.Module, part: str) -> list[Place]:
     """Return where the model's parameters and running statistics are: parameters first, each tensor once.
 
     Modules of FSDP2 are brought back to their shards first, for while they hold whole weights those are copies.
     Parameters without a shape yet (lazy modules) are left out.
+
+    Args:
+        model: the model.
+        part: the name of who asks, for messages.
 
     Raises:
         SoonerError: the model is in the flat pieces of FSDP1.
@@ -59,8 +63,8 @@ def places(model: nn.Module) -> list[Place]:
                 continue
             if hasattr(tensor, "_fsdp_flattened"):
                 raise SoonerError(
-                    "ema: FullyShardedDataParallel keeps flat pieces of the weights, which can't be followed by name; "
-                    "shard the model with torch.distributed.fsdp.fully_shard instead"
+                    f"{part}: FullyShardedDataParallel keeps flat pieces of the weights, which can't be followed by "
+                    "name; shard the model with torch.distributed.fsdp.fully_shard instead"
                 )
             name = f"{plain}{key}"
             if at.setdefault(name, tensor) is not tensor:

@@ -23,18 +23,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sooner.error import SoonerError
-from sooner.execute.shards import Spread, is_sharded, local, spread_of
+from sooner.execute.shards import local, spread_of
+from sooner.foundation import snapshots
 from sooner.foundation.model_names import matched, prefix_note, unwrapped
 from sooner.part import Part, check_range
 from sooner.space import Choice, Knob
-from sooner.weights._followed import Place, Seen, places
+from sooner.weights._averages import Average, Group, followed, respread, wide
+from sooner.weights._followed import Seen, places
 
 __all__ = ["EMA"]
 
@@ -87,10 +89,10 @@ class EMA(Part):
         self.steps = 0
         self._model = unwrapped(model)
         self._copied: dict[int, Any] | None = None
-        self._averages: list[_Average] = []
+        self._averages: list[Average] = []
         self._names: set[str] = set()
-        self._fresh: list[_Average] = []
-        self._groups: list[_Group] = []
+        self._fresh: list[Average] = []
+        self._groups: list[Group] = []
         self._refusal = ""
         self._seen: Seen | None = None
         self._lent = 0
@@ -98,11 +100,6 @@ class EMA(Part):
         self._seen = None
         for one in self._averages:  # what is replaced before the first step is not kept in memory until then
             one.tensor, one.holders = None, []
-
-    @classmethod
-    def name(cls) -> str:
-        """The part's name."""
-        return "ema"
 
     @property
     def model(self) -> nn.Module:
@@ -152,15 +149,16 @@ class EMA(Part):
         """
         self._look()
         self._check()
-        self._keep()
-        try:
-            self._put()
-            yield
-        except BaseException:
-            with contextlib.suppress(SoonerError):
-                self._take_back()
-            raise
-        self._take_back()
+        with snapshots.shown(self.model):
+            self._keep()
+            try:
+                self._put()
+                yield
+            except BaseException:
+                with contextlib.suppress(SoonerError):
+                    self._take_back()
+                raise
+            self._take_back()
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -190,7 +188,7 @@ class EMA(Part):
             if one.lent:  # else it came into the model inside the view
                 weight, spread = one.lent.pop()
                 if one.tensor is not None:
-                    local(one.tensor).copy_(_respread(weight, spread, one.tensor))
+                    local(one.tensor).copy_(respread(weight, spread, one.tensor))
         self._check()
 
     def state_dict(self) -> dict[str, Any]:
@@ -230,7 +228,7 @@ class EMA(Part):
         steps, averages, own = _parts(state)
         self._look()
         tracked = {id(one.tensor) for one in self._averages if one.taken}
-        found = places(self.model)
+        found = places(self.model, "ema")
         ours = {name: place for place in found for name in place.names}
         hits: dict[int, str] = {}
         for name, theirs in matched(averages, ours).items():
@@ -247,12 +245,12 @@ class EMA(Part):
         if left:
             log.warning("ema: the model has no place for the averages of %s; they are left out", ", ".join(left))
         self.steps = steps
-        self._averages = [_Average(place.names, taken=True) for place in new]
+        self._averages = [Average(place.names, taken=True) for place in new]
         for place in found:
             if (hit := hits.get(id(place))) is not None:
-                value = _respread(averages[hit].detach(), spread_of(averages[hit]), place.tensor)
+                value = respread(averages[hit].detach(), spread_of(averages[hit]), place.tensor)
                 start = steps - own.get(hit, steps)
-                one = _Average(place.names, place.tensor, place.holders, True, value.clone(), start)
+                one = Average(place.names, place.tensor, place.holders, True, value.clone(), start)
                 self._averages.append(replace(one, shape=place.tensor.shape, spread=spread_of(place.tensor)))
         self._look()
         return [place.names[0] for place in new if steps]
@@ -292,9 +290,9 @@ class EMA(Part):
             SoonerError: the model is in pieces that can't be followed.
         """
         self._seen = None
-        found = places(self.model)
+        found = places(self.model, "ema")
         names = {name for place in found for name in place.names}
-        before, (after, self._refusal) = self._averages, _followed(self._averages, found, names == self._names)
+        before, (after, self._refusal) = self._averages, followed(self._averages, found, names == self._names)
         if self._refusal:
             return
         self._names, kept = names, set(map(id, after))
@@ -310,7 +308,7 @@ class EMA(Part):
         there = [(one.tensor, one.taken) for one in after if one.tensor is not None]
         self._seen = Seen(self.model, [t for t, taken in there if taken], [t for t, taken in there if not taken])
 
-    def _fit(self, one: _Average) -> str:
+    def _fit(self, one: Average) -> str:
         """Bring an average to where and what its tensor is now; return why it can't be used, if it can't."""
         tensor = one.tensor
         assert tensor is not None
@@ -326,7 +324,7 @@ class EMA(Part):
                 "ema.load_state_dict(ema.state_dict(), strict=False) starts it anew"
             )
         if one.value is not None:
-            one.value = _respread(one.value, one.spread, tensor).to(self.device or tensor.device, _wide(tensor.dtype))
+            one.value = respread(one.value, one.spread, tensor).to(self.device or tensor.device, wide(tensor.dtype))
         one.shape, one.spread = tensor.shape, spread_of(tensor)
         return ""
 
@@ -336,7 +334,7 @@ class EMA(Part):
         for one in self._averages:
             if one.value is not None and one.tensor is not None:
                 by_start.setdefault(one.start, []).append((one.tensor, one.value))
-        self._groups = [_Group(start, *map(list, zip(*pairs, strict=True))) for start, pairs in by_start.items()]
+        self._groups = [Group(start, *map(list, zip(*pairs, strict=True))) for start, pairs in by_start.items()]
         self._fresh = [one for one in self._averages if one.taken and one.value is None]
 
     def _brought(self, tensors: list[Tensor], copy: bool = False) -> list[Tensor]:
@@ -353,117 +351,7 @@ class EMA(Part):
             pieces = [p.to(self.device, non_blocking=p.device in streams) for p in pieces]
             for device in streams:
                 torch.cuda.current_stream(device).synchronize()
-        return [p.to(_wide(p.dtype), copy=copy) for p in pieces]
-
-
-@dataclass(eq=False)
-class _Average:
-    """The average of one tensor of the model.
-
-    Attributes:
-        names: of the tensor at the last look.
-        tensor: the tensor at the last look; None where the name has to find it.
-        holders: the modules that had it then, each with the name it had there.
-        taken: whether it is to be averaged: training moves the tensor, or did once.
-        value: its average, this process's piece; None before its first step.
-        start: how many steps were taken before its first.
-        shape: of the whole tensor.
-        spread: how it is spread over processes; None if this one has all of it.
-        lent: inside views the training weights, each with its spread.
-    """
-
-    names: list[str]
-    tensor: Tensor | None = None
-    holders: list[tuple[nn.Module, str]] = field(default_factory=list)
-    taken: bool = False
-    value: Tensor | None = None
-    start: int = 0
-    shape: torch.Size = field(default_factory=torch.Size)
-    spread: Spread | None = None
-    lent: list[tuple[Tensor, Spread | None]] = field(default_factory=list)
-
-    def shown(self) -> Tensor:
-        """Return the average as the state has it."""
-        assert self.value is not None
-        if self.spread is None:
-            return self.value
-        return self.spread.shown(self.value, torch.empty(self.shape, device="meta"))
-
-
-class _Group:
-    """Averages that start at the same step, and the tensors they are of."""
-
-    def __init__(self, start: int, tensors: list[Tensor], values: list[Tensor]) -> None:
-        self.start, self.tensors, self.values = start, tensors, values
-        pairs = zip(tensors, values, strict=True)
-        self.plain = all(t.dtype == v.dtype and t.device == v.device and not is_sharded(t) for t, v in pairs)
-
-
-def _followed(before: list[_Average], found: list[Place], same_names: bool) -> tuple[list[_Average], str]:
-    """Return the averages of what the model has now, in its order, and why that can't be told, if it can't.
-
-    An average goes with its tensor. A tensor that was not there before takes over the average of its module's former
-    one, or of its name where the module is new, if that tensor is gone; was that tied to it, a copy of the average. Any
-    other one that moves is new.
-
-    Args:
-        before: the averages at the last look.
-        found: what the model has now.
-        same_names: whether the model has the same names as at the last look.
-    """
-    of_tensor = {id(one.tensor): one for one in before if one.tensor is not None}
-    of_holder = {(id(module), key): one for one in before for module, key in one.holders}
-    of_name = {name: one for one in before for name in one.names}
-    now = {id(of_tensor[id(p.tensor)]): p for p in found if id(p.tensor) in of_tensor}
-    stayed = bool(now) or any((id(module), key) in of_holder for p in found for module, key in p.holders)
-    pairs: list[tuple[_Average, Place]] = []
-    for place in found:
-        one = of_tensor.get(id(place.tensor))
-        if one is None:
-            held = [of_holder[id(m), key] for m, key in place.holders if (id(m), key) in of_holder]
-            had = held or [of_name[name] for name in place.names if name in of_name]
-            if free := sorted((a for a in had if id(a) not in now), key=lambda a: a.value is None):
-                several = len({id(a) for a in free if a.value is not None}) > 1
-                if free[0].value is not None and (several or not (same_names or stayed)):
-                    return before, _doubt.format(place.names[0])
-                one, now[id(free[0])] = free[0], place
-            elif (tied := next((a for a in had if _still_has(a, now[id(a)], bool(held))), None)) is not None:
-                one = replace(tied, value=None if tied.value is None else tied.value.clone(), lent=[*tied.lent])
-            else:
-                one = _Average([])
-        pairs.append((one, place))
-    if any(one.value is not None for one in before) and all(one.value is None for one, _ in pairs):
-        return before, "the model has none of the averaged weights any more; make a new EMA of it"
-    for one, place in pairs:
-        one.names, one.holders, one.tensor = place.names, place.holders, place.tensor
-        one.taken |= place.moves
-    return [one for one, _ in pairs], ""
-
-
-def _still_has(one: _Average, place: Place, by_holder: bool) -> bool:
-    """Whether a tensor that was averaged lost places, rather than having moved to others."""
-    if by_holder:
-        return {(id(m), key) for m, key in place.holders} <= {(id(m), key) for m, key in one.holders}
-    return {*place.names} <= {*one.names}
-
-
-_doubt = (
-    "{} was replaced while the model got other names or ties, so which average is its own can't be told; "
-    "ema.load_state_dict(ema.state_dict(), strict=False) goes by the names"
-)
-
-
-def _respread(value: Tensor, spread: Spread | None, tensor: Tensor) -> Tensor:
-    """Return a value as a piece that is laid out like the tensor; where it is so already, itself."""
-    wanted = spread_of(tensor)
-    if wanted == spread:
-        return local(value)
-    whole = value if spread is None else spread.shown(local(value), tensor).full_tensor()  # type: ignore[attr-defined]
-    return whole if wanted is None else wanted.pieces_of_stack(whole[None])[0].clone()
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype.itemsize < 4 else dtype
+        return [p.to(wide(p.dtype), copy=copy) for p in pieces]
 
 
 def _device(device: torch.device | str | None) -> torch.device | None:

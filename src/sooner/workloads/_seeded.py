@@ -1,23 +1,16 @@
 """What every bundled task needs to be a pure function of its seed: indexed batches and an isolated generator."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from sooner.foundation.seeded import seeded
+
+__all__ = ["Batch", "Finite", "Stream", "generator", "seeded"]
+
 Batch = tuple[Tensor, ...]
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Run the body with torch's CPU generator seeded by `seed`, and put the generator's state back afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        # not torch.manual_seed: that would reseed every GPU as well, and nothing would put those states back
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:

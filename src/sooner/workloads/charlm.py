@@ -93,8 +93,8 @@ def model(seed: int) -> nn.Module:
 def batches(seed: int, split: str) -> Stream:
     """Return batches of text windows (int64 [N, CONTEXT + 1]) at random places of the files of `split`."""
     if split == "eval":
-        return Finite(partial(_windows, seed, split, EVAL_SEQUENCES), 1)
-    return Stream(partial(_windows, seed, split, SEQUENCES))
+        return Finite(partial(windows, CONTEXT, seed, split, EVAL_SEQUENCES), 1)
+    return Stream(partial(windows, CONTEXT, seed, split, SEQUENCES))
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -110,11 +110,12 @@ def fingerprint() -> str:
     return f"Python {platform.python_version()} standard library, sha256 {hashlib.sha256(corpus).hexdigest()}"
 
 
-def _windows(seed: int, split: str, rows: int, index: int) -> Batch:
+def windows(context: int, seed: int, split: str, rows: int, index: int) -> Batch:
+    """Return batch `index` of windows of the text, int64 [rows, context + 1], that begin anywhere."""
     text = _text(split)
-    starts = generator(seed, split, index).integers(0, len(text) - CONTEXT, size=rows)
-    windows = text[starts[:, None] + np.arange(CONTEXT + 1)]
-    return (torch.from_numpy(windows.astype(np.int64)),)
+    starts = generator(seed, split, index).integers(0, len(text) - context, size=rows)
+    found = text[starts[:, None] + np.arange(context + 1)]
+    return (torch.from_numpy(found.astype(np.int64)),)
 
 
 @cache

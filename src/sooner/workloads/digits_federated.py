@@ -10,11 +10,12 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from sooner.workloads._digits import Network, divided, fingerprint, loss, metrics
 from sooner.workloads._partition import dirichlet
 from sooner.workloads._seeded import Batch, generator, seeded
-from sooner.workloads.digits import CLASSES, _images, batches, fingerprint, loss, metrics
+from sooner.workloads.digits import batches
 
 __all__ = ["batches", "evaluations", "fingerprint", "loss", "metric", "metrics", "model", "shards", "steps"]
 
@@ -27,35 +28,11 @@ BATCH = 32
 LEAST = 8  # examples of the smallest client
 
 
-class Network(nn.Module):
-    """Three convolutions with group normalization, the mean over the image, and the linear layer `head`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = _convolution(1, 16, stride=1)  # [N, 16, 8, 8]
-        self.second = _convolution(16, 32, stride=2)  # [N, 32, 4, 4]
-        self.third = _convolution(32, 32, stride=1)
-        self.head = nn.Linear(32, CLASSES)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of the ten classes."""
-        x = self.third(self.second(self.first(images)))
-        logits: Tensor = self.head(x.mean(dim=(2, 3)))
-        return logits
-
-
-def _convolution(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=False),
-        nn.GroupNorm(4, channels_out),  # batch statistics of clients with different classes don't fit each other
-        nn.ReLU(),
-    )
-
-
 def model(seed: int) -> nn.Module:
     """Return the network, images [N, 1, 8, 8] -> logits [N, 10], with weights drawn from `seed`."""
     with seeded(seed):
-        return Network()
+        # batch statistics of clients with different classes don't fit each other
+        return Network(lambda channels: nn.GroupNorm(4, channels))
 
 
 def shards(worker: int, workers: int, seed: int) -> "Client":
@@ -76,7 +53,7 @@ class Client:
     batch_size = BATCH
 
     def __init__(self, worker: int, workers: int, seed: int, alpha: float = ALPHA) -> None:
-        images, labels = _images("train")
+        images, labels = divided("train")
         mine = torch.from_numpy(_divided(workers, alpha, seed)[worker])
         self.examples: Batch = images[mine], labels[mine]
         self.labels = labels[mine]
@@ -96,4 +73,4 @@ class Client:
 
 @cache
 def _divided(workers: int, alpha: float, seed: int) -> list[npt.NDArray[np.int64]]:
-    return dirichlet(_images("train")[1].numpy(), workers, alpha, seed, LEAST)
+    return dirichlet(divided("train")[1].numpy(), workers, alpha, seed, LEAST)

@@ -2,7 +2,9 @@
 
 import csv
 import gzip
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +13,12 @@ import pytest
 from sooner.error import SoonerError
 from sooner.forecast.laws.chinchilla import Chinchilla
 from sooner.forecast.laws.loss_to_accuracy import IDEAL, LossToAccuracy, on_flat_side
-from sooner.forecast.laws.loss_to_error import LossToError
 from sooner.forecast.laws.overtraining import Overtraining, forms
 from sooner.forecast.laws.task_ladder import TaskLadder
 from sooner.forecast.table import Table, table
 
 CURVES = Path(__file__).parents[4] / "shared/data/curves"
 TESTBED, OLMO = CURVES / "gadre_testbed/testbed.csv", CURVES / "olmo_ladder/ladder_runs.csv.gz"
-TASKS = [
-    "bigbench_operators",
-    "pubmed_qa_labeled",
-    "hellaswag_zeroshot",
-    "boolq",
-    "arc_easy",
-    "coqa",
-    "bigbench_dyck_languages",
-    "lambada_openai",
-    "bigbench_novel_concepts",
-    "winograd",
-    "bigbench_cs_algorithms",
-    "commonsense_qa",
-    "bigbench_qa_wikidata",
-    "hellaswag",
-    "copa",
-    "squad",
-    "piqa",
-]
-"""The tasks of the paper's 17-task average, chosen there because small models are above chance on them."""
 SIGMOID = (-0.7, 4.0, 0.9, 0.98)
 
 
@@ -45,29 +26,22 @@ def accuracy(loss):
     return SIGMOID[0] / (1 + np.exp(-SIGMOID[1] * (loss - SIGMOID[2]))) + SIGMOID[3]
 
 
-def gadre(chosen) -> Table:
-    with TESTBED.open() as file:
-        rows = [row for row in csv.DictReader(file) if row["train_set"] == "rpj" and chosen(row)]
-    return table(
-        [row["name"] for row in rows],
-        parameters=[float(row["N"]) for row in rows],
-        tokens=[float(row["D"]) for row in rows],
-        loss=[float(row["loss_c4_val"]) for row in rows],
-        error=[np.mean([float(row[f"err_{task}"]) for task in TASKS]) for row in rows],
-    )
+@pytest.fixture
+def testbed(monkeypatch):
+    """What the benchmark knows of the public runs."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
+    yield importlib.import_module("_gadre_testbed")
+    for name in ("_gadre_testbed", "_forecast_rows"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.skipif(not TESTBED.exists(), reason="the public runs are not bundled")
-def test_the_published_errors_of_over_trained_models():
-    once = ("d=96_l=8_h=4", "d=512_l=8_h=4", "d=576_l=24_h=8", "d=1024_l=24_h=8")
-    seen = {*((model, 1.0) for model in once), (once[0], 16.0)}
+def test_the_published_errors_of_over_trained_models(testbed):
+    ladder = testbed.ladder(CURVES)
+    assert (len(ladder.first.table), len(ladder.second.table)) == (5, 6)
     held = (("open_lm_1b", 32.0), ("open_lm_7b", 1.0))
-    five = gadre(lambda row: (row["model"], float(row["chinchilla_mult"])) in seen)
-    six = gadre(lambda row: (row["model"], float(row["chinchilla_mult"])) in seen | {("open_lm_1b", 1.0)})
-    assert (len(five), len(six)) == (5, 6)
-    ladder = TaskLadder(Overtraining(), LossToError(), average=1, skip=0.0).fit(five, six)
-    for model, loss, error in zip(held, (0.7103, 0.7320), (3.6365, 0.0464), strict=True):
-        at = gadre(lambda row, model=model: (row["model"], float(row["chinchilla_mult"])) == model)
+    for run, loss, error in zip(held, (0.7103, 0.7320), (3.6365, 0.0464), strict=True):
+        at = testbed.runs(CURVES, "rpj", {run})
         assert 100 * abs(ladder.first.at(at)[0] / at["loss"][0] - 1) == pytest.approx(loss, abs=1e-3)
         assert 100 * abs(ladder.at(at)[0] / at["error"][0] - 1) == pytest.approx(error, abs=1e-3)
         band, whole = ladder.first.predict(at), ladder.predict(at)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from sooner.claims.tasks.digits_workers import batches, fingerprint, loss, metrics, model
+from sooner.workloads._digits import CLASSES
 from sooner.workloads._seeded import Batch
-from sooner.workloads.digits import CLASSES
 from sooner.workloads.digits_federated import Client
 
 __all__ = ["batches", "evaluations", "fingerprint", "loss", "metric", "metrics", "model", "shards", "steps"]

@@ -5,8 +5,9 @@ Without normalization large learning rates lose training, which is what clipping
 
 from torch import Tensor, nn
 
+from sooner.workloads._digits import fingerprint, loss, metrics
 from sooner.workloads._seeded import seeded
-from sooner.workloads.digits import batches, fingerprint, loss, metrics
+from sooner.workloads.digits import batches
 
 __all__ = ["batches", "evaluations", "fingerprint", "loss", "metric", "metrics", "model", "steps"]
 

@@ -3,13 +3,10 @@
 Small enough for races of many workers. All its parameters are matrices, so that codecs for matrices have all of it.
 """
 
-from functools import partial
-
-import torch
 from torch import nn
 
-from sooner.workloads._seeded import Batch, Finite, Stream, generator, seeded
-from sooner.workloads.digits import _images, fingerprint, loss, metrics
+from sooner.workloads._digits import fingerprint, loss, metrics, shuffled_passes
+from sooner.workloads._seeded import Stream, seeded
 
 __all__ = ["batches", "evaluations", "fingerprint", "loss", "metric", "metrics", "model", "steps"]
 
@@ -36,16 +33,4 @@ def model(seed: int) -> nn.Module:
 
 def batches(seed: int, split: str) -> Stream:
     """Return batches (images [N, 1, 8, 8], labels int64 [N]): shuffled passes for training, the whole test set once."""
-    return Finite(_test_set, 1) if split == "eval" else Stream(partial(_shuffled, seed))
-
-
-def _test_set(index: int) -> Batch:
-    return _images("eval")
-
-
-def _shuffled(seed: int, index: int) -> Batch:
-    images, labels = _images("train")
-    epoch, position = divmod(index, len(labels) // BATCH)
-    order = generator(seed, "train", epoch).permutation(len(labels))
-    chosen = torch.from_numpy(order[position * BATCH : (position + 1) * BATCH])
-    return images[chosen], labels[chosen]
+    return shuffled_passes(seed, split, BATCH)

@@ -6,12 +6,11 @@ codecs for matrices have all of it. Workers draw their windows from the same tex
 
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sooner.workloads._seeded import Batch, Finite, Stream, generator, seeded
-from sooner.workloads.charlm import SYMBOLS, _text, fingerprint
+from sooner.workloads._seeded import Batch, Finite, Stream, seeded
+from sooner.workloads.charlm import SYMBOLS, fingerprint, windows
 
 __all__ = ["batches", "evaluations", "fingerprint", "loss", "model", "steps"]
 
@@ -42,17 +41,11 @@ def model(seed: int) -> nn.Module:
 def batches(seed: int, split: str) -> Stream:
     """Return batches of windows (int64 [N, CONTEXT + 1]) at random places of the files of `split`."""
     if split == "eval":
-        return Finite(partial(_windows, seed, split, EVAL_WINDOWS), 1)
-    return Stream(partial(_windows, seed, split, BATCH))
+        return Finite(partial(windows, CONTEXT, seed, split, EVAL_WINDOWS), 1)
+    return Stream(partial(windows, CONTEXT, seed, split, BATCH))
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of the character after the window, in nats."""
     (windows,) = batch
     return F.cross_entropy(model(windows[:, :-1]), windows[:, -1])
-
-
-def _windows(seed: int, split: str, rows: int, index: int) -> Batch:
-    text = _text(split)
-    starts = generator(seed, split, index).integers(0, len(text) - CONTEXT, size=rows)
-    return (torch.from_numpy(text[starts[:, None] + torch.arange(CONTEXT + 1).numpy()].astype("int64")),)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.diagnose import FAR
-from sooner.forecast.fit import LEVEL, Fit
+from sooner.forecast.fitted import FAR, LEVEL, Fit
 from sooner.forecast.laws.chinchilla import Chinchilla
 from sooner.forecast.table import FLOP_PER_PARAMETER_AND_TOKEN, FloatArray
 from sooner.forecast.table import table as make

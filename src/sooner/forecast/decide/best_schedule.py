@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import LEVEL, Fit
+from sooner.forecast.fitted import LEVEL, Fit
 from sooner.forecast.schedules import SHAPES, Schedule
 from sooner.forecast.table import FloatArray
 from sooner.forecast.table import table as make

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.diagnose import FAR
-from sooner.forecast.fit import LEVEL, Fit, fit
+from sooner.forecast.fit import fit
+from sooner.forecast.fitted import FAR, LEVEL, Fit
 from sooner.forecast.law import Law
 from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.table import FloatArray, Table

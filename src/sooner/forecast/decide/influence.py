@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sooner.forecast.consensus import Consensus
-from sooner.forecast.fit import Fit, refit
+from sooner.forecast.fit import refit
+from sooner.forecast.fitted import Fit
 from sooner.forecast.table import FloatArray
 
 FEW = 5

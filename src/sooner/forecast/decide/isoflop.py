@@ -8,7 +8,7 @@ import numpy as np
 
 from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import split
-from sooner.forecast.fit import LEVEL, Fit
+from sooner.forecast.fitted import LEVEL, Fit
 from sooner.forecast.laws.chinchilla import Chinchilla
 from sooner.forecast.table import FLOP_PER_PARAMETER_AND_TOKEN, FloatArray, Table
 

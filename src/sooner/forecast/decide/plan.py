@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import LEVEL, Fit, link
+from sooner.forecast.fitted import LEVEL, Fit, link
 from sooner.forecast.table import FLOP_PER_PARAMETER_AND_TOKEN, FloatArray, Table
 from sooner.forecast.table import table as make
 

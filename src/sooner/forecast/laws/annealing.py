@@ -8,7 +8,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from sooner.forecast.along_schedule import AlongSchedule
-from sooner.forecast.law import Parameter, grid, unpack
+from sooner.forecast.formula import Parameter, grid, unpack
 from sooner.forecast.schedules import dense
 from sooner.forecast.table import FloatArray, Table
 

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import PRIOR_NOISE, Fit
-from sooner.forecast.law import Parameter, grid, unpack
+from sooner.forecast.fit import PRIOR_NOISE
+from sooner.forecast.fitted import Fit
+from sooner.forecast.formula import Parameter, grid, unpack
 from sooner.forecast.one_quantity import OneQuantity
 from sooner.forecast.table import FloatArray, Table
 

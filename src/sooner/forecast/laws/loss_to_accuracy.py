@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from sooner.forecast.fit import Fit
-from sooner.forecast.law import Law, Parameter, grid, unpack
+from sooner.forecast.fitted import Fit
+from sooner.forecast.formula import Parameter, grid, unpack
+from sooner.forecast.law import Law
 from sooner.forecast.table import FloatArray, Table
 
 IDEAL = "ideal point"

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sooner.forecast.law import Parameter, grid, unpack
+from sooner.forecast.formula import Parameter, grid, unpack
 from sooner.forecast.one_quantity import OneQuantity
 from sooner.forecast.table import FloatArray, Table
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.forecast.along_schedule import AlongSchedule
-from sooner.forecast.law import Parameter, grid
+from sooner.forecast.formula import Parameter, grid
 from sooner.forecast.schedules import dense
 from sooner.forecast.table import FloatArray, Table
 

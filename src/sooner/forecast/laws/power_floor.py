@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from sooner.forecast.law import Law, Parameter, grid, unpack
+from sooner.forecast.formula import Parameter, grid, unpack
+from sooner.forecast.law import Law
 from sooner.forecast.table import FloatArray, Table
 
 

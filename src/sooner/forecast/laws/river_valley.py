@@ -13,7 +13,7 @@ from numpy.polynomial.chebyshev import chebpts1, chebvander
 from scipy.signal import lfilter
 
 from sooner.forecast.along_schedule import AlongSchedule
-from sooner.forecast.law import Parameter, grid, unpack
+from sooner.forecast.formula import Parameter, grid, unpack
 from sooner.forecast.schedules import dense
 from sooner.forecast.table import FloatArray, Table
 

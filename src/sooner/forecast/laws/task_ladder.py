@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import LEVEL, Fit, Prediction
+from sooner.forecast.fitted import LEVEL, Fit, Prediction
 from sooner.forecast.law import Law
 from sooner.forecast.laws.chinchilla import Chinchilla
 from sooner.forecast.laws.loss_to_accuracy import LossToAccuracy

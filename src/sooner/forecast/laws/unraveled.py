@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.error import SoonerError
-from sooner.forecast.law import Law, Parameter, grid, unpack
+from sooner.forecast.formula import Parameter, grid, unpack
+from sooner.forecast.law import Law
 from sooner.forecast.one_quantity import positive
 from sooner.forecast.table import FloatArray, Table
 

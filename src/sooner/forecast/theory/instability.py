@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import LEVEL
+from sooner.forecast.fitted import LEVEL
 from sooner.forecast.table import FloatArray
 
 DIVERGES = 1e4

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import t
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import LEVEL
+from sooner.forecast.fitted import LEVEL
 from sooner.forecast.table import FloatArray
 
 Trend = Literal["rising", "falling", "U-shaped", "inverted U", "flat", "too few scales"]

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import LEVEL
+from sooner.forecast.fitted import LEVEL
 from sooner.forecast.table import FloatArray
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import LEVEL, fit
+from sooner.forecast.fit import fit
+from sooner.forecast.fitted import LEVEL
 from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.table import FloatArray, Table
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sooner.claims._claim import Measured
 from sooner.claims._evidence import Evidence
+from sooner.claims._measured import Measured
 from sooner.report.claim import figure, met
 from sooner.report.figures.base import Figure, RatioAxis, Trace, axis, colour, dash, escape, labels, layout, symbol
 from sooner.report.figures.ratios import WORD, line_at_one

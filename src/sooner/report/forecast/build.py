@@ -9,7 +9,7 @@ import numpy as np
 
 from sooner.forecast.check import Check
 from sooner.forecast.curve import Curve
-from sooner.forecast.fit import Fit, Prediction
+from sooner.forecast.fitted import Fit, Prediction
 from sooner.forecast.table import Table
 from sooner.report.forecast import plots
 from sooner.report.forecast.answer import Answer, Cell, Grid, Line, Plot

@@ -12,7 +12,7 @@ from sooner.forecast.decide.best_schedule import ScheduleChoice
 from sooner.forecast.decide.compare import Comparison
 from sooner.forecast.decide.optimal_hyperparameters import StepLaw
 from sooner.forecast.decide.plan import Plan
-from sooner.forecast.fit import Fit, Prediction
+from sooner.forecast.fitted import Fit, Prediction
 from sooner.forecast.laws.task_ladder import FittedLadder
 from sooner.forecast.table import Table
 from sooner.report.forecast import plots

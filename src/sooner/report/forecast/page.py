@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from sooner.report.figures.base import Figure, Trace, axis, colour, dash, escape, layout
 from sooner.report.forecast.answer import Answer, Line, Plot, shown
-from sooner.report.html import embed, environment, finite, policy, store
+from sooner.report.html import embed, finite, render, store
 from sooner.version import __version__
 
 _MOST = 2000
@@ -27,22 +25,12 @@ def write(answer: Answer, path: Path) -> Path:
 
 def page(answer: Answer) -> str:
     """Return the answer as HTML."""
-    from plotly.offline import get_plotlyjs  # late, as it costs time that only a report should pay
-
-    made = environment()
-    loader = made.loader
-    assert loader is not None
-    script = loader.get_source(made, "script.js")[0]
-    plotly = get_plotlyjs()
-    return made.get_template("forecast.html.j2").render(
+    return render(
+        "forecast.html.j2",
         answer=answer,
         shown=shown,
         version=__version__,
         heights={f"forecast-{k}": 420 for k in range(len(answer.plots))},
-        policy=policy(plotly, script),
-        style=Markup(loader.get_source(made, "style.css")[0]),
-        script=Markup(script),
-        plotly=Markup(plotly),
         figures=embed(finite({f"forecast-{k}": figure(plot) for k, plot in enumerate(answer.plots)})),
         data=embed(finite(answer.json())),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from sooner.forecast.check import Check
 from sooner.forecast.decide.allocate import Allocation
 from sooner.forecast.decide.plan import Plan
-from sooner.forecast.fit import Fit, Prediction
+from sooner.forecast.fitted import Fit, Prediction
 from sooner.forecast.laws.task_ladder import FittedLadder
 from sooner.forecast.table import COLUMNS, FLOP_PER_PARAMETER_AND_TOKEN
 from sooner.forecast.table import table as make

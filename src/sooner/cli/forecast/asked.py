@@ -1,0 +1,142 @@
+"""What the options of `sooner forecast` mean: texts to columns, places and numbers, each refused in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sooner.cli.forecast.options import Reading
+from sooner.error import SoonerError
+from sooner.forecast import laws
+from sooner.forecast.law import Law
+from sooner.forecast.read.mapping import ALIASES, plain
+from sooner.forecast.table import Table, join, table
+
+LEAST_DRAWS = 20
+"""Fewer draws have no quantiles to speak of."""
+SCALES = ("compute", "tokens", "parameters", "step")
+"""Columns along which a loss is looked at where the user names none, the first that is there."""
+
+
+def pairs(
+    texts: Sequence[str], option: str = "--column", form: str = "NAME=HEADING", example: str = "loss=val_loss"
+) -> dict[str, str]:
+    """Return a dictionary from NAME=VALUE texts.
+
+    Raises:
+        SoonerError: a text is not of that form, or names a column twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, heading = (part.strip() for part in text.partition("="))
+        if not equals or not name or not heading:
+            raise SoonerError(f"{option} {text!r} is not {form}; write, for example, {option} {example}")
+        if name in found:
+            raise SoonerError(f"{option} names {name} twice, as {found[name]!r} and {heading!r}; give one of them")
+        found[name] = heading
+    return found
+
+
+def places(texts: Sequence[str], needs: Sequence[str]) -> Table:
+    """Return a row for each text NAME=NUMBER,NAME=NUMBER; names may be any that headings may be, such as N or steps.
+
+    Args:
+        texts: as typed.
+        needs: columns that must be there, or follow from those that are.
+
+    Raises:
+        SoonerError: a text is not of that form, a number is not one, a name comes twice, or one is missing.
+    """
+    rows = []
+    for text in texts:
+        values: dict[str, float] = {}
+        for piece in text.split(","):
+            name, equals, value = (part.strip() for part in piece.partition("="))
+            column = next((one for one, aliases in ALIASES.items() if plain(name) in aliases), name)
+            try:
+                number = float(value.replace("_", ""))
+            except ValueError:
+                equals = ""
+            if not equals or not name or not 0 < number < math.inf:
+                raise SoonerError(
+                    f"--at {text!r} is not NAME=NUMBER,... with positive numbers; write, for example, "
+                    "--at parameters=7e9,tokens=1.4e11"
+                )
+            if column in values:
+                raise SoonerError(
+                    f"--at {text!r} says {column} twice; say it once, and give --at again for more places"
+                )
+            values[column] = number
+        row = table(text, **values)
+        try:
+            rows.append(row.require(*needs))
+        except SoonerError:
+            missing = next(name for name in needs if name not in row)
+            example = ",".join(f"{name}=..." for name in needs)
+            raise SoonerError(f"--at {text!r} does not say {missing}; the law reads it: write --at {example}") from None
+    return join(rows)
+
+
+def checked_numbers(given: Reading) -> None:
+    """Refuse a level or a number of draws that can't be.
+
+    Raises:
+        SoonerError: names the value.
+    """
+    if not 0 < given.level < 1:
+        raise SoonerError(f"--level is {given.level:g}; give a share between 0 and 1, such as 0.9")
+    if given.draws < LEAST_DRAWS:
+        raise SoonerError(f"--draws is {given.draws}; give {LEAST_DRAWS} or more")
+
+
+def positive(**options: float | None) -> None:
+    """Refuse options that are given and not positive and finite.
+
+    Raises:
+        SoonerError: names the first.
+    """
+    for name, value in options.items():
+        if value is not None and not 0 < value < math.inf:
+            raise SoonerError(f"--{name} is {value:g}; give a positive number")
+
+
+def law_named(name: str, over: str | None, rows: Table) -> Law:
+    """Return the law of this name, in the rows' own scale where it takes one column and the user names none.
+
+    Raises:
+        SoonerError: there is no such law.
+    """
+    made = laws.find(name, over)
+    if over is None and not hasattr(type(made), "needs") and made.over not in rows:
+        scale = next((one for one in SCALES if one in rows), None)
+        return made if scale is None else laws.find(name, scale)
+    return made
+
+
+def of_final_losses(law: Law, command: str) -> None:
+    """Refuse a law of curves where a command asks for single places: it reads all learning rates up to a step.
+
+    Raises:
+        SoonerError: it is one.
+    """
+    if "lr" in law.needs:
+        raise SoonerError(
+            f"{command} asks for places, and {law.name} reads whole learning-rate schedules; use sooner forecast curve "
+            "--schedule, or a law without them, such as --law power_floor --over step"
+        )
+
+
+def shared_scale(tables: Sequence[Table]) -> str:
+    """Return the first scale that all tables have, or that follows from their columns.
+
+    Raises:
+        SoonerError: there is none.
+    """
+    for name in SCALES:
+        try:
+            for one in tables:
+                one.require(name)
+        except SoonerError:
+            continue
+        return name
+    raise SoonerError(f"the files share none of {', '.join(SCALES)}; name a column that both have with --over")

@@ -1,0 +1,216 @@
+"""The `sooner forecast` commands: parse, call, print. numpy and scipy are imported by the commands, not by help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from sooner.cli.forecast.options import Choice, Reading
+
+forecast = App(
+    name="forecast",
+    help="Predict the loss you have not paid for, from small or unfinished runs, with bands and a check of them.",
+)
+
+Places = Annotated[list[str], Parameter(negative=())]
+
+
+@forecast.command
+def laws() -> None:
+    """List the laws, with formula, columns and source."""
+    from sooner.cli.forecast.run import list_laws
+
+    list_laws()
+
+
+@forecast.command
+def fit(*files: Path, given: Choice = Choice()) -> None:
+    """Fit a law and print its parameters with intervals, what leaving out shows, and what to doubt.
+
+    Parameters
+    ----------
+    files
+        Tables, logs or folders: csv, tsv, jsonl, parquet, race folders, TensorBoard folders, nanoGPT-style text logs.
+    """
+    from sooner.cli.forecast.run import run_fit
+
+    run_fit(list(files), given)
+
+
+@forecast.command
+def predict(*files: Path, at: Places, given: Choice = Choice()) -> None:
+    """Fit a law and predict its target somewhere else.
+
+    Parameters
+    ----------
+    files
+        As for `sooner forecast fit`.
+    at
+        Where: parameters=7e9,tokens=1.4e11. May be repeated.
+    """
+    from sooner.cli.forecast.run import run_predict
+
+    run_predict(list(files), at, given)
+
+
+@forecast.command
+def curve(
+    *files: Path,
+    schedule: str | None = None,
+    total: float | None = None,
+    target: float | None = None,
+    given: Choice = Choice(),
+) -> None:
+    """Forecast the rest of a run, or the curve of one under another learning-rate schedule.
+
+    Parameters
+    ----------
+    files
+        Curves: steps, losses and, where they were logged, learning rates.
+    schedule
+        The schedule of the run to forecast: wsd:peak=3e-4,warmup=2000,total=24000,decay=0.2. Left out: the last run
+        goes on.
+    total
+        Last step to forecast. Default: the schedule's, or twice the last run's.
+    target
+        A loss: says when it is reached.
+    """
+    from sooner.cli.forecast.run import run_curve
+
+    run_curve(list(files), given, schedule=schedule, total=total, target=target)
+
+
+@forecast.command
+def check(*files: Path, leave: str = "auto", given: Choice = Choice()) -> None:
+    """Leave out the largest scale, a curve or the end of one, predict it, and print error and coverage.
+
+    Parameters
+    ----------
+    files
+        As for `sooner forecast fit`.
+    leave
+        largest, curve or end; auto follows the law.
+    """
+    from sooner.cli.forecast.run import run_check
+
+    run_check(list(files), given, leave=leave)
+
+
+@forecast.command
+def schedule(
+    *files: Path,
+    total: float | None = None,
+    peak: float | None = None,
+    warmup: float = 0.0,
+    given: Choice = Choice(),
+) -> None:
+    """Find the learning-rate schedule with the lowest final loss under a law fitted to the curves.
+
+    Parameters
+    ----------
+    files
+        Curves: steps, losses and learning rates.
+    total
+        Steps of the run to plan. Default: those of the longest curve.
+    peak
+        Its largest learning rate. Default: the largest fitted.
+    warmup
+        Its steps of linear rise.
+    """
+    from sooner.cli.forecast.decide import run_schedule
+
+    run_schedule(list(files), given, total=total, peak=peak, warmup=warmup)
+
+
+@forecast.command
+def allocate(
+    *files: Path,
+    compute: Annotated[list[float], Parameter(negative=())],
+    inference_tokens: float = 0.0,
+    given: Choice = Choice(),
+) -> None:
+    """Split a compute budget into parameters and tokens, with the learning rate and batch size for them.
+
+    Parameters
+    ----------
+    files
+        Runs with parameters, tokens (or FLOP) and final losses; also lr and batch to fit the rules for those.
+    compute
+        The budget in training FLOP, such as 1e21. May be repeated.
+    inference_tokens
+        Tokens to be served later, 2 FLOP per parameter each, paid from the same budget.
+    """
+    from sooner.cli.forecast.decide import run_allocate
+
+    run_allocate(list(files), given, compute=compute, inference_tokens=inference_tokens)
+
+
+@forecast.command
+def task(*files: Path, at: Places, given: Reading = Reading()) -> None:
+    """Predict a task's accuracy in two steps: size and tokens to task loss, task loss to accuracy.
+
+    Parameters
+    ----------
+    files
+        Runs with parameters, tokens, the loss on the task, and its accuracy or error.
+    at
+        Where: parameters=7e9,tokens=1.4e11. May be repeated.
+    """
+    from sooner.cli.forecast.decide import run_task
+
+    run_task(list(files), at, given)
+
+
+@forecast.command
+def compare(
+    first: Path,
+    second: Path,
+    *,
+    over: str | None = None,
+    to: float | None = None,
+    given: Reading = Reading(),
+) -> None:
+    """Compare two training procedures along a scale: which wins where, how surely, and where they cross.
+
+    Parameters
+    ----------
+    first
+        Runs of the first procedure.
+    second
+        Runs of the second.
+    over
+        The column of the scale. Default: compute, tokens, parameters or step, the first that both have.
+    to
+        Largest scale to look at. Default: ten times the largest measured.
+    """
+    from sooner.cli.forecast.decide import run_compare
+
+    run_compare(first, second, given, over=over, to=to)
+
+
+@forecast.command
+def plan(
+    *files: Path,
+    at: str,
+    goal: float = 0.5,
+    budget: float | None = None,
+    given: Choice = Choice(),
+) -> None:
+    """Say which runs to buy next to narrow the band of a forecast, and what they cost.
+
+    Parameters
+    ----------
+    files
+        As for `sooner forecast fit`.
+    at
+        Where the forecast matters: parameters=7e9,tokens=1.4e11.
+    goal
+        The share of today's band to aim at.
+    budget
+        The most to spend on all runs, in FLOP (in units of x for a law in one quantity).
+    """
+    from sooner.cli.forecast.decide import run_plan
+
+    run_plan(list(files), at, given, goal=goal, budget=budget)

@@ -1,0 +1,112 @@
+"""What the deciding `sooner forecast` commands do: schedule, allocate, task, compare, plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sooner.cli.forecast.asked import checked_numbers, of_final_losses, places, positive, shared_scale
+from sooner.cli.forecast.options import Choice, Reading
+from sooner.cli.forecast.run import doubted, finish, measured, ready, working
+from sooner.error import SoonerError
+from sooner.forecast.decide.allocate import allocate
+from sooner.forecast.decide.best_schedule import best_schedule
+from sooner.forecast.decide.compare import compare
+from sooner.forecast.decide.optimal_hyperparameters import StepLaw, fit_step_law, published
+from sooner.forecast.decide.plan import plan
+from sooner.forecast.fit import fit
+from sooner.forecast.laws.loss_to_error import LossToError
+from sooner.forecast.laws.task_ladder import TaskLadder
+from sooner.forecast.table import Table
+from sooner.report.forecast import decisions
+
+
+def run_schedule(files: list[Path], given: Choice, *, total: float | None, peak: float | None, warmup: float) -> None:
+    """Find the best schedule and show it."""
+    positive(total=total, peak=peak)
+    with working() as told:
+        rows, law, errors = ready(files, given, told)
+        fitted = fit(law, rows, draws=given.draws)
+        told("searching")
+        steps = round(rows.require("step")["step"].max() if total is None else total)
+        made = best_schedule(fitted, steps, peak=peak, warmup=warmup, level=given.level)
+        answer = decisions.of_schedules(made, fitted, errors)
+    finish(answer, given)
+
+
+def run_allocate(files: list[Path], given: Choice, *, compute: list[float], inference_tokens: float) -> None:
+    """Split budgets and show how."""
+    with working() as told:
+        rows, law, errors = ready(files, given, told)
+        fitted = doubted(fit(law, rows, draws=given.draws))
+        made = [allocate(fitted, one, inference_tokens=inference_tokens, level=given.level) for one in compute]
+        rules, notes = _rules(rows)
+        answer = decisions.of_allocations(made, fitted, rules, notes, errors)
+    finish(answer, given)
+
+
+def run_task(files: list[Path], at: list[str], given: Reading) -> None:
+    """Predict a task's accuracy and show it."""
+    checked_numbers(given)
+    with working() as told:
+        rows = measured(files, given)
+        ladder = TaskLadder() if "accuracy" in rows or "error" not in rows else TaskLadder(second=LossToError())
+        where = places(at, ladder.first.needs)
+        _shares(rows, ladder.second.target)
+        told("fitting")
+        fitted = ladder.fit(rows, draws=given.draws)
+        made = fitted.predict(where, given.level)
+        answer = decisions.of_task(fitted, where, made, fitted.first.predict(where, given.level))
+    finish(answer, given)
+
+
+def run_compare(first: Path, second: Path, given: Reading, *, over: str | None, to: float | None) -> None:
+    """Compare two procedures and show which wins where."""
+    checked_numbers(given)
+    positive(to=to)
+    with working() as told:
+        one, two = (measured([file], given).require("loss") for file in (first, second))
+        over = over or shared_scale((one, two))
+        one, two = one.require(over), two.require(over)
+        told("fitting")
+        made = compare(one, two, over=over, to=to, level=given.level, draws=given.draws)
+        names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
+        answer = decisions.of_comparison(made, names, (one, two))
+    finish(answer, given)
+
+
+def run_plan(files: list[Path], at: str, given: Choice, *, goal: float, budget: float | None) -> None:
+    """Choose the next runs and show them."""
+    positive(budget=budget)
+    with working() as told:
+        rows, law, errors = ready(files, given, told)
+        of_final_losses(law, "plan")
+        fitted = doubted(fit(law, rows, draws=given.draws))
+        most = np.inf if budget is None else budget
+        made = plan(fitted, places([at], law.needs), goal=goal, budget=most, level=given.level)
+        answer = decisions.of_plan(made, fitted, at, errors)
+    finish(answer, given)
+
+
+def _shares(rows: Table, target: str) -> None:
+    """Refuse accuracies and errors that are no shares.
+
+    Raises:
+        SoonerError: names the first.
+    """
+    bad = [one for one in rows[target].tolist() if not 0 <= one <= 1] if target in rows else []
+    if bad:
+        raise SoonerError(
+            f"the {target} is {bad[0]:g} in a row; a task's {target} is from 0 to 1: divide percents by 100"
+        )
+
+
+def _rules(rows: Table) -> tuple[StepLaw, list[str]]:
+    """Return the rules for learning rate and batch: fitted where the table has both, else the published ones."""
+    if "lr" in rows and "batch" in rows:
+        try:
+            return fit_step_law(rows), ["learning rate and batch are by rules fitted to the files"]
+        except SoonerError:
+            pass
+    return published(), ["learning rate and batch are by the published Step Law (Li et al., 2025, arXiv 2503.04715)"]

@@ -1,0 +1,250 @@
+"""The commands that train, and show what came of it: options and help; what they do is in a file for each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from sooner.cli.numbers import Whole
+
+DEFAULT_RECIPES = "adamw; sgd; muon"
+
+
+def race(
+    workload: str = "charlm",
+    /,
+    *,
+    recipes: str = DEFAULT_RECIPES,
+    seeds: Whole | None = None,
+    looks: str | None = None,
+    tune: Whole = 5,
+    steps: Whole | None = None,
+    regime: str = "auto",
+    jobs: Whole | None = None,
+    series: Whole = 0,
+    workers: Whole = 1,
+    world: Whole = 1,
+    arms: bool = True,
+    ablate: Annotated[bool, Parameter(negative=())] = False,
+    cost: bool = True,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Race training recipes against a tuned baseline and write a report.
+
+    The same command, run again, goes on where a stopped race left off and repeats the same numbers whatever --jobs is.
+
+    Parameters
+    ----------
+    workload
+        A bundled workload (see `sooner workloads`) or a Python file that defines model, batches, loss and steps.
+    recipes
+        Contenders separated by semicolons, the baseline first, e.g. "adamw; muon + cosine; torch.optim.NAdam(lr=1e-3)".
+        A value given is fixed; lr=log(1e-4, 1e-2) tunes it in that range.
+    seeds
+        Racing seeds per contender, 6 or more. Default 8.
+    looks
+        Numbers of seeds after which to judge, declared in advance, e.g. 8,16,32: contenders that are decided early
+        need no more. Instead of --seeds.
+    tune
+        Quasi-random tuning trials per contender besides its default; everybody gets the same number.
+    steps
+        Training steps of one run. Default: the workload's own budget.
+    regime
+        anytime: the first crossing of the target counts (constant learning rates). budgeted: every length is a run of
+        its own (schedules that decay to the end). auto chooses budgeted if any recipe plans for a fixed end.
+    jobs
+        Worker processes of one thread each. Default: one for every core.
+    series
+        Another number repeats the race on other seeds.
+    workers
+        Train every run in a simulated cluster of so many workers, each with its own batches; counts bytes, exactly.
+    world
+        Train every run with so many real processes over the loopback interface. Default jobs: cores / world.
+    arms
+        Where recipes of several workers are compared, also race what any comparison needs: dense averaging (as the
+        baseline), half precision, local SGD with the same windows, outer momentum on equal workers, no communication.
+    ablate
+        Also race every stack of parts with one part left out at a time.
+    cost
+        Measure per-step time and memory after the race.
+    out
+        The race's folder. Default: races/WORKLOAD-HASH in this directory.
+    json
+        Print the result as JSON on standard output instead of the table.
+    """
+    from sooner.cli.race import run_race
+
+    run_race(
+        workload,
+        recipes,
+        seeds=seeds,
+        looks=looks,
+        as_json=json,
+        tune=tune,
+        steps=steps,
+        regime=regime,
+        jobs=jobs,
+        series=series,
+        workers=workers,
+        world=world,
+        arms=arms,
+        ablate=ablate,
+        measure_cost=cost,
+        out=out,
+    )
+
+
+def train(
+    workload: str = "charlm",
+    /,
+    *,
+    parts: str = "adamw",
+    seed: Whole = 0,
+    steps: Whole | None = None,
+    accumulate: Whole = 1,
+    clip_norm: float | None = None,
+    checkpoint: Path | None = None,
+    save_every: Whole | None = None,
+    timeout: float = 600.0,
+) -> None:
+    """Train once with the reference loop; under torchrun, together with the other processes.
+
+    torchrun --nproc-per-node 2 -m sooner train my_task.py --parts "sgd + dgc"
+
+    Every process draws batches of its own. When one is lost, the others say which, and exit with code 2; the same
+    command goes on from the last complete checkpoint.
+
+    Parameters
+    ----------
+    workload
+        A bundled workload (see `sooner workloads`) or a Python file that defines model, batches, loss and steps.
+    parts
+        A recipe, such as "muon + cosine". Without an optimizer in it, adamw is added.
+    seed
+        Decides initial weights, data order and the method's own noise.
+    steps
+        Optimizer steps. Default: the workload's own budget.
+    accumulate
+        Micro-batches per step.
+    clip_norm
+        Scale gradients down to this norm where they exceed it.
+    checkpoint
+        File to go on from and to write to; a folder for several processes.
+    save_every
+        Steps between checkpoints. Default: only at the end.
+    timeout
+        Seconds to wait for the other processes in one exchange.
+    """
+    # when the process that keeps the rendezvous is lost, torch prints stack traces that say less than we do; whatever
+    # it calls an error there it also raises
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    from sooner.cli.train import run_training
+
+    run_training(
+        workload,
+        parts,
+        seed=seed,
+        steps=steps,
+        accumulate=accumulate,
+        clip_norm=clip_norm,
+        checkpoint=checkpoint,
+        save_every=save_every,
+        timeout=timeout,
+    )
+
+
+def show(
+    folder: Path,
+    /,
+    *,
+    open: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Show a race or a claim again: print its table and write its report anew, from the journal alone.
+
+    Parameters
+    ----------
+    folder
+        The folder of a race or of a claim, or a file of evidence.
+    open
+        Open the report in the browser.
+    json
+        Print the result as JSON instead of the table.
+    """
+    from sooner.cli.show import show_race
+
+    show_race(folder, open_browser=open, as_json=json)
+
+
+def claim(
+    *names: str,
+    all: Annotated[bool, Parameter(negative=())] = False,
+    check: Annotated[bool, Parameter(negative=())] = False,
+    minutes: float | None = None,
+    jobs: Whole | None = None,
+    series: Whole = 0,
+    out: Path = Path("claims"),
+    publish: Path | None = None,
+) -> None:
+    """Run a paper's claim here against a tuned baseline, by the race rules, and print the verdict.
+
+    Without a name, all claims are listed with the verdicts of the published evidence. The same command, run again, goes
+    on where a stopped one left off.
+
+    Parameters
+    ----------
+    names
+        Parts, such as muon.
+    all
+        Run every claim there is.
+    check
+        Say which evidence is missing or older than the code it speaks of; exit code 1 if any is.
+    minutes
+        Start no claim whose estimate goes beyond this many minutes in all; says which were left out.
+    jobs
+        Worker processes of one thread each. Default: one for every core.
+    series
+        Another number repeats the races of the claim on other seeds.
+    out
+        Folder for journals and races.
+    publish
+        Also write the evidence, as NAME.jsonl, into this folder.
+    """
+    from sooner import claims
+    from sooner.cli.claim import check_claims, list_claims, run_claims
+
+    if check:
+        if not check_claims():
+            sys.exit(1)
+    elif all or names:
+        chosen = claims.names() if all else list(dict.fromkeys(names))
+        run_claims(chosen, out=out, jobs=jobs, publish=publish, minutes=minutes, series=series)
+    else:
+        list_claims()
+
+
+def league(
+    *folders: Path,
+    evidence: bool = True,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Rank all that has raced, from the races on disk and the published evidence, and say how far to trust the order.
+
+    Parameters
+    ----------
+    folders
+        Folders that hold races. Default: races and claims in this directory, where they exist.
+    evidence
+        Count the published evidence too.
+    json
+        Print the table as JSON.
+    """
+    from sooner.cli.league import show_league
+
+    chosen = list(folders) or [folder for folder in (Path("races"), Path("claims")) if folder.is_dir()]
+    show_league(chosen, published=evidence, as_json=json)

@@ -1,0 +1,19 @@
+"""What is not kept, or not waited for: checkpoints that are written while training goes on.
+
+Classes load on first use: ``sooner.memory.LazySaver(optimizer)``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sooner.memory.lazy_saver import LazySaver
+
+__all__ = ["LazySaver"]
+
+
+def __getattr__(name: str) -> Any:
+    from sooner.part import class_named
+
+    return class_named("memory", name)

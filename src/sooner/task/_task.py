@@ -1,0 +1,107 @@
+"""What a task is: three functions and a budget, and what else it may say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from sooner.error import SoonerError
+from sooner.objective import Found
+
+EVALUATION_SEED = 0
+"""The evaluation split is always asked for with this seed, so that every run is measured on the same data."""
+
+OPTIONS = (
+    "steps",
+    "metric",
+    "higher_is_better",
+    "evaluations",
+    "metrics",
+    "losses",
+    "fingerprint",
+    "shards",
+    "provides",
+)
+
+
+class Shard(Protocol):
+    """Training data of one worker, all of it at hand.
+
+    Attributes:
+        examples: a batch of all its examples; dimension 0 of its tensors counts them.
+        batch_size: examples in a batch.
+        labels: (N,) the class of each example, None where there are none.
+    """
+
+    examples: Any
+    batch_size: int
+    labels: Tensor | None
+
+    def __getitem__(self, step: int) -> Any:
+        """Return the batch of a step."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train, as three functions and a budget.
+
+    Args:
+        model: ``model(seed) -> nn.Module``, a function of the seed alone.
+        batches: ``batches(seed, split)`` with split "train" or "eval"; what it returns is indexed by step. The "eval"
+            split has a length.
+        loss: ``loss(model, batch) -> 0-d tensor`` to minimise, a mean over the batch; or ``(sum, count)``, what was
+            added up and how many tokens or samples that is of, so that all of a step's count alike.
+        steps: budget in optimizer steps.
+        metrics: optional ``metrics(model, batch) -> {name: number}``, averaged over the evaluation batches; a metric
+            may be ``(sum, count)`` too.
+        losses: optional ``losses(model, batch) -> {name: 0-d tensor}``, the terms that `loss` adds up, for parts that
+            weigh them against each other; ``(sum, count)`` each, with the count of the loss, where that counts.
+        metric: what a race compares, "loss" or a key of `metrics`.
+        higher_is_better: whether larger values of the metric are better.
+        evaluations: number of evaluations over a run, evenly spaced.
+        fingerprint: optional ``fingerprint() -> str``, says in words which data this is.
+        shards: optional ``shards(worker, workers, seed)``, training batches of one of several workers that have data of
+            their own, indexed by step; the seed is the same for all of them. Without it they draw from common data.
+            Parts that ask how much a worker has, or which of it is hard, need `Shard` of it.
+        provides: what the loss offers to parts of its domain, such as ``{"flow times"}``
+            (`sooner.objective.FROM_TASKS`); default nothing.
+        name: short name for tables.
+        spec: how another process finds the task again: a bundled name or a path; empty for a task made in Python.
+        description: one sentence.
+        source: text of the file that defines the task, part of its identity.
+    """
+
+    model: Callable[[int], nn.Module]
+    batches: Callable[[int, str], Any]
+    loss: Callable[[nn.Module, Any], Any]
+    steps: int
+    metrics: Callable[[nn.Module, Any], Mapping[str, Any]] | None = None
+    losses: Callable[[nn.Module, Any], Mapping[str, Found]] | None = None
+    metric: str = "loss"
+    higher_is_better: bool = False
+    evaluations: int = 25
+    fingerprint: Callable[[], str] | None = None
+    shards: Callable[[int, int, int], Any] | None = None
+    provides: frozenset[str] = frozenset()
+    name: str = "task"
+    spec: str = ""
+    description: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"task {self.name}"
+        for option in ("steps", "evaluations"):
+            value = getattr(self, option)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise SoonerError(f"{where}: {option} = {value!r} must be a whole number of at least 1")
+        for option in ("metrics", "losses", "fingerprint", "shards"):
+            value = getattr(self, option)
+            if value is not None and not callable(value):
+                raise SoonerError(f"{where}: {option} = {value!r} must be a function; define it or leave it out")
+        words: Any = self.provides
+        if isinstance(words, str) or not isinstance(words, Iterable) or not all(isinstance(w, str) for w in words):
+            raise SoonerError(f"{where}: provides = {words!r} must be a set of texts, such as {{'flow times'}}")
+        object.__setattr__(self, "provides", frozenset(words))

@@ -1,0 +1,60 @@
+"""What every update part takes besides its own hyper-parameters, and keywords of torch.optim that mean nothing here."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, TypedDict
+
+import torch
+
+from sooner.error import nearest
+
+NON_FINITE = ("pass", "skip", "raise")
+
+
+class Options(TypedDict, total=False):
+    """What every update part takes besides its own hyper-parameters.
+
+    Attributes:
+        maximize: ascend instead of descend, default False.
+        stochastic_rounding: round bfloat16 parameters up or down at random so that the mean is kept, default False:
+            to the nearest, which loses steps below 1/256 of a weight. Refused for float16.
+        master_weights: keep a float32 copy of half-precision parameters and step that, default False. Nothing is lost
+            to rounding then, for 4 bytes per parameter. A parameter that somebody else sets takes its copy along.
+        non_finite: what to do about a step whose gradients hold NaN or infinity: "pass" takes it as torch does
+            (default), "skip" leaves parameters and state alone, "raise" refuses it. The last two read all gradients
+            once more, wait for the device, and count such steps in ``optimizer.non_finite_steps``.
+        decay: what weight decay is for: "all" (default), as torch does, or "matrices", which are the weights that
+            multiply or are looked up (hidden matrices, convolutions, embeddings, the output layer) and not gains,
+            biases, tokens and single numbers; see `sooner.kinds`. A group may say its own.
+        model: whose modules say what each parameter is, where `params` are parameters or groups of them.
+    """
+
+    maximize: bool
+    stochastic_rounding: bool
+    master_weights: bool
+    non_finite: Literal["pass", "skip", "raise"]
+    decay: Literal["all", "matrices"]
+    model: torch.nn.Module | None
+
+
+TORCH_ONLY = ("foreach", "fused", "capturable", "differentiable")
+"""Keywords of `torch.optim` that choose among its implementations; `$SOONER_EXECUTOR` chooses among ours."""
+
+_told: set[str] = set()
+
+
+def tell_of_foreign(name: str, foreign: dict[str, Any]) -> None:
+    """Say once that a keyword of torch.optim does nothing here; refuse every other keyword."""
+    for keyword, value in foreign.items():
+        if keyword not in TORCH_ONLY:
+            raise TypeError(
+                f"{name} has no setting {keyword!r}{nearest(keyword, (*Options.__annotations__, *TORCH_ONLY))}"
+            )
+        if keyword not in _told and value:
+            _told.add(keyword)
+            warnings.warn(
+                f"{name}: {keyword}={value!r} chooses among the implementations of torch.optim and changes nothing "
+                "here; $SOONER_EXECUTOR chooses among those of sooner",
+                stacklevel=4,
+            )
