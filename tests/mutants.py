@@ -21,7 +21,7 @@ LIMIT = 1800
 """Seconds after which a mutant counts as caught, as it hangs."""
 
 TESTS = {
-    "transform.py": ("update/test_optimizer_contract.py", "execute/test_shards.py"),
+    "transform.py": ("execute/test_chain.py", "update/test_optimizer_contract.py", "execute/test_shards.py"),
     "partition.py": ("recipe/test_recipe.py", "recipe/test_training.py"),
     "objective.py": ("loop/test_token_weights.py", "loop/test_loop.py", "update/test_closures.py"),
     "_saved_state.py": ("update/test_optimizer_contract.py", "update/test_edited_optimizers.py"),
@@ -62,7 +62,7 @@ MUTANTS = (
     ),
     ("objective.py", "return torch.where(count > 0, count, 1)", "return count"),
     ("objective.py", "return count if count > 0 else 1.0", "return count"),
-    ("objective.py", "expected = positive(count) * number", "expected = positive(count)"),
+    ("objective.py", "aside.end(expected / positive(self._total))", "aside.end(1.0)"),
     ("objective.py", "part = loss / number if count is None", "part = loss if count is None"),
     ("objective.py", "if averaging is not None and averaging.at_once:", "if False:"),
     ("objective.py", "if known and len(known) < len(counts):", "if False:"),
