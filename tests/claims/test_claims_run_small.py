@@ -7,7 +7,7 @@ from toy_claims import InProcess
 from sooner import claims
 from sooner.claims import _evidence, _run
 from sooner.claims._claim import VERDICTS
-from sooner.race import plan
+from sooner.race import limits
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +20,8 @@ def shared(tmp_path_factory):
 def _few(monkeypatch):
     """Races take few seeds and few examples here."""
     task_of = _run.task_of
-    monkeypatch.setattr(plan, "LEAST_SEEDS", SEEDS)
-    monkeypatch.setattr(plan, "TARGET_SEEDS", SEEDS)
+    monkeypatch.setattr(limits, "LEAST_SEEDS", SEEDS)
+    monkeypatch.setattr(limits, "TARGET_SEEDS", SEEDS)
     monkeypatch.setattr(_run, "task_of", lambda race: few(task_of(race)))
 
 
