@@ -33,6 +33,7 @@ from sooner.communication._windows import Windows
 from sooner.communication._wire import Wire
 from sooner.communication._wrappers import Wrappers, averaging
 from sooner.error import SoonerError
+from sooner.foundation import snapshots
 from sooner.foundation.layout import Layout
 from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
