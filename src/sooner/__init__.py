@@ -15,6 +15,7 @@ from sooner.version import __version__
 
 if TYPE_CHECKING:
     from sooner import (
+        adapter,
         communication,
         decoding,
         diffusion,
@@ -41,6 +42,7 @@ __all__ = [
     "SoonerError",
     "Task",
     "__version__",
+    "adapter",
     "communication",
     "create_optimizer",
     "decoding",
@@ -63,6 +65,7 @@ __all__ = [
 ]
 
 _PACKAGES = (
+    "adapter",
     "memory",
     "communication",
     "decoding",

@@ -108,7 +108,7 @@ def test_every_part_has_a_card_and_every_claim_a_page(site, pages):
 
 
 def test_every_public_name_is_in_the_reference(pages):
-    for station in ("update", "gradient", "loss", "schedule", "communication"):
+    for station in ("update", "gradient", "loss", "schedule", "communication", "diffusion", "rl", "decoding"):
         ids = set(pages[f"api/{station}.html"].ids)
         assert {f"sooner.{station}.{name}" for name in getattr(sooner, station).__all__} <= ids
     assert {"sooner.Recipe", "sooner.Task", "sooner.train", "sooner.explain"} <= set(pages["api/sooner.html"].ids)

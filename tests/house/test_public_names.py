@@ -17,7 +17,10 @@ PROGRAM = """
 import sooner
 for name in sooner.__all__:
     getattr(sooner, name)
-for station in (sooner.update, sooner.gradient, sooner.loss, sooner.schedule, sooner.communication):
+for station in (
+    *(sooner.update, sooner.gradient, sooner.loss, sooner.schedule, sooner.communication),
+    *(sooner.diffusion, sooner.rl, sooner.decoding),
+):
     for name in station.__all__:
         getattr(station, name)
 """

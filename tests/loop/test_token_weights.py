@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import sooner
-from sooner import SoonerError, objective
+from sooner import SoonerError
 from sooner.cluster import train_cluster
 from sooner.foundation.lanes import Lanes
-from sooner.objective import PROVIDED, Objective, mean_of
+from sooner.objective import PROVIDED, Objective, counting, mean_of
 from sooner.recipe import Recipe
 from sooner.recipe.training import Training
 from sooner.task import Task, check
@@ -31,7 +31,7 @@ def close(a, b):
 
 @pytest.fixture(autouse=True)
 def _unsaid(monkeypatch):
-    monkeypatch.setattr(objective, "_said", set())
+    monkeypatch.setattr(counting, "_said", set())
 
 
 @every_count

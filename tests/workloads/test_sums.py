@@ -1,6 +1,7 @@
 """What sums promises: exact judging, log-probabilities as at generation, a start that is kept, and learning."""
 
 import os
+from functools import partial
 
 import pytest
 import torch
@@ -100,11 +101,22 @@ class TestKept:
         monkeypatch.setenv("SOONER_CACHE", str(tmp_path))
         calls = []
         before = torch.get_rng_state()
-        with torch.no_grad():  # as in an evaluation
+        with torch.inference_mode():  # as in an evaluation
             weights = self.network(calls)
         assert torch.equal(torch.get_rng_state(), before)
         assert torch.equal(self.network(calls), weights)
         assert calls == [1]
+
+    def test_other_code_is_another_network(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("SOONER_CACHE", str(tmp_path))
+        sources = _kept._sources(partial(sums._teach, 0), sums.Policy())
+        assert len(sources) == 2  # the task, and charlm, whose blocks it has
+        assert all(any(word in text for text in sources) for word in ("def _teach", "class Block"))
+        calls = []
+        self.network(calls)
+        monkeypatch.setattr(_kept.inspect, "getsource", lambda module: "changed")
+        self.network(calls)
+        assert len(calls) == 2
 
     @pytest.mark.parametrize("content", [b"", b"no network", None])
     def test_a_damaged_file_is_made_again(self, tmp_path, monkeypatch, content):

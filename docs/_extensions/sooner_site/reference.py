@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 
 from sooner import part
 
@@ -41,7 +42,10 @@ def generated() -> dict[str, str]:
     pages = {f"api/{name}.md": page(title, BLOCKS[name]) for name, title in NAMES.items()}
     for station in stations():
         module = importlib.import_module(f"sooner.{station}")
-        blocks = [f"autoclass:: sooner.{station}.{name}" for name in sorted(module.__all__, key=str.lower)]
+        blocks = [
+            f"{'autofunction' if inspect.isfunction(getattr(module, name)) else 'autoclass'}:: sooner.{station}.{name}"
+            for name in sorted(module.__all__, key=str.lower)
+        ]
         if station == "update":
             blocks.append("autoclass:: sooner.update._options.Options")
         pages[f"api/{station}.md"] = page(f"sooner.{station}", blocks, module.__doc__ or "")

@@ -14,7 +14,7 @@ from sooner.claims._findings import Findings
 from sooner.rl import PolicyLoss, Rollouts, group_means, policy_loss
 from sooner.task import Task
 from sooner.workloads import sums
-from sooner.workloads._seeded import generator
+from sooner.workloads._seeded import generator, seeded
 
 ARMS = {
     "topr": "topr",
@@ -55,12 +55,19 @@ class Old:
         return self.rollouts[torch.from_numpy(random.integers(len(self.rollouts), size=self.size))]
 
 
+def start(seed: int, size: dict[str, int]) -> nn.Module:
+    """Return the policy that writes the answers and learns from them; in the miniature an untaught one."""
+    if size is SIZE:
+        return sums.model(seed)
+    with seeded(seed):
+        return sums.Policy()
+
+
 def answers(seed: int, size: dict[str, int]) -> Old:
     """Return answers of the start, 8 to each prompt, with rewards 1 and -1."""
     count = size["answers"] // sums.GROUP
-    return Old(
-        sums.rollouts(sums.model(seed), *sums._batch(seed, "train", count, sums.GROUP, 2**30)), size["batch"], seed
-    )
+    written = sums.rollouts(start(seed, size), *sums._batch(seed, "train", count, sums.GROUP, 2**30))
+    return Old(written, size["batch"], seed)
 
 
 def learn(arm: str, lr: float, seed: int, size: dict[str, int]) -> dict[str, float]:
@@ -73,7 +80,7 @@ def learn(arm: str, lr: float, seed: int, size: dict[str, int]) -> dict[str, flo
         return torch.zeros(())  # in evaluations only the metrics count
 
     task = Task(
-        sums.model,
+        lambda _: start(seed, size),  # the policy that wrote the answers, whatever the run's own seed
         lambda seed, split: sums.batches(seed, split) if split == "eval" else old,
         loss,
         size["steps"],
@@ -81,8 +88,6 @@ def learn(arm: str, lr: float, seed: int, size: dict[str, int]) -> dict[str, flo
         metric="wrong",
         provides=frozenset({"rollouts"}),
     )
-    # the start that wrote the answers, whatever the run's own seed makes of it
-    task = replace(task, model=lambda _: sums.model(seed))
     run = loop.train(task, f"clip_norm + {ARMS[arm]} + adamw(lr={lr})", seed, evaluate_at=[0, size["steps"]])
     diverged = run.diverged_at is not None
     return {

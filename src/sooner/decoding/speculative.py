@@ -166,18 +166,12 @@ def _decode(
             unread = text[draft.length :] if draft is not None else text
             for _ in range(min(k, wanted - len(text) - 1) if draft is not None else 0):
                 assert draft is not None
-                q = probabilities(draft.read(unread)[-1:])[0]
+                q = probabilities(_read(draft, unread, "draft")[-1:])[0]
                 unread = _drawn(q, generator)
                 guesses.append(unread)
                 likely.append(q)
             draft_calls += len(guesses)
-            try:
-                logits = target.read(torch.cat([text[target.length :], *guesses]))
-            except IndexError as error:
-                raise SoonerError(
-                    f"speculative: the target can't read a token of the prompt or of the draft ({error}); both models "
-                    "need the same symbols, and positions for prompt and length"
-                ) from error
+            logits = _read(target, torch.cat([text[target.length :], *guesses]), "target")
             p = probabilities(logits[-len(guesses) - 1 :])
             calls += 1
             kept, last = _judge(p, likely, guesses, generator)
@@ -192,6 +186,16 @@ def _decode(
                 if one is not None and one.length > len(text) - 1:
                     one.cut(len(text) - 1)
     return Decoded(text[len(prompt) :], calls, draft_calls, examined, accepted)
+
+
+def _read(reader: Reader, tokens: Tensor, name: str) -> Tensor:
+    try:
+        return reader.read(tokens)
+    except IndexError as error:
+        raise SoonerError(
+            f"speculative: the {name} can't read a token ({error}); both models need the same symbols, and positions "
+            "for the prompt and all that is to be written"
+        ) from error
 
 
 def _judge(

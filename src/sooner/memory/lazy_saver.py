@@ -101,11 +101,6 @@ class LazySaver(Part):
         self._sharded: Sharded | None = None
         self._written: list[Path] = []
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name."""
-        return "lazy_saver"
-
     def save(self, path: str | Path, /, **content: Any) -> None:
         """Ask for a checkpoint of the state as it is now, and return before it is copied.
 

@@ -110,11 +110,6 @@ class Mixture(Part):
         self._objective: Objective | None = None
         self._batches: list[Any] = []
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name."""
-        return "mixture"
-
     @property
     def model(self) -> nn.Module:
         """The model whose weights are mixed, without wrappers."""

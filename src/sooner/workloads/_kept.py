@@ -1,10 +1,12 @@
 """Trained networks that a task begins with: pure functions of a seed, made once and kept in the user's cache."""
 
+import functools
 import hashlib
 import inspect
 import logging
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sooner.execute.compiler import cache_home
+from sooner.version import __version__
 from sooner.workloads._seeded import seeded
 
 log = logging.getLogger(__name__)
@@ -22,21 +25,26 @@ def kept(name: str, make: Callable[[], nn.Module], train: Callable[[nn.Module], 
     """Return ``make()`` after ``train(model)``, from the cache where it was trained before.
 
     Training runs on one thread and leaves PyTorch's generator and number of threads as they were. Kept files are bound
-    to the source of `train`'s module, PyTorch and the processor; a damaged one is made again, and a cache that can't be
-    written is done without. Processes that train the same one at once write the same.
+    to the files of `train` and of the network's classes, to the versions of sooner and PyTorch, and to the processor. A
+    damaged one is made again, and a cache that can't be written is done without. Processes that train the same one at
+    once write the same.
 
     Args:
         name: of the file.
         make: the network before training.
-        train: trains it in place, a function of `key` alone.
-        key: everything else that decides the weights, such as the seed.
+        train: trains it in place, a function of `key` alone; may be a `functools.partial`.
+        key: everything else that decides the weights, such as the seed, or what the data are.
     """
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is about
+        return _kept(name, make, train, key)
+
+
+def _kept(
+    name: str, make: Callable[[], nn.Module], train: Callable[[nn.Module], None], key: tuple[object, ...]
+) -> nn.Module:
     model = make()
-    described = (
-        inspect.getsource(inspect.getmodule(train) or train),
-        *(torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()),
-        *key,
-    )
+    machine = (torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability())
+    described = (*_sources(train, model), __version__, *machine, *key)
     digest = hashlib.sha256(repr(described).encode()).hexdigest()[:16]
     path = Path(cache_home()) / "networks" / f"{name}-{digest}.pt"
     try:
@@ -50,12 +58,19 @@ def kept(name: str, make: Callable[[], nn.Module], train: Callable[[nn.Module], 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # with more, sums are added up in another order
     try:
-        with torch.inference_mode(False), torch.enable_grad(), seeded(0):  # whatever the caller is about
+        with seeded(0):
             train(model)
     finally:
         torch.set_num_threads(threads)
     _keep(path, model.state_dict())
     return model
+
+
+def _sources(train: Callable[[nn.Module], None], model: nn.Module) -> list[str]:
+    """Return the files that the training and the network's own classes are written in."""
+    function = train.func if isinstance(train, functools.partial) else train
+    named = {function.__module__, *(type(one).__module__ for one in model.modules())}
+    return [inspect.getsource(sys.modules[name]) for name in sorted(named) if not name.startswith("torch.")]
 
 
 def _keep(path: Path, state: dict[str, Tensor]) -> None:

@@ -65,7 +65,7 @@ def target() -> nn.Module:
         with seeded(CONSTANT):
             return GPT(TARGET_WIDTH, TARGET_BLOCKS)
 
-    return kept("draft_text", fresh, _train_target, TARGET_STEPS).eval().requires_grad_(False)
+    return kept("draft_text", fresh, _train_target, TARGET_STEPS, charlm.fingerprint()).eval().requires_grad_(False)
 
 
 def reader(model: nn.Module) -> Reader:
