@@ -32,7 +32,7 @@ def factored_norm(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
         row = (len(a) + (weight.shape[1] if cast else 0)) * exact.itemsize
         rows = max(1, weight.numel() * weight.element_size() // SHARE // max(row, 1))
         found = []
-        for w, factor in zip(weight.split(rows), b.split(rows), strict=True):
+        for w, factor in zip(weight.split(rows), b.split(rows), strict=True):  # type: ignore[no-untyped-call]
             w = w.to(exact)
             inner = torch.addmm(w @ a.T, factor, gram, alpha=scale / 2)  # [rows, rank]
             found.append(torch.linalg.vector_norm(w, dim=1).square() + 2 * scale * (inner * factor).sum(1))

@@ -22,7 +22,7 @@ except ImportError as error:
     ) from error
 
 
-class FactoredDoraLinear(DoraLinearLayer):  # type: ignore[misc]
+class FactoredDoraLinear(DoraLinearLayer):
     """peft's layer for linear bases, with the norm from the factors."""
 
     def forward(

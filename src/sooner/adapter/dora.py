@@ -179,5 +179,5 @@ class DoRA(Surgery):
             else:
                 layer.weight = nn.Parameter(merged, layer.weight.requires_grad)
             del layer.lora_A, layer.lora_B, layer.magnitude, layer.scale
-            layer.__class__ = nn.Linear
+            layer.__class__ = nn.Linear  # type: ignore[assignment]
         return model

@@ -42,7 +42,7 @@ def transient(act: Callable[[], object]) -> int:
     """Return the most bytes that are allocated at one time while `act` runs, above what there was before (CPU)."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         kept = act()
-    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
     now = most = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         now += event.nbytes()

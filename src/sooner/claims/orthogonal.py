@@ -54,7 +54,7 @@ def _steps_to(init: str, depth: int, seed: int, lr: float, steps: int) -> int | 
             return step
         with torch.no_grad():
             for w, g in zip(weights, torch.autograd.grad(loss, weights), strict=True):
-                w -= lr * g
+                w -= lr * g  # type: ignore[misc]
     return None
 
 
