@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sooner import (
         adapter,
         communication,
+        data,
         decoding,
         diffusion,
         execute,
@@ -45,6 +46,7 @@ __all__ = [
     "adapter",
     "communication",
     "create_optimizer",
+    "data",
     "decoding",
     "diffusion",
     "execute",
@@ -68,6 +70,7 @@ _PACKAGES = (
     "adapter",
     "memory",
     "communication",
+    "data",
     "decoding",
     "diffusion",
     "execute",
