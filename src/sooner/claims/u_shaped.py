@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sooner import loop
-from sooner.claims._claim import Claim, Criterion, Measured, Measurement
+from sooner.claims._claim import ALPHA, Claim, Criterion, Measured, Measurement
 from sooner.claims._findings import Findings
 from sooner.diffusion import flow_loss, integrate, pseudo_huber, squared, training_times
 from sooner.task import Task
@@ -175,8 +175,8 @@ def ratio(new: str, base: str, at_most: float) -> Callable[[Findings], Measured]
 
     def measured(findings: Findings) -> Measured:
         found, known = findings.columns_ratio("reflow", new, base), longer(findings)
-        seen = known.value <= 0.95 and known.p is not None and known.p <= 0.05
-        if found.value > at_most and not seen:
+        sure, seen = (one.p is not None and one.p <= ALPHA for one in (found, known))
+        if not (sure and found.value <= at_most) and not (seen and known.value <= 0.95):
             return replace(found, undecided="twice as many steps, which are known to help, don't show either")
         return found
 
