@@ -187,3 +187,13 @@ def test_logit_normal_times_follow_their_law_and_fill_the_place(of_page):
     with pytest.raises(SoonerError, match="never asks for its training times"), law.around_loss():
         pass
     assert {"mean", "std"} <= set(sooner.Recipe("diffusion_example.LogitNormal + adamw").space)
+
+
+def test_growing_draws_from_more_and_more(of_page):
+    module = of_page("data")
+    sampler = module.Growing(range(100), 8, 50, begin=0.1)
+    batches = list(sampler)
+    assert max(batches[0]) < 10
+    assert max(position for batch in batches[40:] for position in batch) > 80
+    assert batches[7] == module.Growing(range(100), 8, 50, begin=0.1)[7]
+    assert "data_example.Growing(begin=0.5)" in str(sooner.Recipe("data_example.Growing(begin=0.5) + sgd"))

@@ -45,12 +45,12 @@ def variance(seed: int, draws: int) -> dict[str, Any]:
     for tau, chosen in drawn.items():
         scale = torch.from_numpy(weights[chosen]) if tau == 1.0 else torch.ones(draws, dtype=torch.float64)
         total, norms = 0.0, []
-        for part, factor in zip(torch.from_numpy(chosen).split(250), scale.split(250), strict=True):
+        for part, factor in zip(torch.from_numpy(chosen).split(250), scale.split(250), strict=True):  # type: ignore[no-untyped-call]
             gradients = _gradients(model, examples, part)  # [n, d]
             norms.append(gradients.square().sum(1))
             total = total + (factor[:, None] * gradients).sum(0)
         squares[tau] = torch.cat(norms)
-        spread[tau] = float((scale**2 * squares[tau]).mean() - (total / draws).square().sum())
+        spread[tau] = float((scale**2 * squares[tau]).mean() - (total / draws).square().sum())  # type: ignore[attr-defined]
     sizes = np.bincount(domains)
     p, q = sizes / sizes.sum(), probabilities(sizes.tolist(), 5.0)
     energy = [float(squares[5.0][torch.from_numpy(domains[drawn[5.0]] == j)].mean()) for j in range(len(sizes))]

@@ -12,7 +12,7 @@ Use it when networks are deep and have neither normalisation nor residual connec
 
 Leave it when layers are normalised or residual, which keeps signals alive by other means.
 
-It costs one QR decomposition per layer before the first step; no state; nothing per step.
+It costs one QR decomposition per layer before the first step; no state; nothing on the wire.
 
 Saxe et al., 2013, arXiv 1312.6120, section 3; convolutions as in Xiao et al., 2018, arXiv 1806.05393, algorithm 1.
 """

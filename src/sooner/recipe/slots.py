@@ -144,7 +144,7 @@ def slot(name_or_class: str | type[Any], /, **settings: Any) -> Slot:
 
 def _settings_of(factory: type[Any]) -> list[str]:
     """Return the hyper-parameters that a recipe may set: the constructor's, less what `Recipe.build` fills in."""
-    attached = ("params", "optimizer", "model", "steps", "last_epoch")
+    attached: tuple[str, ...] = ("params", "optimizer", "model", "steps", "last_epoch")
     if getattr(factory, "station", None) == "data":  # what the loop's examples and `Recipe.sampler` say
         attached += ("domains", "labels", "weights", "batch_size", "seed", "start", "rank", "world")
     found = inspect.signature(factory).parameters.values()
