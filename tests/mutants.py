@@ -21,7 +21,7 @@ LIMIT = 1800
 """Seconds after which a mutant counts as caught, as it hangs."""
 
 TESTS = {
-    "transform.py": ("update/test_optimizer_contract.py", "execute/test_shards.py"),
+    "transform.py": ("execute/test_chain.py", "update/test_optimizer_contract.py", "execute/test_shards.py"),
     "partition.py": ("recipe/test_recipe.py", "recipe/test_training.py"),
     "objective.py": ("loop/test_token_weights.py", "loop/test_loop.py", "update/test_closures.py"),
     "_saved_state.py": ("update/test_optimizer_contract.py", "update/test_edited_optimizers.py"),
@@ -29,12 +29,12 @@ TESTS = {
 """Which tests hold a file, the quickest first."""
 
 PLACES = {
-    "transform.py": ("src/sooner/transform.py", "src/sooner/foundation/transform.py"),
+    "transform.py": ("src/sooner/transform.py",),
     "partition.py": ("src/sooner/recipe/partition.py", "src/sooner/partition.py"),
-    "objective.py": ("src/sooner/objective.py", "src/sooner/foundation/objective.py"),
+    "objective.py": ("src/sooner/objective/*.py", "src/sooner/objective.py"),
     "_saved_state.py": ("src/sooner/update/_saved_state.py",),
 }
-"""Where a file is, or was in earlier commits."""
+"""Where a file, or what has become of it, is or was in earlier commits."""
 
 MUTANTS = (
     ("transform.py", "own = shape if piece is None else piece", "own = shape"),
@@ -46,12 +46,12 @@ MUTANTS = (
     ("transform.py", "return u + self.weight_decay * theta, state", "return u - self.weight_decay * theta, state"),
     ("transform.py", "return Decay(weight_decay) if weight_decay else None", "return Decay(weight_decay)"),
     ("transform.py", "return -clock.learning_rate * u, state", "return -abs(clock.learning_rate) * u * 1.001, state"),
-    ("partition.py", "    if not names:", "    if False:"),
+    ("partition.py", "if not trained:", "if False:"),
     ("partition.py", 'negated, glob = pattern.startswith("!")', "negated, glob = False"),
     ("partition.py", "fnmatch.fnmatchcase(n, glob) is not negated", "fnmatch.fnmatchcase(n, glob)"),
-    ("partition.py", "fnmatch.fnmatchcase(", "fnmatch.fnmatch("),
+    ("partition.py", 'pattern.removeprefix("!")', "pattern"),
     ("partition.py", "if not owners}", "if owners}"),
-    ("partition.py", "        if not chosen[i]:", "        if False:"),
+    ("partition.py", "if not chosen[i] & trained:", "if False:"),
     ("partition.py", "if len(names) > 4 else", "if len(names) > 5 else"),
     ("partition.py", "        if len(owners) > 1:", "        if len(owners) > 2:"),
     ("objective.py", "0 <= count < math.inf", "0 <= count"),
@@ -62,9 +62,9 @@ MUTANTS = (
     ),
     ("objective.py", "return torch.where(count > 0, count, 1)", "return count"),
     ("objective.py", "return count if count > 0 else 1.0", "return count"),
-    ("objective.py", "expected = positive(count) * number", "expected = positive(count)"),
+    ("objective.py", "aside.end(expected / positive(self._total))", "aside.end(1.0)"),
     ("objective.py", "part = loss / number if count is None", "part = loss if count is None"),
-    ("objective.py", "expected = averaging.mean(_numbers(loss, expected))[0]", "pass"),
+    ("objective.py", "if averaging is not None and averaging.at_once:", "if False:"),
     ("objective.py", "if known and len(known) < len(counts):", "if False:"),
     ("objective.py", "            module.training = mode", "            module.training = True"),
     ("objective.py", "                before.add_(p.grad)", "                pass"),
@@ -135,11 +135,13 @@ def main():
         for number, (name, old, new) in enumerate(MUTANTS):
             if asked.word not in f"{name} {old} {new}":
                 continue
-            file = next(path for place in PLACES[name] if (path := Path(tree, place)).is_file())
-            text = file.read_text(encoding="utf-8")
-            if text.count(old) != 1:
+            files = [
+                path for place in PLACES[name] for path in Path(tree).glob(place) if old in path.read_text("utf-8")
+            ]
+            if len(files) != 1 or (text := files[0].read_text(encoding="utf-8")).count(old) != 1:
                 how = "broken"
             else:
+                (file,) = files
                 file.write_text(text.replace(old, new), encoding="utf-8")
                 os.utime(file, (10**9 + 100 * number,) * 2)  # a time of its own, which bytecode is compared by
                 how = noticed(tree, TESTS[name])

@@ -15,7 +15,9 @@ from sooner.version import __version__
 
 if TYPE_CHECKING:
     from sooner import (
+        adapter,
         communication,
+        data,
         decoding,
         diffusion,
         execute,
@@ -41,8 +43,10 @@ __all__ = [
     "SoonerError",
     "Task",
     "__version__",
+    "adapter",
     "communication",
     "create_optimizer",
+    "data",
     "decoding",
     "diffusion",
     "execute",
@@ -63,8 +67,10 @@ __all__ = [
 ]
 
 _PACKAGES = (
+    "adapter",
     "memory",
     "communication",
+    "data",
     "decoding",
     "diffusion",
     "execute",

@@ -130,3 +130,11 @@ def test_halves_are_better_than_the_last_value_or_warned(load):
     assert row[3] is True
     (row,) = curves._halves("x", [("a", set(zip(steps, stuck, strict=True)))], None)
     assert row[1:] == ("0.000 %; 0 of 1 better, 1 of the other 1 warned", "< 0.000 % (last value), or warned", True)
+
+
+def test_the_dora_layer_is_compared_with_peft_s(load, capsys):
+    pytest.importorskip("peft")
+    load("dora_layer").main(width=16, rank=2, tokens=2, rounds=1)
+    printed = capsys.readouterr().out
+    for words in ("memory:", "forward:", "forward and backward:", "outputs differ by"):
+        assert words in printed

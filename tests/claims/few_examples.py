@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from sooner.claims._claim import Race
-from sooner.race import plan
+from sooner.race import limits
 
 EXAMPLES = 4
 SEEDS = 2
@@ -39,7 +39,7 @@ class Few:
 
 def few(task):
     """Return the task with few examples to train on and to evaluate with; workers with data of their own keep it."""
-    return replace(task, batches=Few(task.batches), spec="", evaluations=plan.LEAST_EVALUATIONS)
+    return replace(task, batches=Few(task.batches), spec="", evaluations=limits.LEAST_EVALUATIONS)
 
 
 def few_seeds(claim):

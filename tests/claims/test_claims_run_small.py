@@ -1,5 +1,7 @@
 """Every claim's miniature runs from beginning to end and leaves evidence that reads back; its verdict means nothing."""
 
+import json
+
 import pytest
 from few_examples import SEEDS, few, few_seeds
 from toy_claims import InProcess
@@ -7,7 +9,7 @@ from toy_claims import InProcess
 from sooner import claims
 from sooner.claims import _evidence, _run
 from sooner.claims._claim import VERDICTS
-from sooner.race import plan
+from sooner.race import limits
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +22,8 @@ def shared(tmp_path_factory):
 def _few(monkeypatch):
     """Races take few seeds and few examples here."""
     task_of = _run.task_of
-    monkeypatch.setattr(plan, "LEAST_SEEDS", SEEDS)
-    monkeypatch.setattr(plan, "TARGET_SEEDS", SEEDS)
+    monkeypatch.setattr(limits, "LEAST_SEEDS", SEEDS)
+    monkeypatch.setattr(limits, "TARGET_SEEDS", SEEDS)
     monkeypatch.setattr(_run, "task_of", lambda race: few(task_of(race)))
 
 
@@ -34,5 +36,5 @@ def test_miniature(name, shared, monkeypatch):
     assert len(evidence.outcomes) == len(claim.criteria)
     assert evidence.trend.keys() == claim.trend.keys()
     again = _evidence.read(_run.folder_of(claim, shared) / "evidence.jsonl")
-    assert again.findings == evidence.findings
+    assert json.dumps(again.findings) == json.dumps(evidence.findings)  # in which NaN is NaN
     assert again.code == evidence.code

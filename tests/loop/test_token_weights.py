@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import sooner
-from sooner import SoonerError, objective
+from sooner import SoonerError
 from sooner.cluster import train_cluster
 from sooner.foundation.lanes import Lanes
-from sooner.objective import PROVIDED, Objective, mean_of
+from sooner.objective import PROVIDED, Objective, counting, mean_of
 from sooner.recipe import Recipe
 from sooner.recipe.training import Training
 from sooner.task import Task, check
@@ -31,7 +31,7 @@ def close(a, b):
 
 @pytest.fixture(autouse=True)
 def _unsaid(monkeypatch):
-    monkeypatch.setattr(objective, "_said", set())
+    monkeypatch.setattr(counting, "_said", set())
 
 
 @every_count
@@ -389,6 +389,7 @@ def test_nothing_is_said_where_all_is_well(loss, sizes):
         ((torch.zeros(()), torch.zeros(2, 3)), r"the loss returned a tensor of shape \(2, 3\) as the count of its sum"),
         ((torch.zeros(()), -1), "the loss returned -1 as the count of its sum; return the number of tokens or samples"),
         ((torch.zeros(()), float("nan")), "the loss returned nan as the count"),
+        ((torch.zeros(()), float("inf")), "the loss returned inf as the count"),
         ((torch.zeros(()), None), "the loss returned None as the count"),
         ((torch.zeros(()), True), "the loss returned True as the count"),
         ((torch.zeros(3), 3), r"the loss returned a tuple of shape \(3,\), int; return \(sum, count\) or a mean, 0-d"),

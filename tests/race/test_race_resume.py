@@ -7,8 +7,9 @@ from small_races import LINE, Inline, Notes, cells, numbers, small_plan, written
 
 from sooner.cli.show import show_race
 from sooner.error import SoonerError
-from sooner.race import limits, worker
+from sooner.race import limits
 from sooner.race import plan as plans
+from sooner.race.cell import _found
 from sooner.race.journal import Journal, read
 from sooner.race.referee import run
 
@@ -120,7 +121,7 @@ def test_a_task_that_changes_during_the_race_stops_it_and_spoils_nothing(tmp_pat
             super().finished(cell, data)
             if len(self.done) == 4:
                 written(tmp_path, LINE.replace("** 2", "** 4"))
-                worker._found.cache_clear()  # a worker that starts now has not read the old file
+                _found.cache_clear()  # a worker that starts now has not read the old file
 
     def plan():
         return small_plan(tmp_path / "race", "sgd(lr=0.01)", "sgd(lr=0.02)", task=task)

@@ -575,6 +575,11 @@ def test_foreign_state_is_refused_and_changes_nothing(method):
     for kept in wrong_shape["state"].values():
         for slot in set(kept) - {"step"}:
             kept[slot] = torch.zeros(9, 9)
+    incomplete, needed = copy.deepcopy(optimizer.state_dict()), set()
+    for kept in incomplete["state"].values():
+        needed = set(kept) - {"step", *optimizer.optional_slots}
+        for slot in sorted(needed)[:1]:
+            del kept[slot]
     cases = [
         (method(others[:2]).state_dict(), "groups of"),
         ({"state": {}}, "not an optimizer state"),
@@ -584,6 +589,8 @@ def test_foreign_state_is_refused_and_changes_nothing(method):
         cases.append((other.state_dict(), "saved by another method"))
     if any(set(kept) - {"step"} for kept in wrong_shape["state"].values()):
         cases.append((wrong_shape, "has shape \\(9, 9\\)"))
+    if needed:
+        cases.append((incomplete, "where this method keeps"))
     for content, sentence in cases:
         with pytest.raises(ValueError, match=sentence):
             optimizer.load_state_dict(content)

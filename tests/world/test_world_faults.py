@@ -56,7 +56,9 @@ def test_the_lost_rank_is_named_in_one_sentence_and_nobody_is_left(lost, name, s
     victim = 0 if name.startswith("the one") else 1
     survivor = 1 - victim
     assert codes[survivor] == 2, both.said(survivor)
-    assert re.fullmatch(rf"sooner: {sentence}", " ".join(both.said(survivor).split())), both.said(survivor)
+    told = " ".join(both.said(survivor).split())
+    # on a busy machine the thread that gives signs of life may hear of it first, and end the process
+    assert re.fullmatch(rf"sooner: (rank {survivor} ends: )?{sentence}", told), told
     if name == "hangs":  # nobody else would end it
         assert codes[victim] == 2
         assert "sooner: rank 1 ends: rank 1 hangs" in both.said(victim)

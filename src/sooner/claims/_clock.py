@@ -7,6 +7,7 @@ import itertools
 import math
 from typing import Any
 
+from sooner.claims._claim import Criterion, Measurement
 from sooner.claims._tuned import TUNING_SEED
 from sooner.claims.tasks.digits_clients import batches, loss, metrics, model, shards
 from sooner.cluster import train_cluster
@@ -78,3 +79,18 @@ def cases(arms: dict[str, int], workers: int = 16, every: int = 5, seeds: int = 
         for arm, rounds in arms.items()
         for s in range(seeds)
     ]
+
+
+def on_clock(arms: dict[str, int]) -> dict[str, Measurement]:
+    """Return the experiment of arms with their rounds, and its miniature of four."""
+    return {"clock": Measurement(trained, cases(arms), cases(dict.fromkeys(arms, 4), 4, seeds=1))}
+
+
+def sooner_than_fedavg(arm: str) -> Criterion:
+    """Return the criterion that an arm is there in at most 0.6x of the time of `FEDAVG`."""
+    return Criterion(
+        "at most 0.6x of the seconds of FedAvg",
+        lambda f: f.paired_ratio("clock", "seconds", {"arm": arm}, {"arm": FEDAVG}),
+        at_most=0.6,
+        gain=True,
+    )

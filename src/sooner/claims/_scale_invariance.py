@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sooner.claims._claim import Criterion
 from sooner.workloads import digits
 
 DELTA = 0.1
@@ -58,3 +59,26 @@ def _orthogonal(p: nn.Parameter) -> bool:
         if float(cosines.max()) < DELTA / weight.shape[1] ** 0.5:
             return True
     return False
+
+
+def only_where_idle(arm: str, against: str, name: str) -> list[Criterion]:
+    """Return the criteria of the mechanism: idle norms hardly grow, and the test finds these weights and no others.
+
+    Args:
+        arm: the method.
+        against: the same without the projection.
+        name: what the sentence calls that.
+    """
+    return [
+        Criterion(
+            f"the norm of weights before a normalization grows at most 0.3x as much as with {name}",
+            lambda f: f.paired_ratio("norms", "growth", {"arm": arm}, {"arm": against}),
+            at_most=0.3,
+        ),
+        Criterion(
+            "the test finds the weights before a normalization in at least 95 % of steps",
+            lambda f: f.mean("norms", "before norm", arm=arm),
+            at_least=0.95,
+        ),
+        Criterion("and the classifier in at most 5 %", lambda f: f.mean("norms", "classifier", arm=arm), at_most=0.05),
+    ]

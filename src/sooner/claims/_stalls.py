@@ -26,7 +26,7 @@ from sooner.memory.lazy_saver import LazySaver
 LAYERS = 17
 """With two numbers of state per weight, 51 large tensors."""
 BATCH = 48
-ATTEMPTS = 4
+ATTEMPTS = 2
 QUIET = 0.05
 """Share of the time for which the computing thread may have waited for a core."""
 

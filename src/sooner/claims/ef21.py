@@ -1,7 +1,7 @@
 """EF21 converges to the optimum of workers with different data, where error feedback stalls."""
 
-from sooner.claims._claim import Claim, Criterion, Measurement
-from sooner.claims._quadratics import cases, measure
+from sooner.claims._claim import Claim, Criterion
+from sooner.claims._quadratics import descents
 
 EF, EF21 = "top_k(ratio=0.02) + ef", "top_k(ratio=0.02) + ef21"
 
@@ -16,8 +16,8 @@ CLAIM = Claim(
     ),
     baseline="Error feedback behind the same codec; all learning rates tuned alike on a seed of its own.",
     experiments={
-        "exact": Measurement(measure, cases([EF, EF21]), cases([EF, EF21], seeds=1, rounds=40)),
-        "noisy": Measurement(measure, cases([EF, EF21], noise=0.3), cases([EF, EF21], seeds=1, rounds=40, noise=0.3)),
+        "exact": descents([EF, EF21]),
+        "noisy": descents([EF, EF21], noise=0.3),
     },
     criteria=[
         Criterion(

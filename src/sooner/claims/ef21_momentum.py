@@ -1,7 +1,7 @@
 """Momentum before EF21 makes it hold under noisy gradients."""
 
-from sooner.claims._claim import Claim, Criterion, Measurement
-from sooner.claims._quadratics import cases, measure
+from sooner.claims._claim import Claim, Criterion
+from sooner.claims._quadratics import descents
 
 EF, EF21, MOMENTUM = "top_k(ratio=0.02) + ef", "top_k(ratio=0.02) + ef21", "top_k(ratio=0.02) + ef21_momentum"
 ARMS = [EF, EF21, MOMENTUM]
@@ -17,8 +17,8 @@ CLAIM = Claim(
     ),
     baseline="EF21 behind the same codec; all learning rates tuned alike on a seed of its own.",
     experiments={
-        "noisy": Measurement(measure, cases(ARMS, noise=0.3), cases(ARMS, seeds=1, rounds=40, noise=0.3)),
-        "exact": Measurement(measure, cases([MOMENTUM]), cases([MOMENTUM], seeds=1, rounds=40)),
+        "noisy": descents(ARMS, noise=0.3),
+        "exact": descents([MOMENTUM]),
     },
     criteria=[
         Criterion(

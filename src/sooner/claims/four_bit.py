@@ -51,7 +51,7 @@ def train(net: str, arm: str, seed: int, steps: int) -> dict[str, Any]:
     rate, decay = tuned(net, arm, steps) if steps > 20 else (RATES[0], ARMS[arm][1][0])
     done = run(net, arm, rate, decay, seed, steps)
     layers = [m for m in done.model.modules() if isinstance(m, Rounded)]
-    values = max((len(layer.rounded_weight().unique()) for layer in layers), default=0)
+    values = max((len(layer.rounded_weight().unique()) for layer in layers), default=0)  # type: ignore[no-untyped-call]
     return {**done.metrics[-1], "values": values, "rate": rate, "decay": decay}
 
 

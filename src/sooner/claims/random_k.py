@@ -1,7 +1,7 @@
 """Random numbers of a gradient, with a memory, converge like all of them, only later."""
 
-from sooner.claims._claim import Claim, Criterion, Measurement
-from sooner.claims._quadratics import cases, measure
+from sooner.claims._claim import Claim, Criterion
+from sooner.claims._quadratics import descents
 from sooner.claims._shape import DENSE_AVERAGES
 
 KEPT, UNBIASED = "random_k(ratio=0.02) + ef", "random_k(ratio=0.02, unbiased=True)"
@@ -19,12 +19,7 @@ CLAIM = Claim(
     ),
     baseline=DENSE_AVERAGES,
     experiments={
-        name: Measurement(
-            measure,
-            cases(ARMS, rounds=rounds, noise=0.3, different=False),
-            cases(ARMS, seeds=1, rounds=40, noise=0.3, different=False),
-        )
-        for name, rounds in (("short", 1500), ("long", 4500))
+        name: descents(ARMS, rounds, noise=0.3, different=False) for name, rounds in (("short", 1500), ("long", 4500))
     },
     criteria=[
         Criterion(

@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sooner.claims._claim import Claim, Criterion, Measurement, Race
-from sooner.claims._scale_invariance import probe
+from sooner.claims._scale_invariance import only_where_idle, probe
 from sooner.update.sgd import SGD
 from sooner.update.sgdp import SGDP
 
@@ -47,21 +47,7 @@ CLAIM = Claim(
             at_most=0.9,
             gain=True,
         ),
-        Criterion(
-            "the norm of weights before a normalization grows at most 0.3x as much as with SGD",
-            lambda f: f.paired_ratio("norms", "growth", {"arm": "sgdp"}, {"arm": "sgd"}),
-            at_most=0.3,
-        ),
-        Criterion(
-            "the test finds the weights before a normalization in at least 95 % of steps",
-            lambda f: f.mean("norms", "before norm", arm="sgdp"),
-            at_least=0.95,
-        ),
-        Criterion(
-            "and the classifier in at most 5 %",
-            lambda f: f.mean("norms", "classifier", arm="sgdp"),
-            at_most=0.05,
-        ),
+        *only_where_idle("sgdp", "sgd", "SGD"),
     ],
     minutes=3,
     limits="The paper trains for 100 passes and more, over which norms grow further.",

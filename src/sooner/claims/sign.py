@@ -1,7 +1,7 @@
 """One bit per number is enough, if a memory keeps the rest."""
 
-from sooner.claims._claim import Claim, Criterion, Measurement
-from sooner.claims._quadratics import cases, measure
+from sooner.claims._claim import Claim, Criterion
+from sooner.claims._quadratics import descents
 from sooner.claims._shape import DENSE_AVERAGES
 
 ARMS = ["dense", "sign", "sign + ef"]
@@ -17,11 +17,7 @@ CLAIM = Claim(
     ),
     baseline=DENSE_AVERAGES,
     experiments={
-        name: Measurement(
-            measure,
-            cases(ARMS, noise=0.3, different=different),
-            cases(ARMS, seeds=1, rounds=40, noise=0.3, different=different),
-        )
+        name: descents(ARMS, noise=0.3, different=different)
         for name, different in (("same data", False), ("different data", True))
     },
     criteria=[

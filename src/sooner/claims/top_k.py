@@ -1,7 +1,7 @@
 """Dropping 99 of 100 gradients costs little, if what is dropped is not forgotten."""
 
-from sooner.claims._claim import Claim, Criterion, Measurement
-from sooner.claims._quadratics import cases, measure
+from sooner.claims._claim import Claim, Criterion
+from sooner.claims._quadratics import descents
 from sooner.claims._shape import DENSE_AVERAGES
 
 KEPT, FORGOTTEN = "top_k(ratio=0.01) + ef", "top_k(ratio=0.01)"
@@ -17,13 +17,7 @@ CLAIM = Claim(
         "3,000 rounds when the largest 1 % is sent, with and without a memory, and when as many random numbers are."
     ),
     baseline=DENSE_AVERAGES,
-    experiments={
-        "noisy": Measurement(
-            measure,
-            cases(ARMS, rounds=3000, workers=4, noise=0.3, different=False),
-            cases(ARMS, seeds=1, rounds=40, workers=4, noise=0.3, different=False),
-        )
-    },
+    experiments={"noisy": descents(ARMS, 3000, workers=4, noise=0.3, different=False)},
     criteria=[
         Criterion(
             "with error feedback it ends at most 1.2x above dense averaging",

@@ -11,7 +11,9 @@ from torch.utils import _pytree as pytree
 from sooner.communication._cohort import Cohort, Round
 from sooner.error import SoonerError
 from sooner.foundation.lanes import Lanes
-from sooner.task import Task, derived_seed, worker_batches
+from sooner.loop.batches import batches_of
+from sooner.recipe import Recipe
+from sooner.task import Task, derived_seed
 
 
 class Data:
@@ -22,14 +24,16 @@ class Data:
         cohort: who takes part.
         seed: of the run.
         workers: how many there are.
+        recipe: whose data part, if it has one, draws the batches.
+        steps: optimizer steps planned.
 
     Raises:
         SoonerError: the cohort asks for examples, and the task's workers have only batches.
     """
 
-    def __init__(self, task: Task, cohort: Cohort, seed: int, workers: int) -> None:
+    def __init__(self, task: Task, cohort: Cohort, seed: int, workers: int, recipe: Recipe, steps: int) -> None:
         self._cohort, self._seed, self.workers = cohort, derived_seed(seed, "cohort"), workers
-        self._batches = [worker_batches(task, seed, worker, workers) for worker in range(workers)]
+        self._batches = [batches_of(task, recipe, seed, steps, worker, workers) for worker in range(workers)]
         self.open: dict[int, Tensor] = {}
         """Per worker of this round the examples that it draws from; empty where that is all of them, in their order."""
         if (cohort.judges or cohort.by_size) and not hasattr(self._batches[0], "examples"):

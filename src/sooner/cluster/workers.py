@@ -61,7 +61,7 @@ class Cluster:
         self.common = self.outer is None or self.outer.averages_gradients
         refuse_misfits(self.outer, self.local, self.cohort, steps, self.common)
         self.workers, self._planned = workers, steps
-        self.data = Data(task, self.cohort, seed, workers)
+        self.data = Data(task, self.cohort, seed, workers, recipe, steps)
         self.model = recipe.prepare(task.model(derived_seed(seed, "init")).train(), derived_seed(seed, "surgery"))
         self.lanes = Lanes(self.model, workers, task.loss)
         self.exchange = Exchange(self.lanes.layout, Sim(workers), only(parts, Codec), only(parts, Memory))
@@ -79,7 +79,9 @@ class Cluster:
         self._round: Round | None = None  # the one under way; None between two
         self._first = 0  # its first step
         self._end: Tensor | None = None  # [d], the outer part's last word
-        self._mover = self._choose_mover(Recipe(*(s for s in recipe.slots if s.station != "communication")))
+        self._mover = self._choose_mover(
+            Recipe(*(s for s in recipe.slots if s.station not in ("data", "communication")))
+        )
 
     def _choose_mover(self, recipe: Recipe) -> Mover:
         if self.outer is not None:

@@ -33,6 +33,7 @@ from sooner.communication._windows import Windows
 from sooner.communication._wire import Wire
 from sooner.communication._wrappers import Wrappers, averaging
 from sooner.error import SoonerError
+from sooner.foundation import snapshots
 from sooner.foundation.layout import Layout
 from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
@@ -387,7 +388,8 @@ class Communication:
                 average(buffers, self.wire)
         self.wire.traffic.load_state_dict(counted)
         try:
-            yield self._model
+            with snapshots.shown(self._model) if apart else contextlib.nullcontext():
+                yield self._model
         finally:
             with torch.no_grad():
                 for t, own in zip(kept, before, strict=True):

@@ -84,24 +84,28 @@ class DDPBuckets:
         payload = self.codec.encode(v, moment)
         content = sum(part.nbytes for part in payload)
 
+        # What follows runs in a thread of the group's own, which would wait for itself if it were the last to let go of
+        # the group, as on a busy machine it may be when training has ended. So none of it holds `self` and the group.
+        codec, memory = self.codec, self.memory
+
         def finish(mean: Tensor) -> Tensor:
-            own = self.codec.decode(payload, moment).to(buffer.dtype)
-            self.memory.sent(buffer, v, own, after, moment)
+            own = codec.decode(payload, moment).to(buffer.dtype)
+            memory.sent(buffer, v, own, after, moment)
             finite = torch.isfinite(mean.sum())
             for name, old in state.items():
                 state[name] = torch.where(finite, after[name], old)
-            return buffer.copy_(self.memory.incoming(mean, after, 1.0))
+            return buffer.copy_(memory.incoming(mean, after, 1.0))
 
         if self.codec.reducible:
             self.traffic.count(content, 2 * (workers - 1) / workers)
             reduced: Future[Tensor] = self._reduced(payload, workers).then(
-                lambda done: finish(self.codec.decode((done.value()[0],), moment))
+                lambda done: finish(codec.decode((done.value()[0],), moment))
             )
             return reduced
         self.traffic.count(content, workers - 1)
         everyone, work = gathered(packed(payload), self.group, background=True)
         finished: Future[Tensor] = work.get_future().then(
-            lambda _: finish(self.codec.decode_mean(unpacked(everyone, payload), moment))
+            lambda _: finish(codec.decode_mean(unpacked(everyone, payload), moment))
         )
         return finished
 

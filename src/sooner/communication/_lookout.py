@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch.distributed as dist
@@ -67,6 +67,8 @@ class Lookout:
         self.entered = 0
         self.ends_process = False
         """Whether this process is ended when the others have given up on it, because nobody else would."""
+        self.advice: Callable[[], str] | None = None
+        """What to do when a rank is lost, as the end of a sentence."""
         self.speaks = True
         """Whether this rank was the first to find out; the others need not say the same."""
         self._heard = ""
@@ -220,6 +222,8 @@ class Lookout:
         """End a process whose main thread does not find out itself that the others have gone."""
         if self._over.wait(3 * GRACE_SECONDS) or self._judging.is_set() or not self.ends_process:
             return
+        with contextlib.suppress(OSError):  # the folder of the checkpoints may be gone with its machine
+            text += f"; {self.advice()}" if self.advice else ""
         print(f"sooner: rank {self.rank} ends: {text}", file=sys.stderr, flush=True)
         os._exit(2)
 

@@ -71,7 +71,7 @@ def together(advice: Callable[[], str]) -> Iterator[Lookout | None]:
     if watch is None:
         yield None
         return
-    watch.ends_process = True
+    watch.ends_process, watch.advice = True, advice
     try:
         with _told_to_stop(watch):
             yield watch

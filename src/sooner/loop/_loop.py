@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from sooner.communication import _world
 from sooner.error import SoonerError
+from sooner.loop.batches import HELD_OUT, batches_of
 from sooner.loop.checkpoint_world import how_to_go_on, keeper
 from sooner.loop.workers import Report, Workers
 from sooner.objective import FROM_TASKS, PROVIDED, Objective, measured
 from sooner.part import check_range
 from sooner.recipe import Recipe
 from sooner.recipe.training import Training
-from sooner.task import EVALUATION_SEED, Task, derived_seed, worker_batches, worker_seed
+from sooner.task import EVALUATION_SEED, Task, derived_seed, worker_seed
 
 
 @dataclass
@@ -139,7 +140,7 @@ def _train(
     training = recipe.build(model, steps, provided_by(task), seed=derived_seed(seed, "surgery"))
     model = training.model  # surgery may have put another one in its place
     workers = Workers(training)
-    batches = worker_batches(task, seed, workers.rank, workers.size)
+    batches = batches_of(task, recipe, seed, steps * accumulate, workers.rank, workers.size)
     evaluation = task.batches(EVALUATION_SEED, "eval")
     torch.manual_seed(worker_seed(seed, "private", workers.rank))
     losses = torch.zeros(steps, device=next(model.parameters()).device)
@@ -180,10 +181,6 @@ def _train(
         run.diverged_at = _first_non_finite(run.losses)  # where the last steps are not evaluated
     run.state_bytes = training.state_bytes()
     return run
-
-
-HELD_OUT = 2**40
-"""Number from which on batches of the training split are kept for parts that check themselves (see `Objective`)."""
 
 
 def objective_of(task: Task, model: nn.Module, batches: Any, step: int, accumulate: int = 1) -> Objective:

@@ -101,11 +101,6 @@ class LazySaver(Part):
         self._sharded: Sharded | None = None
         self._written: list[Path] = []
 
-    @classmethod
-    def name(cls) -> str:
-        """The part's name."""
-        return "lazy_saver"
-
     def save(self, path: str | Path, /, **content: Any) -> None:
         """Ask for a checkpoint of the state as it is now, and return before it is copied.
 
@@ -138,11 +133,15 @@ class LazySaver(Part):
             self._sharded = Sharded()
         self._copied.clear()
         snapshots.begin(self, self.wait)
-        if capture.sharded and self._sharded is not None:
-            copies = self._thread.submit(self._copy, capture, ready)
-            self._writing = self._thread.submit(_told, *self._sharded.save(path, copies, self._done))
-        else:
-            self._writing = self._thread.submit(_told, self._write, path, capture, ready)
+        try:
+            if capture.sharded and self._sharded is not None:
+                copies = self._thread.submit(self._copy, capture, ready)
+                self._writing = self._thread.submit(_told, *self._sharded.save(path, copies, self._done))
+            else:
+                self._writing = self._thread.submit(_told, self._write, path, capture, ready)
+        except BaseException:  # such as no thread at the end of the process: then no step may wait for one
+            self._settled()
+            raise
 
     def wait(self) -> None:
         """Return when the copies are done, and weights may be written to; the file may still be under way."""
@@ -189,8 +188,11 @@ class LazySaver(Part):
         try:
             return self._staging.filled(capture, ready)
         finally:
-            snapshots.end(self)
-            self._copied.set()
+            self._settled()
+
+    def _settled(self) -> None:
+        snapshots.end(self)
+        self._copied.set()
 
     def _write(self, path: Path, capture: Capture, ready: list[Any]) -> None:
         write(path, self._copy(capture, ready))

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 GAINS = {"linear": 1.0, "tanh": 1.05, "relu": math.sqrt(2)}
 """Gains by name; 1.05 rather than 1, the critical gain of an infinite tanh network, makes up for finite depth."""
 
+_said: set[type[nn.Module]] = set()
+
 _SEEN_THROUGH = (nn.Identity, nn.Flatten, nn.Unflatten, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase, _DropoutNd)
 """Modules that may stand between a layer and its activation."""
 
@@ -105,7 +107,8 @@ class Orthogonal(Surgery):
                         getattr(module, place).zero_()
         if not self.gains:
             raise SoonerError("orthogonal: the model has no linear layer or convolution to initialise; leave it out")
-        if self.gain == "auto" and len(self.gains) > 1 and not any(following.values()):
+        if self.gain == "auto" and len(self.gains) > 1 and not any(following.values()) and type(model) not in _said:
+            _said.add(type(model))
             log.warning(
                 "orthogonal: no activation module stands behind any layer, so all gains are 1; where forward calls "
                 "functions such as relu, say so by gain='relu'"

@@ -18,6 +18,9 @@ PROVIDED = frozenset({"closure", "batch", "next batch", "held-out loss"})
 """What an `Objective` with all its fields offers; parts name these in `Part.needs`. With `losses` also "losses"."""
 
 FROM_TASKS = {
+    "domains": (
+        "train on a task with examples of several domains, as languages is, and that says provides = {'domains'}"
+    ),
     "flow times": (
         "train on a task whose loss asks sooner.diffusion.training_times for its times, as digits_flow does, and that "
         "says provides = {'flow times'}"

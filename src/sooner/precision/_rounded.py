@@ -67,7 +67,7 @@ class RoundedConv1d(Rounded, nn.Conv1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution with ``W_q``."""
-        return self._conv_forward(input, self.rounded_weight(), self.bias)
+        return self._conv_forward(input, self.rounded_weight(), self.bias)  # type: ignore[no-any-return]
 
 
 class RoundedConv2d(Rounded, nn.Conv2d):
@@ -75,7 +75,7 @@ class RoundedConv2d(Rounded, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution with ``W_q``."""
-        return self._conv_forward(input, self.rounded_weight(), self.bias)
+        return self._conv_forward(input, self.rounded_weight(), self.bias)  # type: ignore[no-any-return]
 
 
 class RoundedConv3d(Rounded, nn.Conv3d):
@@ -83,7 +83,7 @@ class RoundedConv3d(Rounded, nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution with ``W_q``."""
-        return self._conv_forward(input, self.rounded_weight(), self.bias)
+        return self._conv_forward(input, self.rounded_weight(), self.bias)  # type: ignore[no-any-return]
 
 
 KINDS: Mapping[type[Any], type[Any]] = {
@@ -117,7 +117,7 @@ def round_layers(part: str, model: nn.Module, levels: int) -> tuple[list[str], l
     for name, module in list(model.named_modules()):
         if type(module) in KINDS:
             swap(module, KINDS[type(module)])
-            module.levels = levels  # type: ignore[assignment]
+            module.levels = levels
             done.append(name)
         elif any(p.ndim > 1 for p in module.parameters(recurse=False)):
             left.append(name)

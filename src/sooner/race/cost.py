@@ -22,8 +22,9 @@ import torch
 from sooner.communication._group import Group
 from sooner.communication._wire import Traffic
 from sooner.loop import objective_of, provided_by
+from sooner.loop.batches import batches_of
 from sooner.recipe import Recipe
-from sooner.task import EVALUATION_SEED, Task, derived_seed, worker_batches
+from sooner.task import EVALUATION_SEED, Task, derived_seed
 
 ROUNDS = 7
 _BLOCK_SECONDS = 0.25
@@ -93,7 +94,7 @@ def _stepper(task: Task, recipe: str, steps: int) -> tuple[Callable[[], None], T
     """Return what takes a step, and the counts of what that sends."""
     model = task.model(derived_seed(_SEED, "init"))
     group = Group()
-    batches = worker_batches(task, _SEED, group.rank, group.size)
+    batches = batches_of(task, Recipe(recipe), _SEED, steps, group.rank, group.size)
     evaluation = task.batches(EVALUATION_SEED, "eval")
     training = Recipe(recipe).build(model, steps, provided_by(task), seed=derived_seed(_SEED, "surgery"))
     model = training.model

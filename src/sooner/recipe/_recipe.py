@@ -28,6 +28,7 @@ from sooner.error import SoonerError, nearest
 from sooner.part import STATIONS
 from sooner.recipe.build import assemble
 from sooner.recipe.plan import check_needs, check_owners, in_order
+from sooner.recipe.sampling import sampler
 from sooner.recipe.slots import Slot, read, slot
 from sooner.recipe.surgery import operate
 from sooner.recipe.training import Training
@@ -161,6 +162,23 @@ class Recipe:
         check_needs(self.slots, provides)
         model, surgeons = operate(self.slots, model, seed, done=prepared)
         return assemble(self.slots, model, surgeons, steps, wire)
+
+    def sampler(self, examples: Any, steps: int, seed: int = 0, rank: int = 0, world: int = 1) -> Any:
+        """Return what draws the batches of a loop: ``sampler[step]`` are the positions of a step's examples.
+
+        Give it to ``DataLoader(data, batch_sampler=...)``; it is None where the recipe has no part of the data station.
+
+        Args:
+            examples: a `sooner.task.Examples`, with the domains, labels or weights that the part needs.
+            steps: batches of the whole run.
+            seed: decides, with the step, what is drawn; the same on all workers.
+            rank: this worker's number.
+            world: how many workers share a batch.
+
+        Raises:
+            SoonerError: the examples have none of what the part needs.
+        """
+        return sampler(self.slots, examples, steps, seed, rank, world)
 
     def prepare(self, model: nn.Module, seed: int | None = None) -> nn.Module:
         """Do the surgery alone: change the model as `build` would, and return it.

@@ -145,6 +145,8 @@ def slot(name_or_class: str | type[Any], /, **settings: Any) -> Slot:
 def _settings_of(factory: type[Any]) -> list[str]:
     """Return the hyper-parameters that a recipe may set: the constructor's, less what `Recipe.build` fills in."""
     attached = ("params", "optimizer", "model", "steps", "last_epoch")
+    if getattr(factory, "station", None) == "data":  # what the loop's examples and `Recipe.sampler` say
+        attached += ("domains", "labels", "weights", "batch_size", "seed", "start", "rank", "world")
     found = inspect.signature(factory).parameters.values()
     named = [p.name for p in found if p.name not in attached and p.kind is not p.VAR_KEYWORD]
     shared = any(p.kind is p.VAR_KEYWORD for p in found) and issubclass(factory, ChainOptimizer)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -20,24 +19,24 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.hooks import RemovableHandle
 
 from sooner.communication._attached import Communication
 from sooner.communication._averages_itself import averages_itself
 from sooner.communication._group import Group
 from sooner.error import SoonerError
 from sooner.foundation.gradient_norm import gradient_norm
-from sooner.foundation.hooks import AROUND, Attachment, hooks_of, overflows, steps_taken, take_off_scale
+from sooner.foundation.hooks import hooks_of, overflows, steps_taken, take_off_scale
 from sooner.foundation.model_names import unwrapped as unwrapped_model
 from sooner.foundation.unwrap import unwrapped
-from sooner.gradient._gradient import GradientPart
 from sooner.memory.lazy_saver import LazySaver
 from sooner.objective import Averaging, Objective
 from sooner.part import Part
-from sooner.recipe.slots import required_arguments
+from sooner.recipe.around import Around, LeftOut
+from sooner.recipe.closures import asks, torch_closure
+from sooner.recipe.several import Several
 
 
-class Training:
+class Training(Several):
     """The parts of a recipe attached to one model. Parameters in memory are always the training weights.
 
     It has what others ask of an optimizer (`param_groups`, `state`, `step`, `zero_grad`, `state_dict`, hooks), so that
@@ -66,8 +65,8 @@ class Training:
         others: Sequence[Any] = (),
         communication: Communication | None = None,
     ) -> None:
+        super().__init__(optimizers)
         self.model = model
-        self.optimizers = list(optimizers)
         self.schedules: list[Any] = list(schedules)  # those of batch sizes are no scheduler of PyTorch
         self.others = list(others)
         self.communication = communication
@@ -79,8 +78,6 @@ class Training:
         self._views = self._offered("view")
         self._attached = False
         self._averaged = False
-        self._pre_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
-        self._post_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
 
     def _offered(self, method: str) -> list[Callable[..., Any]]:
         return [getattr(part, method) for part in self.others if hasattr(part, method)]
@@ -142,7 +139,7 @@ class Training:
         """
         given = objective if closure is None else closure
         result = None
-        asking = [_asks(unwrapped(one)) for one in self.optimizers]
+        asking = [asks(unwrapped(one)) for one in self.optimizers]
         if given is not None and not isinstance(given, Objective) and asking != [True]:
             with torch.enable_grad():
                 result = given()
@@ -174,20 +171,20 @@ class Training:
         before = {id(unwrapped(one)): steps_taken(one) for one in self.optimizers}
         taken: dict[int, bool] = {}
         result = None
-        with contextlib.suppress(_LeftOut), contextlib.ExitStack() as stack:
+        with contextlib.suppress(LeftOut), contextlib.ExitStack() as stack:
             for around_step in [] if self._attached else self._around_step:
                 stack.enter_context(around_step(given if isinstance(given, Objective) else None))
             for optimizer in self.optimizers:
                 real = unwrapped(optimizer)
-                if given is None or not (_asks(real) or (optimizer is real and isinstance(real, Part))):
+                if given is None or not (asks(real) or (optimizer is real and isinstance(real, Part))):
                     optimizer.step()
                 elif isinstance(given, Objective) and not isinstance(real, Part):
-                    optimizer.step(_torch_closure(optimizer, given))
+                    optimizer.step(torch_closure(optimizer, given))
                 else:
                     result = optimizer.step(given)
             taken = {id(unwrapped(one)): steps_taken(one) > before[id(unwrapped(one))] for one in self.optimizers}
             if not any(taken.values()):
-                raise _LeftOut  # so that contexts around the step do nothing behind it
+                raise LeftOut  # so that contexts around the step do nothing behind it
         return taken, result
 
     def _refuse_own_infinities(self) -> None:
@@ -247,7 +244,7 @@ class Training:
         if not self._attached:
             self._attached = True
             hooks = hooks_of(optimizer)
-            hooks.add(_Around(self))
+            hooks.add(Around(self))
             if schedule is not None:
                 hooks.paced = False
         return optimizer, schedule
@@ -263,33 +260,6 @@ class Training:
         self._averaged = False
         if self.communication is not None:  # where the step was not taken
             self.communication.skip_step()
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all optimizers, the very ones; the list itself is made anew."""
-        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
-
-    @property
-    def state(self) -> dict[Any, Any]:
-        """What all optimizers keep for their parameters, in a dict made anew."""
-        return {p: kept for optimizer in self.optimizers for p, kept in optimizer.state.items()}
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The settings of new groups, of the first optimizer."""
-        return self.optimizers[0].defaults
-
-    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(training, args, kwargs)`` before every step, with averaged and unscaled gradients in place."""
-        handle = RemovableHandle(self._pre_hooks)
-        self._pre_hooks[handle.id] = hook
-        return handle
-
-    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(training, args, kwargs)`` after every step that a GradScaler lets through."""
-        handle = RemovableHandle(self._post_hooks)
-        self._post_hooks[handle.id] = hook
-        return handle
 
     @contextlib.contextmanager
     def view(self) -> Iterator[nn.Module]:
@@ -326,20 +296,6 @@ class Training:
         if self.communication is not None:
             self.communication.finish()
 
-    def learning_rates(self) -> list[float]:
-        """Return the learning rate of every parameter group of every optimizer."""
-        return [float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups]
-
-    def state_bytes(self) -> int:
-        """Return the bytes of optimizer state kept now (no parameters, no gradients; shared memory counted once)."""
-        memory = {}
-        for optimizer in self.optimizers:
-            for state in optimizer.state.values():
-                for value in state.values():
-                    if hasattr(value, "untyped_storage"):
-                        memory[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
-        return sum(memory.values())
-
     def _parts(self) -> list[Any]:
         """Return what has a state, of the workers' own (the last) or the same for all of them."""
         sent = [] if self.communication is None else [self.communication]
@@ -365,63 +321,3 @@ class Training:
             )
         for part, one in zip(self._parts(), state["parts"], strict=True):
             part.load_state_dict(one)
-
-
-class _LeftOut(Exception):  # noqa: N818  # nothing went wrong
-    """Ends the contexts around a step that no optimizer has taken."""
-
-
-class _Around(Attachment):
-    """What `Training.step` does around one optimizer's step, hung on that step."""
-
-    turn: ClassVar[int] = AROUND
-
-    def __init__(self, training: Training) -> None:
-        self._training = training
-        self._entered: contextlib.ExitStack | None = None
-
-    def before(self, optimizer: Optimizer, evaluation: int) -> None:
-        """Enter the contexts."""
-        if evaluation > 1:
-            return
-        self._leave(False)
-        self._entered = contextlib.ExitStack()
-        for part in self._training.others:
-            if hasattr(part, "around_step") and not isinstance(part, GradientPart):
-                self._entered.enter_context(part.around_step(None))
-
-    def after(self, optimizer: Optimizer, taken: bool) -> None:
-        """Leave them, and let follow what follows a step."""
-        self._leave(taken)
-        for schedule in self._training.schedules if taken else ():
-            if not isinstance(schedule, LRScheduler):  # such as one of batch sizes, which no Trainer would advance
-                schedule.step()
-        for part in self._training.others if taken else ():
-            if hasattr(part, "after_step"):
-                part.after_step()
-
-    def _leave(self, taken: bool) -> None:
-        entered, self._entered = self._entered, None
-        if entered is not None:
-            with contextlib.suppress(_LeftOut), entered:
-                if not taken:
-                    raise _LeftOut
-
-
-def _asks(optimizer: Optimizer) -> bool:
-    """Whether the optimizer evaluates the loss itself."""
-    needs = optimizer.needs if isinstance(optimizer, Part) else required_arguments(type(optimizer))
-    return "closure" in needs
-
-
-def _torch_closure(optimizer: Optimizer, objective: Objective) -> Callable[[], float]:
-    """Return a closure as PyTorch's own optimizers expect it: one that goes back through the loss itself."""
-
-    def closure() -> float:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad():
-            loss = objective()
-        torch.autograd.backward(loss)
-        return float(loss.detach())
-
-    return closure

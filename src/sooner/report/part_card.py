@@ -23,6 +23,7 @@ NEEDS = {
     "next batch": "a loop that hands it the next batch too (`sooner.train` does)",
     "flow times": "a task with a flow-matching loss that lets it choose the times, such as digits_flow",
     "rollouts": "a task whose loss hands it its rollouts, such as sums",
+    "domains": "a task whose examples have domains, such as languages; elsewhere give it to a DataLoader",
     "draft model": "a target and a draft model that generate text; it takes no part in training",
     "variable batch size": "a loop of your own that can change the batch; races fix it",
 }

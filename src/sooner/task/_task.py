@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from sooner.error import SoonerError
 from sooner.objective import Found
+from sooner.task.examples import Examples
 
 EVALUATION_SEED = 0
 """The evaluation split is always asked for with this seed, so that every run is measured on the same data."""
-
 OPTIONS = (
     "steps",
     "metric",
@@ -23,6 +23,7 @@ OPTIONS = (
     "losses",
     "fingerprint",
     "shards",
+    "examples",
     "provides",
 )
 
@@ -66,6 +67,9 @@ class Task:
         shards: optional ``shards(worker, workers, seed)``, training batches of one of several workers that have data of
             their own, indexed by step; the seed is the same for all of them. Without it they draw from common data.
             Parts that ask how much a worker has, or which of it is hard, need `Shard` of it.
+        examples: optional ``examples(split) -> sooner.task.Examples``, the data of a split example by example, for
+            parts that choose which of them a step sees. With domains, say ``provides = {"domains"}`` too. A file that
+            defines it needs no `batches`; then training goes through shuffled passes.
         provides: what the loss offers to parts of its domain, such as ``{"flow times"}``
             (`sooner.objective.FROM_TASKS`); default nothing.
         name: short name for tables.
@@ -85,6 +89,7 @@ class Task:
     evaluations: int = 25
     fingerprint: Callable[[], str] | None = None
     shards: Callable[[int, int, int], Any] | None = None
+    examples: Callable[[str], Examples] | None = None
     provides: frozenset[str] = frozenset()
     name: str = "task"
     spec: str = ""
@@ -97,7 +102,7 @@ class Task:
             value = getattr(self, option)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SoonerError(f"{where}: {option} = {value!r} must be a whole number of at least 1")
-        for option in ("metrics", "losses", "fingerprint", "shards"):
+        for option in ("metrics", "losses", "fingerprint", "shards", "examples"):
             value = getattr(self, option)
             if value is not None and not callable(value):
                 raise SoonerError(f"{where}: {option} = {value!r} must be a function; define it or leave it out")

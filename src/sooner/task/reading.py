@@ -12,6 +12,7 @@ from types import ModuleType
 
 from sooner.error import SoonerError, nearest
 from sooner.task._task import OPTIONS, Task
+from sooner.task.examples import Passes
 
 
 def from_module(module: ModuleType, spec: str) -> Task:
@@ -22,7 +23,8 @@ def from_module(module: ModuleType, spec: str) -> Task:
     """
     where = f"task {spec}"
     public = {n: value for n, value in vars(module).items() if not n.startswith("_")}
-    for function in ("model", "batches", "loss"):
+    own = getattr(module, "examples", None)
+    for function in ("model", "loss") if callable(own) else ("model", "batches", "loss"):
         if not callable(getattr(module, function, None)):
             similar = nearest(function, [n for n, value in public.items() if callable(value)])
             raise SoonerError(
@@ -36,7 +38,7 @@ def from_module(module: ModuleType, spec: str) -> Task:
     text = inspect.getdoc(module) or ""
     return Task(
         model=module.model,
-        batches=module.batches,
+        batches=module.batches if hasattr(module, "batches") or own is None else Passes(own),
         loss=module.loss,
         **options,
         name=Path(spec).stem,

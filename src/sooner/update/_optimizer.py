@@ -102,11 +102,6 @@ class ChainOptimizer(Part, Optimizer):
         super().__init__(groups, {**defaults, "maximize": maximize, **switches})
 
     @classmethod
-    def name(cls) -> str:
-        """The part's name, which is the name of its file."""
-        return cls.__module__.rpartition(".")[2]
-
-    @classmethod
     def check(cls, group: dict[str, Any]) -> None:
         """Refuse hyper-parameters out of range; called with the defaults and with every group. Parts extend it.
 

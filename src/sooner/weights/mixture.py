@@ -9,7 +9,8 @@ theta, theta_i - theta_K>. Else a population of coefficients evolves.
 
 Use it when learning rates are constant or training may end at any time, and some held-out examples can be spared.
 
-Leave it when rates decay to zero, where snapshots hardly differ, or held-out examples are few, which it then fits.
+Leave it when rates decay to zero, where snapshots hardly differ, when held-out examples are few, which it then fits,
+or when only probabilities are off: an average with its logits rescaled was as good in our claim.
 
 It costs a file of `keep` times the weights, mapped into memory; a forward and backward pass on held-out examples per
 evaluation; nothing on the wire.
@@ -108,11 +109,6 @@ class Mixture(Part):
         self._stale = False
         self._objective: Objective | None = None
         self._batches: list[Any] = []
-
-    @classmethod
-    def name(cls) -> str:
-        """The part's name."""
-        return "mixture"
 
     @property
     def model(self) -> nn.Module:
