@@ -96,13 +96,9 @@ class Beside(Surgery):
 
     def __init__(self, width=1):
         self.width = width
-        self.followed = None
 
     def prepare(self, model):
         return Bypass(model, self.width)
-
-    def follow(self, model):
-        self.followed = model
 
     def export(self, model):
         return model.inner
@@ -117,9 +113,6 @@ class Halved(Surgery):
         self.follow(model)
         self.after_step()
         return model
-
-    def follow(self, model):
-        self.model = model
 
     @torch.no_grad()
     def after_step(self):

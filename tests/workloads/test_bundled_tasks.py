@@ -23,6 +23,7 @@ RANDOM_BATCHES = [
     "digits_federated",
     "digits_flow",
     "draft_text",
+    "languages",
     "quadratic",
     "sums",
     "zipf",
@@ -30,6 +31,7 @@ RANDOM_BATCHES = [
 
 # the loss of a model that knows nothing, and how far the untrained one may lie from it
 UNINFORMED = {
+    "languages": (math.log(24), 0.1),
     "cartpole": (0.0, 0.1),  # advantages have mean 0
     "charlm": (math.log(97), 0.4),
     "digits": (math.log(10), 0.4),

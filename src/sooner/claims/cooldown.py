@@ -73,7 +73,7 @@ def run(setting: str, arm: str, lr: float, seed: int, steps: int) -> dict[str, l
     """Return the held-out loss of both languages at every `EVERY` steps."""
     task = SETTINGS[setting]
     model = task.model(derived_seed(seed, "init"))
-    examples, held_out = task.examples("train"), task.batches(0, "eval")
+    examples, (held_out,) = task.examples("train"), task.batches(0, "eval")
     order = derived_seed(seed, "order")
     weights = torch.from_numpy(upweight(examples.domains, 5.0)).float() if arm == "weighted 5" else None
     sampler: Any = Temperature(examples.domains, examples.batch_size, tau=STATIC.get(arm, 1.0), seed=order)
@@ -83,15 +83,15 @@ def run(setting: str, arm: str, lr: float, seed: int, steps: int) -> dict[str, l
     curves: dict[str, list[float]] = {"common": [], "rare": []}
     for step in range(steps):
         chosen = sampler[step]
-        sentences, spoken = examples.batch(chosen)
-        losses = F.cross_entropy(model(sentences, spoken).transpose(1, 2), sentences[:, 2:], reduction="none").mean(1)
+        losses = languages.losses_of(model, examples.batch(chosen))
         optimizer.zero_grad()
         torch.autograd.backward((losses if weights is None else weights[torch.tensor(chosen)] * losses).mean())
         optimizer.step()
         if (step + 1) % EVERY == 0 or step + 1 == steps:
             with torch.no_grad():
-                for language, name in enumerate(curves):
-                    curves[name].append(languages.loss(model, held_out[language]).item())
+                found = languages.metrics(model, held_out)
+            for name, curve in curves.items():
+                curve.append(found[name].item())
     return curves
 
 

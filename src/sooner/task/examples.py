@@ -98,6 +98,8 @@ class _Pass:
             if not 0 <= step < len(self):
                 raise IndexError(f"batch {step} does not exist: there are {len(self)}")
             return self._examples.batch(range(step * size, min((step + 1) * size, count)))
+        if step < 0:
+            raise IndexError(f"batch {step} does not exist: batches count from 0")
         number, place = divmod(step, count // size)
         order = np.random.default_rng([self._seed, number]).permutation(count)
         return self._examples.batch(order[place * size : (place + 1) * size].tolist())
