@@ -6,7 +6,7 @@ from torch import nn
 
 from sooner.task import Task
 from sooner.workloads._seeded import Finite, Stream, seeded
-from sooner.workloads.charlm import EVAL_SEQUENCES, GPT, _windows, loss
+from sooner.workloads.charlm import CONTEXT, EVAL_SEQUENCES, GPT, loss, windows
 
 WIDTH, BLOCKS = 256, 6
 
@@ -21,8 +21,8 @@ def task(batch: int = 8, steps: int = 400) -> Task:
 
     def batches(seed: int, split: str) -> Stream:
         if split == "eval":
-            return Finite(partial(_windows, seed, split, EVAL_SEQUENCES), 1)
-        return Stream(partial(_windows, seed, split, batch))
+            return Finite(partial(windows, CONTEXT, seed, split, EVAL_SEQUENCES), 1)
+        return Stream(partial(windows, CONTEXT, seed, split, batch))
 
     return Task(
         model, batches, loss, steps, name=f"language model, {batch} sequences", source=f"{WIDTH} {BLOCKS} {batch}"

@@ -392,7 +392,7 @@ def test_adam_with_l2_is_another_method():
 
 
 def test_keywords_of_torch_are_taken_with_one_warning(monkeypatch):
-    monkeypatch.setattr("sooner.update._optimizer._told", set())
+    monkeypatch.setattr("sooner.update._options._told", set())
     with pytest.warns(UserWarning, match="fused=True chooses among the implementations of torch.optim"):
         AdamW([parameter(3)], fused=True, foreach=None)
     AdamW([parameter(3)], fused=True)  # said once; warnings are errors here

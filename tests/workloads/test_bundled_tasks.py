@@ -62,6 +62,7 @@ def test_the_tasks_are_listed_in_order():
         "digits_federated",
         "digits_flow",
         "draft_text",
+        "languages",
         "modular",
         "quadratic",
         "separable",
