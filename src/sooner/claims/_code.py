@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,8 +57,13 @@ def _files_of(race: Race) -> list[Path]:
     return files
 
 
-def _imported(source: str, file: Path) -> Iterable[Path]:
-    """Yield the files that the followed imports of a source name; `_claim` and its like serve every claim alike."""
+@functools.lru_cache(maxsize=2048)
+def _imported(source: str, file: Path) -> tuple[Path, ...]:
+    """Return the files that the followed imports of a source name; `_claim` and its like serve every claim alike."""
+    return tuple(_followed(source, file))
+
+
+def _followed(source: str, file: Path) -> Iterable[Path]:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.ImportFrom) or not node.module or not node.module.startswith("sooner."):
             continue

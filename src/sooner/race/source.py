@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import io
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from sooner.recipe import Recipe
 
 
+@functools.lru_cache(maxsize=2048)
 def digest(source: str) -> str:
     """Return 16 hexadecimal digits for the code in `source`, the same whatever its comments and docstrings say."""
     return hashlib.sha256("\n".join(_bare_lines(source)).encode()).hexdigest()[:16]
