@@ -18,7 +18,8 @@ from sooner.race.journal import read
 from sooner.race.referee import run
 from sooner.report import table
 
-KILLS = 20
+KILLS = 100 if "SOONER_FUZZ" in os.environ else 10
+"""A few in `make test`, many in `make fuzz`."""
 HERE = Path(__file__).parent
 
 
@@ -97,8 +98,8 @@ def test_killed_at_random_moments_again_and_again_the_race_comes_out_the_same(tm
 
     assert start(folder)[1]() == 0
     assert lines(folder)[: len(kept)] == kept
-    assert kills["worker"] >= 10
-    assert kills["parent"] >= 5
+    assert kills["worker"] >= KILLS // 3
+    assert kills["parent"] >= KILLS // 4
     journal = read(folder)
     finished = [record.key for record in journal.all("cell")]
     assert len(finished) == len(set(finished))
