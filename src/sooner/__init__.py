@@ -66,25 +66,6 @@ __all__ = [
     "workload",
 ]
 
-_PACKAGES = (
-    "adapter",
-    "memory",
-    "communication",
-    "data",
-    "decoding",
-    "diffusion",
-    "execute",
-    "gradient",
-    "loss",
-    "model",
-    "precision",
-    "rl",
-    "schedule",
-    "space",
-    "update",
-    "weights",
-)
-
 _HOMES = {
     "Recipe": "sooner.recipe",
     "create_optimizer": "sooner.recipe",
@@ -97,12 +78,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f"sooner.{name}")
     if name == "workload":
         return importlib.import_module("sooner.workloads").find
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in __all__:  # the others are packages
+        return importlib.import_module(f"sooner.{name}")
     raise AttributeError(f"module 'sooner' has no attribute {name!r}")
 
 

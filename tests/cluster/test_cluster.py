@@ -7,6 +7,7 @@ from pathlib import Path
 import heterogeneous_task
 import pytest
 import torch
+from stopping import Stopped, stop_after
 from torch import nn
 
 import sooner
@@ -131,10 +132,6 @@ def noted(run):
     return {**kept, "losses": run.losses.tolist(), "weights": weights(run).tolist(), "sent": run.traffic.wire_bytes}
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize(("recipe", "stop"), [*((recipe, 4) for recipe in RESUMED), (RESUMED[4], 6), (RESUMED[5], 3)])
 def test_a_stopped_run_goes_on_bit_for_bit(recipe, stop, tmp_path):
     # with dropout, so that the global random state counts
@@ -142,13 +139,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(recipe, stop, tmp_path):
     due = [0, 2, 5, 8]
     whole = train_cluster(task, recipe, 4, 8, 4, evaluate_at=due)
 
-    def give_up(step, value):
-        if step > stop:
-            raise Stopped
-
     file = tmp_path / "c.pt"
     with pytest.raises(Stopped):
-        train_cluster(task, recipe, 4, 8, 4, evaluate_at=due, checkpoint=file, save_every=stop, progress=give_up)
+        train_cluster(
+            task, recipe, 4, 8, 4, evaluate_at=due, checkpoint=file, save_every=stop, progress=stop_after(stop)
+        )
     torch.manual_seed(987)
     resumed = train_cluster(task, recipe, 4, 8, 4, evaluate_at=due, checkpoint=file)
     found, expected = noted(resumed), noted(whole)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stopping import Stopped, stop_after
 
 import sooner
 from sooner import part, space
@@ -65,18 +66,6 @@ def tiny():
 @pytest.fixture(autouse=True)
 def _toys(monkeypatch):
     monkeypatch.syspath_prepend(TOYS)
-
-
-class Stopped(Exception):
-    """Stands in for a lost machine."""
-
-
-def stop_after(step):
-    def progress(at, value):
-        if at > step:
-            raise Stopped
-
-    return progress
 
 
 def train_half(task, recipe, checkpoint):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stopping import Stopped, stop_after
 
 import sooner
 from sooner.cli import main
@@ -17,18 +18,6 @@ from sooner.workloads import find
 
 TINY = Path(__file__).parents[1] / "loop" / "tiny_task.py"
 RECIPE = "adamw(lr=0.01) + cosine + ema(decay=0.5) + lazy_saver"
-
-
-class Stopped(Exception):
-    """Stands in for a lost machine."""
-
-
-def stop_after(step):
-    def progress(at, value):
-        if at > step:
-            raise Stopped
-
-    return progress
 
 
 @pytest.fixture(scope="module")

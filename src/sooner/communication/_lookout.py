@@ -235,5 +235,5 @@ def _default_store() -> Any:
 def _own(store: Any) -> Any:
     try:
         return store.clone()
-    except (RuntimeError, NotImplementedError, AttributeError):  # stores that live in this process
+    except (RuntimeError, AttributeError):  # a store that is written in Python, or torch's fake one
         return store

@@ -34,7 +34,7 @@ class Times(Part):
 
     def __call__(self, uniform: Tensor) -> Tensor:
         """Return the times that take the place of uniform numbers in [0, 1], of the same shape, type and device."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} defines no times")
 
     def draw(
         self,

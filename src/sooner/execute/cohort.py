@@ -131,7 +131,6 @@ class Cohort:
         self._in_pieces = chain.in_pieces() | {MASTER}
         self.state: dict[str, list[Tensor]] = {}
         self.numbers: dict[str, Tensor] = {}
-        self._shown: dict[str, list[Tensor]] = {}
         self._steps = None if marks is None else torch.tensor([float(known[i].steps) for i in order])
         self._slots_of: Callable[[dict[str, Tensor]], tuple[Tensor, ...]] = _nothing
         self.addresses: dict[str, list[int]] = {}
@@ -152,11 +151,12 @@ class Cohort:
     def _adopt(self, chain: Chain) -> None:
         """Take over the state that there is, start the rest at zero, and show it as ordinary tensors."""
         of_numbers = {slot for rule in chain.rules for slot in _numbers(rule, self.shapes[0])}
+        shown: dict[str, list[Tensor]] = {}
         if self._steps is not None:
-            self._shown["step"] = list(self._steps.unbind())
+            shown["step"] = list(self._steps.unbind())
         for slot in self.slots:
             if slot in self._of_model:
-                self._share(slot)
+                shown[slot] = [self._shared(slot)] * len(self.params)
                 continue
             if slot in of_numbers:
                 self.numbers[slot] = torch.zeros(len(self.params), dtype=self.dtype, device=self.device)
@@ -166,22 +166,20 @@ class Cohort:
                         view.copy_(self._fitting(slot, p, kept[slot], ()))
             else:
                 own = [self._own(slot, i) for i in range(len(self.params))]
-            self.state[slot] = own
-            shown = own
+            self.state[slot] = shown[slot] = own
             if self.spread and slot in self._in_pieces:
-                shown = [self.spread.shown(t, p) for t, p in zip(own, self.params, strict=True)]
-            self._shown[slot] = shown
-        for slot, shown in self._shown.items():
-            for kept, tensor in zip(self.states, shown, strict=True):
+                shown[slot] = [self.spread.shown(t, p) for t, p in zip(own, self.params, strict=True)]
+        for slot, tensors in shown.items():
+            for kept, tensor in zip(self.states, tensors, strict=True):
                 kept[slot] = tensor
         self._vectors = [slot for slot in self.slots if slot in self.state and slot not in self.numbers]
-        self._singles = [slot for slot in self._shown if slot not in self._vectors]
+        self._singles = [slot for slot in shown if slot not in self._vectors]
         names = [*self._vectors, *self._singles]
         names += names if len(names) == 1 else ()  # so that a tuple comes out
         self._slots_of = operator.itemgetter(*names) if names else _nothing
         self._width = len(names)
         self._held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
-        self._single_places = {slot: _places(self._shown[slot]) for slot in self._singles}
+        self._single_places = {slot: _places(shown[slot]) for slot in self._singles}
 
     def _own(self, slot: str, i: int) -> Tensor:
         """Return the state tensor of a parameter: the one it has, made to fit, or zeros."""
@@ -203,11 +201,11 @@ class Cohort:
             )
         return piece.to(self.device, self.dtype).resolve_neg().contiguous()
 
-    def _share(self, slot: str) -> None:
-        """Show what a rule keeps once for the whole model as everybody's state."""
+    def _shared(self, slot: str) -> Tensor:
+        """Return what a rule keeps once for the whole model, which is everybody's state."""
         there = self.shared.setdefault(slot, torch.zeros((), dtype=self.dtype, device=self.device))
         self.shared[slot] = there.to(torch.promote_types(there.dtype, self.dtype))  # as exact as any of the model
-        self._shown[slot] = [self.shared[slot]] * len(self.params)
+        return self.shared[slot]
 
     def keeps(self, chain: Chain) -> bool:
         """Whether another chain keeps state of the same names and shapes."""

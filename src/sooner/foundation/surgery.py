@@ -61,7 +61,7 @@ class Surgery(Part):
         Raises:
             SoonerError: the model has nothing that the part could change, or can't be changed any more.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} defines no prepare")
 
     def follow(self, model: nn.Module) -> None:
         """Take hold of a model to which all this was done already, such as a copy of the one that was prepared."""

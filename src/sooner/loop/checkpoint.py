@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from sooner.error import SoonerError
+from sooner.foundation.files import save_whole
 from sooner.foundation.model_names import prefix_note, renamed, unwrapped
 
 if TYPE_CHECKING:
@@ -40,21 +40,13 @@ def save_checkpoint(path: str | Path, identity: dict[str, Any], training: Resuma
     path = Path(path)
     content = _content(identity, training, run, step)
     content["model"] = content["model"].state_dict()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        save_whole(content, path, path.with_name(f"{path.name}.{os.getpid()}.tmp"))
+    except (OSError, RuntimeError) as error:
         raise SoonerError(
             f"checkpoint {path} can't be written: {error}; the previous one, if any, is untouched, "
             "so run again with room on the disk to go on from there"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def save_lazily(

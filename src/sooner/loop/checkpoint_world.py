@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import re
 import shutil
 import warnings
@@ -30,6 +29,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from sooner.communication._attached import Communication
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
+from sooner.foundation.files import sync
 from sooner.foundation.model_names import unwrapped
 from sooner.loop.checkpoint import (
     HISTORY,
@@ -284,11 +284,7 @@ def _complete(folder: Path, place: Path, final: Path) -> None:
         if final.exists():  # of an earlier run that ended here
             shutil.rmtree(final)
         place.rename(final)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(folder)
         for old in folder.iterdir():
             if _STEP.fullmatch(old.name) and old != final:
                 shutil.rmtree(old)

@@ -15,7 +15,8 @@ from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from sooner.error import SoonerError
-from sooner.memory._staging import drop, sync, unwritten
+from sooner.foundation.files import sync
+from sooner.memory._staging import drop, unwritten
 
 
 class LazyStager(AsyncStager):

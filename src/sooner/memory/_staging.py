@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded, local
+from sooner.foundation.files import save_whole, sync
 from sooner.memory._capture import Capture, filled, place
 
 
@@ -112,17 +112,10 @@ def write(path: Path, content: dict[str, Any]) -> None:
     Raises:
         SoonerError: it can't be written; what had the name before is untouched.
     """
-    incomplete = path.with_name(f"{path.name}.incomplete")
     try:
-        with incomplete.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        incomplete.replace(path)
+        save_whole(content, path, path.with_name(f"{path.name}.incomplete"))
         sync(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        with contextlib.suppress(OSError):
-            incomplete.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
         raise unwritten(path, error) from error
 
 
@@ -132,15 +125,6 @@ def unwritten(path: Path, why: object) -> SoonerError:
         f"checkpoint {path} can't be written: {str(why).strip().splitlines()[0]}; those before it are untouched; make "
         "room on the disk or give another folder"
     )
-
-
-def sync(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def drop(path: Path) -> None:

@@ -47,18 +47,6 @@ class Choice(Reading):
 
     Attributes
     ----------
-    column
-        NAME=HEADING reads a column under that heading, such as --column loss=val_loss. May be repeated.
-    where
-        HEADING=TEXT keeps only the rows with this text there, such as --where kind=val. May be repeated.
-    draws
-        Refits for the bands.
-    level
-        Share of future runs that the bands are meant to cover.
-    out
-        Write the report with its plots to this HTML file.
-    json
-        Print the result as JSON.
     law
         A law of `sooner forecast laws`; auto chooses by what leaving out shows.
     over
