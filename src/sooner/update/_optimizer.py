@@ -318,7 +318,7 @@ class ChainOptimizer(Part, Optimizer):
 
 
 @functools.cache
-def _switches(method: type[ChainOptimizer]) -> tuple[str, ...]:
+def _switches(method: Any) -> tuple[str, ...]:
     """Return the names of the hyper-parameters that are on or off."""
     own = inspect.signature(method).parameters.values()
     return ("maximize", "stochastic_rounding", "master_weights", *(p.name for p in own if isinstance(p.default, bool)))
