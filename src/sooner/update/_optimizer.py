@@ -7,7 +7,6 @@ handled here, once.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
 import math
@@ -116,7 +115,13 @@ class ChainOptimizer(Part, Optimizer):
         """
         check_range(cls.name(), "lr", group["lr"], 0.0, math.inf)
         check_choice(cls.name(), "decay", group.get("decay", "all"), DECAYS)
-        check_flags(cls.name(), **{name: group[name] for name in _switches(cls) if name in group})
+        check_flags(cls.name(), **{name: group[name] for name in cls._switches() if name in group})
+
+    @classmethod
+    def _switches(cls) -> tuple[str, ...]:
+        """Return the names of the hyper-parameters that are on or off."""
+        own = inspect.signature(cls).parameters.values()
+        return ("maximize", "stochastic_rounding", "master_weights", *(p.name for p in own if type(p.default) is bool))
 
     def groups(self, params: Any) -> list[dict[str, Any]]:
         """Turn what the user passed into parameter groups. Parts that treat parameters differently override this."""
@@ -315,13 +320,6 @@ class ChainOptimizer(Part, Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._plan = Plan(self.name(), self._label)
-
-
-@functools.cache
-def _switches(method: Any) -> tuple[str, ...]:
-    """Return the names of the hyper-parameters that are on or off."""
-    own = inspect.signature(method).parameters.values()
-    return ("maximize", "stochastic_rounding", "master_weights", *(p.name for p in own if isinstance(p.default, bool)))
 
 
 def _is_number(value: Any) -> bool:
