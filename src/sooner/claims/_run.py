@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sooner.claims import _evidence
+from sooner.claims import _evidence, _fingerprint
 from sooner.claims._claim import Claim, Measurement, Race
 from sooner.claims._code import code_of, task_file
 from sooner.claims._evidence import Evidence
@@ -92,16 +93,41 @@ def run(
                 else _measurement(claim, name, one, journal, watch, workers)
                 for name, one in claim.experiments.items()
             }
+            fingerprint = fingerprint_of(claim, findings, workers, watch, journal)
         finally:
             if pool is None:
                 workers.close()
         sessions = [record.data for record in journal.sessions]
         minutes = round((time.monotonic() - started) / 60, 2) if len(sessions) == 1 else None  # pauses don't count
         provenance = {**provenance, "started": sessions[0]["started"], "finished": now(), "jobs": jobs}
-        evidence = _evidence.make(claim, findings, code_of(claim), {**provenance, "minutes": minutes})
+        evidence = _evidence.make(
+            claim, findings, code_of(claim), {**provenance, "minutes": minutes}, fingerprint
+        )
         _evidence.write(evidence, folder / "evidence.jsonl")
         journal.append("evidence", "evidence", {"verdict": evidence.verdict})
     return evidence
+
+
+def fingerprint_of(
+    claim: Claim, findings: dict[str, dict[str, Any]], pool: Pool, watch: Watch, journal: Journal | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return how every arm of a claim behaves now; cells that the journal has are not run again."""
+    done: dict[str, Any] = {}
+    for cell in _fingerprint.cells(claim, findings):
+        data = journal.find("cell", cell.key) if journal else None
+        if data is not None:
+            done[cell.key] = data
+    missing = [cell for cell in _fingerprint.cells(claim, findings) if cell.key not in done]
+    watch.phase("fingerprint", missing, 0.0)
+
+    def keep(cell: Cell, data: dict[str, Any]) -> None:
+        done[cell.key] = data
+        if journal:
+            journal.append("cell", cell.key, data)
+        watch.finished(cell, data)
+
+    pool.run(missing, keep, watch.progress)
+    return _fingerprint.collected(claim, findings, done.__getitem__)
 
 
 def _race(race: Race, out: Path, jobs: int, watch: Watch, pool: Pool) -> dict[str, Any]:
@@ -125,7 +151,10 @@ def _race(race: Race, out: Path, jobs: int, watch: Watch, pool: Pool) -> dict[st
 def task_of(race: Race) -> Task:
     """Return the task of a race: one of `claims/tasks`, or a bundled workload."""
     file = task_file(race.task)
-    return from_file(file) if file else find(race.task)
+    task = from_file(file) if file else find(race.task)
+    if race.size == 1:
+        return task
+    return replace(task, model=functools.partial(task.model, size=race.size), name=f"{task.name} x{race.size:g}", spec="")
 
 
 def _measurement(
