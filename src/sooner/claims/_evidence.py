@@ -12,22 +12,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import sooner
 from sooner import claims
 from sooner.claims._claim import Claim, Measured, Outcome, Verdict, conclude
 from sooner.claims._code import code_of
 from sooner.claims._findings import Findings
+from sooner.claims._lines import (
+    checked_frame,
+    from_the_package_on,
+    measured_from,
+    outcome_from,
+    read_records,
+    write_whole,
+)
 from sooner.claims._published import folder, published
 from sooner.error import SoonerError
-from sooner.race.journal_lines import DamagedError, Record, ShapeError, read_line, write_line
+from sooner.race.journal_lines import Record, write_line
 from sooner.race.limits import RULES
 
 __all__ = ["FORMAT", "Evidence", "find", "folder", "make", "published", "read", "write"]
 
 FORMAT = 1
 """Version of the layout; another one is refused."""
-
-_HOME = f"{Path(sooner.__file__).resolve().parents[1]}/"
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def make(
     Files of the package are named from the package on, wherever the findings speak of one: evidence is published, and
     where a checkout lies is nobody's business.
     """
-    findings = _from_the_package_on(findings)
+    findings = from_the_package_on(findings)
     found = Findings(findings)
     outcomes = [criterion.outcome(found) for criterion in claim.criteria]
     trend = {label: measured(found) for label, measured in claim.trend.items()}
@@ -110,13 +115,7 @@ def write(evidence: Evidence, path: Path) -> None:
         *(write_line("trend", label, asdict(m)) for label, m in evidence.trend.items()),
         write_line("verdict", evidence.claim, {"verdict": evidence.verdict}),
     ]
-    unfinished = path.with_name(f".{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(b"".join(lines))
-        unfinished.replace(path)
-    except OSError as error:
-        raise SoonerError(f"cannot write {path} ({error.strerror}); name a folder that you may write to") from None
+    write_whole(path, lines)
 
 
 def read(path: Path) -> Evidence:
@@ -126,21 +125,14 @@ def read(path: Path) -> Evidence:
         SoonerError: the file can't be read, a line was changed or is missing, another version wrote it, or its verdict
             does not follow from its outcomes.
     """
-    records = _records(path)
+    records = read_records(path, _remedy(path))
+    checked_frame(path, records, "claim", "verdict", FORMAT, _remedy(path))
     by_kind: dict[str, list[Record]] = {}
     for record in records:
         by_kind.setdefault(record.kind, []).append(record)
-    if not records or records[0].kind != "claim":
-        raise SoonerError(f"{path} is no evidence: its first line names no claim; {_remedy(path)}")
     first = records[0]
-    if first.data.get("format") != FORMAT:
-        raise SoonerError(
-            f"{path} has the format {first.data.get('format')}, this version of sooner reads {FORMAT}; {_remedy(path)}"
-        )
-    if records[-1].kind != "verdict":
-        raise SoonerError(f"{path} ends before its verdict; {_remedy(path)}")
     try:
-        outcomes = [_outcome(record.data) for record in by_kind.get("outcome", [])]
+        outcomes = [outcome_from(record.data) for record in by_kind.get("outcome", [])]
         evidence = Evidence(
             first.key,
             first.data["said"],
@@ -148,7 +140,7 @@ def read(path: Path) -> Evidence:
             first.data["provenance"],
             {record.key: record.data for record in by_kind.get("finding", [])},
             outcomes,
-            {record.key: _measured(record.data) for record in by_kind.get("trend", [])},
+            {record.key: measured_from(record.data) for record in by_kind.get("trend", [])},
             records[-1].data["verdict"],
         )
     except (KeyError, TypeError) as error:
@@ -160,38 +152,5 @@ def read(path: Path) -> Evidence:
     return evidence
 
 
-def _records(path: Path) -> list[Record]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise SoonerError(f"cannot read {path} ({error.strerror})") from None
-    if lines and not lines[-1]:
-        lines.pop()
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(read_line(line))
-        except (DamagedError, ShapeError) as error:
-            raise SoonerError(f"{path}: line {number} was changed or cut off ({error}); {_remedy(path)}") from None
-    return records
-
-
-def _from_the_package_on(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace(_HOME, "")
-    if isinstance(value, dict):
-        return {key: _from_the_package_on(item) for key, item in value.items()}
-    return [_from_the_package_on(item) for item in value] if isinstance(value, list) else value
-
-
 def _remedy(path: Path) -> str:
     return f"restore the file, or run `sooner claim {path.stem}` again"
-
-
-def _measured(data: dict[str, Any]) -> Measured:
-    floor = data.pop("floor")
-    return Measured(**data, floor=tuple(floor) if floor else None)
-
-
-def _outcome(data: dict[str, Any]) -> Outcome:
-    return Outcome(**{**data, "measured": _measured(data["measured"])})
