@@ -95,8 +95,8 @@ class Criterion:
         gain: the figure must also differ from no effect: its p-value is at most 5 % and it lies outside of the A/A
             interval of its race. For figures of a race or of paired seeds.
         control: rules out another explanation; it can't make a claim reproduced, only keep it from being so.
-        positive: a positive control: it holds wherever the set-up shows effects of the size that the claim speaks of. It
-            decides nothing itself, but without one that is met nothing counts as missed.
+        positive: a positive control: it holds wherever the set-up shows effects of the size that the claim speaks of.
+            It decides nothing itself, but without one that is met nothing counts as missed.
         covers: for a positive control, experiments that it speaks of beside the one that it takes its figure from and
             the races of the same set-up.
         effect: the size of effect that the paper reports, where the limit does not say it (a limit of 1).

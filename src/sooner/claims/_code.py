@@ -12,12 +12,12 @@ from pathlib import Path
 
 import sooner
 from sooner import part
-from sooner.claims._claim import Claim, Race
+from sooner.claims._claim import Claim, Measurement, Race
 from sooner.race.source import digest
 from sooner.recipe.text import parse, split
 
 _ROOT = Path(sooner.__file__).parent
-_FOLLOWED = ("claims", "workloads", *part.STATIONS)
+_FOLLOWED = ("claims", "lab", "workloads", *part.STATIONS)
 """Folders whose files are followed from import to import. What all parts rest on is held by the tests instead."""
 
 
@@ -27,11 +27,20 @@ def code_of(claim: Claim) -> dict[str, str]:
     The foundation under every part (executors, recipe, race) is not among them: its tests hold it, and the version of
     the race rules is part of the evidence.
     """
-    found: dict[str, str] = {}
-    waiting = [_ROOT / "claims" / f"{claim.part}.py"]
+    files = [_ROOT / "claims" / f"{claim.part}.py"]
     if claim.part in part.names():
-        waiting.append(_ROOT / part.names()[claim.part] / f"{claim.part}.py")
-    for experiment in claim.experiments.values():
+        files.append(_ROOT / part.names()[claim.part] / f"{claim.part}.py")
+    return code_behind(files, claim.experiments.values())
+
+
+def code_behind(files: Iterable[Path], experiments: Iterable[Race | Measurement]) -> dict[str, str]:
+    """Return ``{file: digest}`` of these files and those of the experiments, and of what they import of their stations.
+
+    Races name their task and their parts.
+    """
+    found: dict[str, str] = {}
+    waiting = list(files)
+    for experiment in experiments:
         if isinstance(experiment, Race):
             waiting += _files_of(experiment)
     while waiting:
@@ -91,6 +100,6 @@ def _followed(source: str, file: Path) -> Iterable[Path]:
             continue
         for name in [".".join(rest)] if rest else [alias.name for alias in node.names]:
             path = _ROOT.joinpath(folder, *name.split(".")).with_suffix(".py")
-            serves_all = folder == "claims" and path.stem in ("_claim", "_findings", "_measured")
+            serves_all = path.stem in ("_claim", "_findings", "_measured", "_truth") and folder in ("claims", "lab")
             if path.is_file() and path != file and not serves_all:
                 yield path

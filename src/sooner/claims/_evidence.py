@@ -12,16 +12,23 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import sooner
 from sooner import claims
 from sooner.claims._claim import Claim, Measured, Outcome
 from sooner.claims._code import code_of, declared
 from sooner.claims._conclude import Verdict, conclude, settled
 from sooner.claims._findings import Findings
 from sooner.claims._known import covering, known
+from sooner.claims._lines import (
+    checked_frame,
+    from_the_package_on,
+    measured_from,
+    outcome_from,
+    read_records,
+    write_whole,
+)
 from sooner.claims._published import folder, published, today
 from sooner.error import SoonerError
-from sooner.race.journal_lines import DamagedError, Record, ShapeError, read_line, write_line
+from sooner.race.journal_lines import Record, write_line
 from sooner.race.limits import RULES
 
 __all__ = ["FORMAT", "Evidence", "find", "folder", "make", "published", "read", "write"]
@@ -30,8 +37,6 @@ FORMAT = 2
 """Version of the layout."""
 READ = (1, FORMAT)
 """Those that can be read. The first had no positive controls: what it calls a miss can't be said."""
-
-_HOME = f"{Path(sooner.__file__).resolve().parents[1]}/"
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,9 @@ def make(
     Files of the package are named from the package on, wherever the findings speak of one: evidence is published, and
     where a checkout lies is nobody's business.
     """
-    findings = _from_the_package_on(findings)
+    findings = from_the_package_on(findings)
     found = Findings(findings)
-    outcomes = settled(
-        covering(claim, [criterion.outcome(found) for criterion in claim.criteria]) + known(claim)
-    )
+    outcomes = settled(covering(claim, [criterion.outcome(found) for criterion in claim.criteria]) + known(claim))
     trend = {label: measured(found) for label, measured in claim.trend.items()}
     changes = {label: measured(found) for label, measured in claim.changes.items()}
     said = {
@@ -170,13 +173,7 @@ def write(evidence: Evidence, path: Path) -> None:
         *([write_line("confirmed", evidence.claim, evidence.confirmed)] if evidence.confirmed else []),
         write_line("verdict", evidence.claim, {"verdict": evidence.verdict}),
     ]
-    unfinished = path.with_name(f".{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(b"".join(lines))
-        unfinished.replace(path)
-    except OSError as error:
-        raise SoonerError(f"cannot write {path} ({error.strerror}); name a folder that you may write to") from None
+    write_whole(path, lines)
 
 
 def read(path: Path) -> Evidence:
@@ -186,21 +183,14 @@ def read(path: Path) -> Evidence:
         SoonerError: the file can't be read, a line was changed or is missing, another version wrote it, or its verdict
             does not follow from its outcomes.
     """
-    records = _records(path)
+    records = read_records(path, _remedy(path))
+    checked_frame(path, records, "claim", "verdict", READ, _remedy(path))
     by_kind: dict[str, list[Record]] = {}
     for record in records:
         by_kind.setdefault(record.kind, []).append(record)
-    if not records or records[0].kind != "claim":
-        raise SoonerError(f"{path} is no evidence: its first line names no claim; {_remedy(path)}")
     first = records[0]
-    layout = first.data.get("format")
-    if layout not in READ:
-        known_ones = " and ".join(map(str, READ))
-        raise SoonerError(f"{path} has the format {layout}, this version of sooner reads {known_ones}; {_remedy(path)}")
-    if records[-1].kind != "verdict":
-        raise SoonerError(f"{path} ends before its verdict; {_remedy(path)}")
     try:
-        outcomes = [_outcome(record.data) for record in by_kind.get("outcome", [])]
+        outcomes = [outcome_from(record.data) for record in by_kind.get("outcome", [])]
         evidence = Evidence(
             first.key,
             first.data["said"],
@@ -208,16 +198,16 @@ def read(path: Path) -> Evidence:
             first.data["provenance"],
             {record.key: record.data for record in by_kind.get("finding", [])},
             outcomes,
-            {record.key: _measured(record.data) for record in by_kind.get("trend", [])},
+            {record.key: measured_from(record.data) for record in by_kind.get("trend", [])},
             records[-1].data["verdict"],
-            {record.key: _measured(record.data) for record in by_kind.get("change", [])},
+            {record.key: measured_from(record.data) for record in by_kind.get("change", [])},
             first.data.get("declared", ""),
             {record.key: record.data for record in by_kind.get("fingerprint", [])},
             by_kind["confirmed"][-1].data if "confirmed" in by_kind else {},
         )
     except (KeyError, TypeError) as error:
         raise SoonerError(f"{path} lacks what this version of sooner reads ({error}); {_remedy(path)}") from None
-    if layout == 1:
+    if first.data["format"] == 1:
         evidence = replace(evidence, outcomes=settled(outcomes), verdict=today(evidence.verdict))
     if evidence.verdict != conclude(evidence.outcomes):
         raise SoonerError(
@@ -226,39 +216,5 @@ def read(path: Path) -> Evidence:
     return evidence
 
 
-def _records(path: Path) -> list[Record]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise SoonerError(f"cannot read {path} ({error.strerror})") from None
-    if lines and not lines[-1]:
-        lines.pop()
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(read_line(line))
-        except (DamagedError, ShapeError) as error:
-            raise SoonerError(f"{path}: line {number} was changed or cut off ({error}); {_remedy(path)}") from None
-    return records
-
-
-def _from_the_package_on(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace(_HOME, "")
-    if isinstance(value, dict):
-        return {key: _from_the_package_on(item) for key, item in value.items()}
-    return [_from_the_package_on(item) for item in value] if isinstance(value, list) else value
-
-
 def _remedy(path: Path) -> str:
     return f"restore the file, or run `sooner claim {path.stem}` again"
-
-
-def _measured(data: dict[str, Any]) -> Measured:
-    floor = data.pop("floor")
-    return Measured(**data, floor=tuple(floor) if floor else None)
-
-
-def _outcome(data: dict[str, Any]) -> Outcome:
-    data = {**data, "measured": _measured(data["measured"]), "experiments": tuple(data.get("experiments", ()))}
-    return Outcome(**data)

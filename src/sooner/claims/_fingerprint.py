@@ -1,9 +1,9 @@
 """How the arms of a claim behave in their first steps: what tells an edit that changes nothing from one that does.
 
-Every arm of a race is run as tuned, on the first racing seed, for a whole run of twenty steps, so that schedules come to
-their end, or for two of its intervals where it acts at longer ones; of a measurement, the miniature is kept. Behaviour
-is unchanged where all numbers agree to a relative `SAME` on the processor and versions of the evidence, `OTHER`
-elsewhere. An edit that only acts later than that is not seen: the journals of whole runs are what speaks of it.
+Every arm of a race is run as tuned, on the first racing seed, for a whole run of twenty steps, so that schedules come
+to their end, or for two of its intervals where it acts at longer ones; of a measurement, the miniature is kept.
+Behaviour is unchanged where all numbers agree to a relative `SAME` on the processor and versions of the evidence,
+`OTHER` elsewhere. An edit that only acts later than that is not seen.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sooner.claims._claim import Claim, Measurement, Race
+from sooner.claims._claim import Measurement, Race
 from sooner.race.pool import Cell
 from sooner.recipe import Recipe
 
@@ -33,26 +33,19 @@ NOTHING = 1e-9
 """Numbers that are this close to each other agree, however small they are."""
 
 
-def cells(claim: Claim, findings: Mapping[str, dict[str, Any]]) -> list[Cell]:
-    """Return what has to be run for the fingerprint of a claim that found this."""
-    return [
-        Cell(f"fingerprint | {name} | {arm}", payload)
-        for name, experiment in claim.experiments.items()
-        for arm, payload in _arms(claim, name, experiment, findings[name])
-    ]
-
-
-def collected(
-    claim: Claim, findings: Mapping[str, dict[str, Any]], found: Callable[[str], Any]
-) -> dict[str, dict[str, Any]]:
-    """Return the fingerprint, per experiment and arm, from what was found under the keys of `cells`."""
-    return {
-        name: {
-            arm: found(f"fingerprint | {name} | {arm}")
-            for arm, _ in _arms(claim, name, experiment, findings[name])
-        }
-        for name, experiment in claim.experiments.items()
-    }
+def cells(
+    finder: str, name: str, experiments: Mapping[str, Race | Measurement], findings: Mapping[str, dict[str, Any]]
+) -> dict[tuple[str, str], Cell]:
+    """Return what has to be run for the fingerprint of a study that found this, by experiment and arm."""
+    found = {}
+    for label, experiment in experiments.items():
+        if isinstance(experiment, Measurement):
+            arms = _cases(experiment, {"finder": finder, "name": name, "experiment": label})
+        else:
+            arms = _arms(experiment, findings[label])
+        for arm, payload in arms:
+            found[label, arm] = Cell(f"fingerprint | {label} | {arm}", {"do": "fingerprint", **payload})
+    return found
 
 
 def run(payload: Mapping[str, Any], measure: Callable[..., Mapping[str, Any]] | None = None) -> dict[str, Any]:
@@ -95,29 +88,15 @@ def steps_of(recipe: str) -> int:
     return min(max(STEPS, 2 * longest), LONGEST)
 
 
-def _arms(
-    claim: Claim, name: str, experiment: Race | Measurement, found: Mapping[str, Any]
-) -> list[tuple[str, dict[str, Any]]]:
-    if isinstance(experiment, Measurement):
-        common = {"do": "fingerprint", "claim": claim.part, "experiment": name, "timed": sorted(experiment.timed)}
-        return [
-            (json.dumps(dict(case), sort_keys=True), {**common, "case": dict(case)}) for case in experiment.small
-        ]
-    seed = found["seeds"]["racing"][0]
-    return [
-        (
-            row["recipe"],
-            {
-                "do": "fingerprint",
-                "race": asdict(experiment),
-                "recipe": row["tuned_recipe"],
-                "seed": seed,
-                "steps": steps_of(row["tuned_recipe"]),
-            },
-        )
-        for row in found["contenders"]
-        if row["status"] != "out" and row["tuned_recipe"]
-    ]
+def _cases(experiment: Measurement, where: dict[str, str]) -> list[tuple[str, dict[str, Any]]]:
+    common = {**where, "timed": sorted(experiment.timed)}
+    return [(json.dumps(dict(case), sort_keys=True), {**common, "case": dict(case)}) for case in experiment.small]
+
+
+def _arms(race: Race, found: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    common = {"race": asdict(race), "seed": found["seeds"]["racing"][0]}
+    rows = [(row["recipe"], row["tuned_recipe"]) for row in found["contenders"] if row["status"] != "out"]
+    return [(text, {**common, "recipe": tuned, "steps": steps_of(tuned)}) for text, tuned in rows if tuned]
 
 
 def _short(value: Any) -> Any:

@@ -43,5 +43,6 @@ def verdict(name: str) -> str:
         return today(found) if json.loads(first)["data"]["format"] == 1 else found
     except (ValueError, KeyError, TypeError):
         raise SoonerError(
-            f"{path}: its first or last line was changed or cut off; restore the file, or run `sooner claim {name}` again"
+            f"{path}: its first or last line was changed or cut off; restore the file, or run `sooner claim {name}` "
+            "again"
         ) from None

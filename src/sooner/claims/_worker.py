@@ -1,14 +1,14 @@
-"""What a worker process does with one cell of a claim: a measurement of the claim's file, or a run of its race."""
+"""What a worker process does with one cell of a study: a measurement of its file, or a run of its race."""
 
 from __future__ import annotations
 
+import pkgutil
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from sooner import claims
 from sooner.claims import _fingerprint
 from sooner.claims._claim import Measurement
 from sooner.race import worker
@@ -23,8 +23,8 @@ def run_cell(payload: dict[str, Any], report: Report) -> dict[str, Any]:
     if payload["do"] not in ("measure", "fingerprint"):
         return worker.run_cell(payload, report)
     measure = None
-    if "claim" in payload:
-        experiment = claims.load(payload["claim"]).experiments[payload["experiment"]]
+    if "finder" in payload:
+        experiment = pkgutil.resolve_name(payload["finder"])(payload["name"]).experiments[payload["experiment"]]
         assert isinstance(experiment, Measurement)
         measure = experiment.measure
     torch.manual_seed(0)  # a measurement draws what it needs from its case; this is for the careless
