@@ -1,6 +1,6 @@
 """Claims of seconds for the tests: a pool in this process, and one claim with a race and a measurement."""
 
-from sooner.claims._claim import Claim, Criterion, Measurement, Race
+from sooner.claims._claim import Claim, Criterion, Measurement, Race, Regime
 from sooner.claims._worker import run_cell
 
 
@@ -47,5 +47,6 @@ def toy(**changes):
         ],
         "trend": {"steps": lambda f: f.steps_ratio("bowl", "sgd(lr=log")},
         "minutes": 0.1,
+        "regime": Regime("a bowl", "SGD", "constant", "none", "the paper is a bowl too"),
     }
     return Claim(**{**fields, **changes})

@@ -71,6 +71,21 @@ class Evidence:
     fingerprint: dict[str, dict[str, Any]] = field(default_factory=dict)
     confirmed: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def regime(self) -> dict[str, str]:
+        """Under which conditions paper and experiment have their effect, label -> words; empty in old evidence."""
+        said = self.said.get("regime") or {}
+        labels = {
+            "paper": "the paper's",
+            "optimizer": "optimizer",
+            "schedule": "schedule",
+            "noise": "noise",
+            "start": "start",
+            "length": "length",
+            "why": "so",
+        }
+        return {label: said[name] for name, label in labels.items() if said.get(name)}
+
     def older_than_code(self) -> list[str]:
         """Return the files that are no longer what they were when the claim was run; empty for fresh evidence.
 

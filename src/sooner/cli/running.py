@@ -185,6 +185,7 @@ def claim(
     *names: str,
     all: Annotated[bool, Parameter(negative=())] = False,
     check: Annotated[bool, Parameter(negative=())] = False,
+    confirm: Annotated[bool, Parameter(negative=())] = False,
     minutes: float | None = None,
     jobs: Whole | None = None,
     series: Whole = 0,
@@ -203,7 +204,11 @@ def claim(
     all
         Run every claim there is.
     check
-        Say which evidence is missing or older than the code it speaks of; exit code 1 if any is.
+        Say which evidence is missing or no longer holds for the code it speaks of; exit code 1 if any is. Where files
+        changed, the first steps of every arm are run again to see whether they behave as before.
+    confirm
+        Write into evidence that is older than its code that the code behaves as before, where it does; exit code 1 if
+        any does not.
     minutes
         Start no claim whose estimate goes beyond this many minutes in all; says which were left out.
     jobs
@@ -216,10 +221,10 @@ def claim(
         Also write the evidence, as NAME.jsonl, into this folder.
     """
     from sooner import claims
-    from sooner.cli.claim import check_claims, list_claims, run_claims
+    from sooner.cli.claim import check_claims, confirm_claims, list_claims, run_claims
 
-    if check:
-        if not check_claims():
+    if check or confirm:
+        if not (confirm_claims(list(names), jobs, publish) if confirm else check_claims(jobs)):
             sys.exit(1)
     elif all or names:
         chosen = claims.names() if all else list(dict.fromkeys(names))
