@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from sooner.claims._findings import Findings
 
 MINIATURE_STEPS = 12
-MINIATURE_TASKS = {"charlm_large": "charlm"}
-"""Tasks that stand in for slow ones where only the machinery is tested."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,6 @@ class Race:
         """Return the same race, too short to mean anything."""
         return replace(
             self,
-            task=MINIATURE_TASKS.get(self.task, self.task),
             steps=MINIATURE_STEPS,
             seeds=6,
             tune=min(self.tune, 1),
@@ -96,7 +93,7 @@ class Criterion:
             interval of its race. For figures of a race or of paired seeds.
         control: rules out another explanation; it can't make a claim reproduced, only keep it from being so.
         positive: a positive control: it holds wherever the set-up shows effects of the size that the claim speaks of.
-            It decides nothing itself, but without one that is met nothing counts as missed.
+            It decides nothing itself, unless it is a control too, but without one that is met nothing counts as missed.
         covers: for a positive control, experiments that it speaks of beside the one that it takes its figure from and
             the races of the same set-up.
         effect: the size of effect that the paper reports, where the limit does not say it (a limit of 1).

@@ -25,7 +25,7 @@ def conclude(outcomes: Sequence[Outcome]) -> Verdict:
     """
     decide = [o for o in outcomes if not o.control and not o.positive]
     if any(o.met for o in decide):
-        return "reproduced" if all(o.met for o in outcomes if not o.positive) else "reproduced in part"
+        return "reproduced" if all(o.met for o in outcomes if o.control or not o.positive) else "reproduced in part"
     missed = any(o.met is False and shown(o, outcomes) for o in decide)
     return "not reproduced here" if missed else "not testable at this size"
 

@@ -5,13 +5,12 @@ A claim is a study, and so is a truth of the lab; they differ in what follows fr
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.util
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -234,12 +233,7 @@ def plan_of(race: Race, out: Path, jobs: int = 1) -> Plan:
 def task_of(race: Race) -> Task:
     """Return the task of a race: one of `claims/tasks`, or a bundled workload."""
     file = task_file(race.task)
-    task = from_file(file) if file else find(race.task)
-    if race.size == 1:
-        return task
-    return replace(
-        task, model=functools.partial(task.model, size=race.size), name=f"{task.name} x{race.size:g}", spec=""
-    )
+    return (from_file(file) if file else find(race.task)).at(race.size)
 
 
 def _measurement(
