@@ -43,7 +43,7 @@ CLAIM = Claim(
     headline="StableMax makes networks generalise on grokking tasks without weight decay or other regularisation.",
     source="Prieto et al., 2025, arXiv 2501.04697, abstract and section 4",
     experiment=(
-        "A two-layer network learns addition modulo 59 from half of the pairs in full batches, 6,000 of them: the share "
+        "A two-layer network learns addition modulo 59 from half of the pairs in 6,000 full batches: the share "
         "of wrong held-out sums with StableMax, with the ordinary loss, and, after 2,000, with weight decay, which is "
         "known to work."
     ),
