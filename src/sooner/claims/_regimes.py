@@ -36,9 +36,16 @@ def text_regime(paper: str, why: str, *, optimizer: str = "AdamW", schedule: str
     return Regime(paper, optimizer, schedule, "batches of 8 windows of text that hardly repeats", why)
 
 
-def images_regime(paper: str, why: str, *, optimizer: str = "SGD with momentum", schedule: str = CONSTANT) -> Regime:
-    """Return the regime of training on scikit-learn's digits."""
-    return Regime(paper, optimizer, schedule, "batches of 64 out of 1,347 images, seen many times", why)
+def images_regime(
+    paper: str,
+    why: str,
+    *,
+    optimizer: str = "SGD with momentum",
+    schedule: str = CONSTANT,
+    noise: str = "batches of 64 or fewer out of 1,347 images, seen many times",
+) -> Regime:
+    """Return the regime of training on images, scikit-learn's digits where nothing else is said."""
+    return Regime(paper, optimizer, schedule, noise, why)
 
 
 def workers_regime(paper: str, why: str, *, optimizer: str = "AdamW", schedule: str = CONSTANT) -> Regime:

@@ -20,6 +20,12 @@ SCALES = tuple(f"{size}, {horizon}" for size in SIZES for horizon in HORIZONS)
 """The names of the races of `at_scales`."""
 IN_STEPS = {f"{steps:,} steps": horizon for horizon, steps in HORIZONS.items()}
 """The horizons by their lengths."""
+TO_THE_END = 2000
+"""Steps of the runs on text in which schedules are compared."""
+IMAGES_TO_THE_END = 1000
+"""And of those on images."""
+CONSTANT = f"adamw + constant(warmup={TO_THE_END // 20})"
+"""It warms up over 5 % of the steps as the schedules that decay do."""
 LEAST = 4
 """Seeds that a change with size needs."""
 
@@ -99,6 +105,17 @@ def per_doubling(f: Findings, races: Mapping[float, str], contender: str) -> Mea
     low, high = statistics.interval(slopes)
     center = statistics.center(slopes)
     return Measured(math.exp(center), math.exp(low), math.exp(high), statistics.sign_flip(slopes), unit="x")
+
+
+def decay_shows(race: str, constant: str, decayed: str | None = None) -> Criterion:
+    """Return the positive control that a rate which decays ends lower than a constant one (`decayed`: the baseline)."""
+    return Criterion(
+        "decay shows here: at a constant rate it ends at least 1.01x as high",
+        lambda f: f.final_ratio(race, constant, against=decayed),
+        at_least=1.01,
+        gain=True,
+        positive=True,
+    )
 
 
 def not_just_sgd(contender: str) -> Criterion:

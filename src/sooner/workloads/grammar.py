@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sooner.workloads._grammar import CLASSES, VOCABULARY, category, language
 from sooner.workloads._seeded import Batch, Finite, Stream, generator, scaled, seeded
-from sooner.workloads.charlm import HEAD_WIDTH, GPT
+from sooner.workloads.charlm import GPT, HEAD_WIDTH
 
 steps = 1000
 metric = "excess"
