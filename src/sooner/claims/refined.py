@@ -47,7 +47,7 @@ def prepared(name: str, steps: int, tune: int) -> tuple[float, str, float, float
     linear = min(rates, key=lambda lr: final(name, "linear", lr, TUNED, steps))
     refined = f"refined(norms={norms(name, linear, steps)})"
     ours, constant = (
-        min(rates, key=lambda lr: final(name, schedule, lr, TUNED, steps))  # noqa: B023
+        min(rates, key=lambda lr: final(name, schedule, lr, TUNED, steps))
         for schedule in (refined, f"constant(warmup={steps // 20})")
     )
     return linear, refined, ours, constant
