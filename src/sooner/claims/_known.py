@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -26,10 +25,11 @@ def covering(claim: Claim, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def _known(claim: Claim, one: Known) -> Outcome:
-    shown = pkgutil.resolve_name("sooner.lab:shown")  # the lab stands on claims, and is asked by name
+    from sooner import lab  # which stands on claims itself
+
     experiments = tuple(sorted(spoken_of(claim, one)))
     says = f"the lab shows on {one.workload}: {one.truth}"
-    found = shown(one.truth, one.workload)
+    found = lab.shown(one.truth, one.workload)
     if found is None:
         nothing = Measured(math.nan, undecided="the lab has no evidence of it")
         return Outcome(says, nothing, None, nothing.undecided, False, "", positive=True, experiments=experiments)
@@ -45,12 +45,14 @@ def spoken_of(claim: Claim, one: Known) -> set[str]:
     """
     least = shortest(one)
     races = {n: e for n, e in claim.experiments.items() if isinstance(e, Race) and e.task == one.workload}
-    return {n for n, e in races.items() if e.size == 1 and _steps(e) >= least} | set(one.covers)
+    return {n for n, e in races.items() if e.size == 1 and e.workers == 1 and _steps(e) >= least} | set(one.covers)
 
 
 def shortest(one: Known) -> int:
     """Return the steps of the shortest race in which the lab looks for a truth on a workload, 0 where it races none."""
-    setting = pkgutil.resolve_name("sooner.lab:load")(one.truth).on.get(one.workload)
+    from sooner import lab
+
+    setting = lab.load(one.truth).on.get(one.workload)
     races = [e for e in setting.experiments.values() if isinstance(e, Race)] if setting else []
     return min(map(_steps, races), default=0)
 

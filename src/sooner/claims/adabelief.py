@@ -48,7 +48,7 @@ CLAIM = Claim(
     experiments={
         "slope": Measurement(descend, CASES, CASES[:2]),
         **at_scales("adamw; adabelief"),
-        "digits": Race("adamw; sgd; adabelief(eps=1e-8, rectify=False)", "digits", steps=200),
+        "digits": Race("adamw; sgd; adabelief(eps=1e-8, rectify=False)", "digits", steps=400),
     },
     criteria=[
         Criterion(

@@ -40,7 +40,7 @@ CLAIM = Claim(
     baseline=ADAMW,
     experiments={
         "norms": Measurement(norms, CASES, SMALL),
-        "digits": Race("adamw; adamp", "digits", steps=200),
+        "digits": Race("adamw; adamp", "digits", steps=400),
         **at_horizons("adamw; adamp", before="text, "),
     },
     criteria=[

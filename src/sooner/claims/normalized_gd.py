@@ -17,7 +17,7 @@ CLAIM = Claim(
     baseline="SGD with momentum 0.9, tuned with as many trials.",
     experiments={
         "text": Race(f"sgd; {OURS}", "charlm", steps=1000),
-        "digits": Race(f"sgd; {OURS}", "digits", steps=200),
+        "digits": Race(f"sgd; {OURS}", "digits", steps=400),
     },
     criteria=[
         Criterion(

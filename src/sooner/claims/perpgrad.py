@@ -42,7 +42,7 @@ CLAIM = Claim(
     ),
     experiments={
         GROKKING: Race(f"adamw(weight_decay=log(0.1, 3.0)); {PERPGRAD}; {PLAIN}", "modular", steps=2000, tune=9),
-        ORDINARY: Race("adamw; perpgrad + adamw", "digits", steps=200),
+        ORDINARY: Race("adamw; perpgrad + adamw", "digits", steps=400),
     },
     criteria=[
         Criterion(

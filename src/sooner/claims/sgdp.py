@@ -39,7 +39,7 @@ CLAIM = Claim(
     baseline="SGD with Nesterov momentum 0.9, tuned with as many trials.",
     experiments={
         "norms": Measurement(norms, CASES, SMALL),
-        "digits": Race("sgd(nesterov=True); sgdp", "digits", steps=200),
+        "digits": Race("sgd(nesterov=True); sgdp", "digits", steps=400),
     },
     criteria=[
         Criterion(

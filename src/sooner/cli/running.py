@@ -233,6 +233,53 @@ def claim(
         list_claims()
 
 
+def lab(
+    *names: str,
+    list: Annotated[bool, Parameter(negative=())] = False,
+    check: Annotated[bool, Parameter(negative=())] = False,
+    minutes: float | None = None,
+    jobs: Whole | None = None,
+    out: Path = Path("lab"),
+    publish: Path | None = None,
+) -> None:
+    """Look for effects that everybody relies on, on the bundled workloads, by the race rules: is the lab calibrated?
+
+    Without a name, those truths are looked for whose published evidence is missing or older than the code. The same
+    command, run again, goes on where a stopped one left off.
+
+    Parameters
+    ----------
+    names
+        Truths, such as decay or warm_up.
+    list
+        List all truths with what the published evidence shows, and run nothing.
+    check
+        Say which truths have no evidence, evidence older than the code, or are not shown where they should be; exit
+        code 1 if any.
+    minutes
+        Start nothing whose estimate goes beyond this many minutes in all; says what was left out.
+    jobs
+        Worker processes of one thread each. Default: one for every core.
+    out
+        Folder for journals and races.
+    publish
+        Also write the evidence, as NAME.jsonl, into this folder.
+    """
+    from sooner import lab as truths
+    from sooner.cli.lab import check_truths, list_truths, look_for, missing
+
+    for name in names:
+        truths.load(name)
+    if list:
+        list_truths()
+    elif check:
+        if not check_truths([*(names or truths.names())]):
+            sys.exit(1)
+    else:
+        chosen = [*dict.fromkeys(names)] or missing()
+        look_for(chosen, out=out, jobs=jobs, publish=publish, minutes=minutes)
+
+
 def league(
     *folders: Path,
     evidence: bool = True,
