@@ -34,7 +34,8 @@ def list_workloads() -> None:
     """Print every bundled workload and one sentence on it."""
     grid = Table("workload", "what it is", box=None, pad_edge=False)
     for name in workloads.names():
-        grid.add_row(name, workloads.summary(name))
+        held_back = " Held back: no default was chosen on it." if name in workloads.HELD_BACK else ""
+        grid.add_row(name, workloads.summary(name) + held_back)
     Console(highlight=False).print(grid)
 
 

@@ -48,9 +48,7 @@ class Block(nn.Module):
         self.second_norm = nn.BatchNorm2d(outward)
         self.shortcut = nn.Identity()
         if stride > 1 or inward != outward:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inward, outward, 1, stride, bias=False), nn.BatchNorm2d(outward)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(inward, outward, 1, stride, bias=False), nn.BatchNorm2d(outward))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both ways, rectified."""
