@@ -31,7 +31,7 @@ def code_of(claim: Claim) -> dict[str, str]:
 
 
 def code_behind(files: Iterable[Path], experiments: Iterable[Race | Measurement]) -> dict[str, str]:
-    """Return ``{file: digest}`` of these files and those of the experiments, with what they import of their stations."""
+    """Return ``{file: digest}`` of these files and of those of the experiments, with what they import of stations."""
     found: dict[str, str] = {}
     waiting = list(files)
     for experiment in experiments:

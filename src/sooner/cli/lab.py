@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from sooner import lab
 from sooner.cli.progress import RaceProgress
 from sooner.error import SoonerError
+from sooner.lab import _panel
 
 if TYPE_CHECKING:
     from sooner.lab._evidence import Evidence
@@ -26,10 +26,10 @@ def list_truths() -> None:
     from sooner.report.lab import told
 
     grid = Table("truth", "shown on", "not shown on", "what it says", box=None, pad_edge=False)
-    for name in lab.names():
+    for name in _panel.names():
         evidence = _evidence.find(name)
         here = told(evidence) if evidence else ("not looked for yet", "")
-        grid.add_row(name, *here, evidence.said["says"] if evidence else lab.load(name).says)
+        grid.add_row(name, *here, evidence.said["says"] if evidence else _panel.load(name).says)
     _console().print(grid)
 
 
@@ -57,7 +57,7 @@ def missing() -> list[str]:
     """Return the truths without published evidence, or with evidence older than the code."""
     from sooner.lab import _evidence
 
-    found = {name: _evidence.find(name) for name in lab.names()}
+    found = {name: _evidence.find(name) for name in _panel.names()}
     return [name for name, evidence in found.items() if evidence is None or evidence.older_than_code()]
 
 
@@ -73,7 +73,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
     from sooner.race.pool import Pool
     from sooner.report.lab import card, told
 
-    truths = [lab.load(name) for name in names]
+    truths = [_panel.load(name) for name in names]
     jobs = jobs or os.cpu_count() or 1
     console = Console(stderr=True, highlight=False)
     command = shlex.join(["sooner", *sys.argv[1:]])

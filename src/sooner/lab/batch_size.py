@@ -18,8 +18,8 @@ def _saturated(large: str, small: str, at_least: float) -> Criterion:
 
 TRUTH = Truth(
     name="batch_size",
-    says="Larger batches need fewer steps: in proportion while they are small, hardly any fewer beyond a critical size.",
-    source="Shallue et al., 2019, arXiv 1811.03600, section 4.1; McCandlish et al., 2018, arXiv 1812.06162, section 2.2",
+    says="Larger batches need fewer steps: in proportion while small, hardly any fewer beyond a critical size.",
+    source="Shallue et al., 2019, arXiv 1811.03600, section 4.1; McCandlish et al., 2018, arXiv 1812.06162",
     expected="0.25x of the steps for four times the batch at first, 1x in the end",
     on={
         "quadratic": Setting(
