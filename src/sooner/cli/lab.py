@@ -49,7 +49,7 @@ def check_truths(names: list[str]) -> bool:
     for line in wrong:
         console.print(line, markup=False, soft_wrap=True)
     if not wrong:
-        console.print(f"all {len(names)} truths are shown where they should be, by the code as it stands")
+        console.print(f"{counted(len(names))}: all are shown where they should be, by the code as it stands")
     return not wrong
 
 
@@ -82,7 +82,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
     left = [truth for truth in truths if truth not in done]
     amount = _cost.minutes(left)
     console.print(
-        f"{len(truths)} truths, {len(done)} of them already there: about {_cost.said(amount)} of processor time, "
+        f"{counted(len(truths))}, {len(done)} already there: about {_cost.said(amount)} of processor time, "
         f"{_cost.said(amount / jobs)} on {jobs} {'core' if jobs == 1 else 'cores'}, less what was begun",
         soft_wrap=True,
     )
@@ -122,12 +122,17 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
         _console().print(card(found[0]))
     elif found:
         _print(found)
-        _console().print(f"{len(found)} truths in {(time.monotonic() - began) / 60:.0f} min on {jobs} cores")
+        _console().print(f"{counted(len(found))} in {(time.monotonic() - began) / 60:.0f} min on {jobs} cores")
     if left_out:
         _console().print(
             f"left out, for want of time or because they failed: {', '.join(left_out)}; run them with sooner lab NAME",
             soft_wrap=True,
         )
+
+
+def counted(number: int) -> str:
+    """Return "1 truth", "2 truths"."""
+    return f"{number} truth{'' if number == 1 else 's'}"
 
 
 def _print(found: list[Evidence]) -> None:

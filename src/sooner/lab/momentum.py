@@ -20,7 +20,12 @@ TRUTH = Truth(
             seconds=40,
         ),
         "digits": Setting(
-            {"runs": arms(Arm("digits", "batches of 1024 images, without normalization", r, _RATES, 60, 0.2) for r in (_WITH, _WITHOUT))},
+            {
+                "runs": arms(
+                    Arm("digits", "batches of 1024 images, without normalization", r, _RATES, 60, 0.2)
+                    for r in (_WITH, _WITHOUT)
+                )
+            },
             [changed(_WITH, _WITHOUT, 0.9, "reached", by="recipe")],
             seconds=60,
         ),
