@@ -2,7 +2,7 @@
 
 from in_process import InProcess as InProcess
 
-from sooner.claims._claim import Claim, Criterion, Measurement, Race
+from sooner.claims._claim import Claim, Criterion, Measurement, Race, Regime
 
 
 def half(seed, arm):
@@ -31,5 +31,6 @@ def toy(**changes):
         ],
         "trend": {"steps": lambda f: f.steps_ratio("bowl", "sgd(lr=log")},
         "minutes": 0.1,
+        "regime": Regime("a bowl", "SGD", "constant", "none", "the paper is a bowl too"),
     }
     return Claim(**{**fields, **changes})

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import sooner
@@ -31,7 +34,10 @@ def code_of(claim: Claim) -> dict[str, str]:
 
 
 def code_behind(files: Iterable[Path], experiments: Iterable[Race | Measurement]) -> dict[str, str]:
-    """Return ``{file: digest}`` of these files and of those of the experiments, with what they import of stations."""
+    """Return ``{file: digest}`` of these files and those of the experiments, and of what they import of their stations.
+
+    Races name their task and their parts.
+    """
     found: dict[str, str] = {}
     waiting = list(files)
     for experiment in experiments:
@@ -45,6 +51,22 @@ def code_behind(files: Iterable[Path], experiments: Iterable[Race | Measurement]
             found[name] = digest(source)
             waiting += _imported(source, file)
     return dict(sorted(found.items()))
+
+
+def declared(claim: Claim) -> str:
+    """Return a digest of what a claim fixes before it is run: experiments, criteria and controls.
+
+    Which series of seeds is raced is not among it: another series is the same claim.
+    """
+    experiments = {
+        name: {**asdict(one), "series": 0} if isinstance(one, Race) else [dict(case) for case in one.cases]
+        for name, one in claim.experiments.items()
+    }
+    fields = ("says", "at_most", "at_least", "gain", "control", "positive", "effect")
+    criteria = [{name: getattr(c, name) for name in fields} | {"covers": [*c.covers]} for c in claim.criteria]
+    known = [asdict(one) for one in claim.known]
+    text = json.dumps([experiments, criteria, known], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def task_file(name: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +51,20 @@ def read_records(path: Path, remedy: str) -> list[Record]:
     return records
 
 
-def checked_frame(path: Path, records: list[Record], first: str, last: str, version: int, remedy: str) -> None:
-    """Refuse records that do not begin and end as evidence of this kind and version does.
+def checked_frame(
+    path: Path, records: list[Record], first: str, last: str, versions: int | Sequence[int], remedy: str
+) -> None:
+    """Refuse records that do not begin and end as evidence of this kind and of these versions does.
 
     Raises:
         SoonerError: says what is wrong.
     """
     if not records or records[0].kind != first:
         raise SoonerError(f"{path} is no evidence: its first line names no {first}; {remedy}")
-    if records[0].data.get("format") != version:
-        raise SoonerError(
-            f"{path} has the format {records[0].data.get('format')}, this version of sooner reads {version}; {remedy}"
-        )
+    read, found = [versions] if isinstance(versions, int) else versions, records[0].data.get("format")
+    if found not in read:
+        known = " and ".join(map(str, read))
+        raise SoonerError(f"{path} has the format {found}, this version of sooner reads {known}; {remedy}")
     if records[-1].kind != last:
         raise SoonerError(f"{path} ends before its {last}; {remedy}")
 
@@ -87,4 +89,5 @@ def measured_from(data: dict[str, Any]) -> Measured:
 
 def outcome_from(data: dict[str, Any]) -> Outcome:
     """Return what became of a criterion as it was written."""
-    return Outcome(**{**data, "measured": measured_from(data["measured"])})
+    data = {**data, "measured": measured_from(data["measured"]), "experiments": tuple(data.get("experiments", ()))}
+    return Outcome(**data)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sooner.claims import _evidence
+from sooner.claims import _evidence, _fingerprint
 from sooner.claims._claim import Claim, Measurement, Race
 from sooner.claims._code import code_of, task_file
 from sooner.claims._evidence import Evidence
@@ -108,12 +108,21 @@ def run(
     study = study_of(claim)
 
     def conclude(findings: dict[str, dict[str, Any]], provenance: dict[str, Any], path: Path) -> Evidence:
-        evidence = _evidence.make(claim, findings, study.code, provenance)
+        behaviour = provenance.pop("fingerprint")
+        evidence = _evidence.make(claim, findings, study.code, provenance, behaviour)
         _evidence.write(evidence, path)
         return evidence
 
     return run_study(
-        study, out, conclude, _evidence.read, jobs=jobs, command=command, watch=watch or Watch(), pool=pool
+        study,
+        out,
+        conclude,
+        _evidence.read,
+        jobs=jobs,
+        command=command,
+        watch=watch or Watch(),
+        pool=pool,
+        fingerprint=True,
     )
 
 
@@ -127,6 +136,7 @@ def run_study(
     command: str,
     watch: Watch,
     pool: Pool | None = None,
+    fingerprint: bool = False,
 ) -> Found:
     """Run a study, or what is left of it, and return what was concluded.
 
@@ -139,6 +149,7 @@ def run_study(
         command: what to type to repeat it.
         watch: is told what happens.
         pool: workers to use; None starts `jobs` of them.
+        fingerprint: also run the first steps of every arm, and put what they give into the provenance under that name.
 
     Raises:
         SoonerError: a folder can't be used, the disk is full, or an experiment failed.
@@ -163,15 +174,37 @@ def run_study(
                 else _measurement(study, name, one, journal, watch, workers)
                 for name, one in study.experiments.items()
             }
+            behaviour = fingerprint_of(study, findings, workers, watch, journal) if fingerprint else {}
         finally:
             if pool is None:
                 workers.close()
         sessions = [record.data for record in journal.sessions]
         minutes = round((time.monotonic() - started) / 60, 2) if len(sessions) == 1 else None  # pauses don't count
         provenance = {**provenance, "started": sessions[0]["started"], "finished": now(), "jobs": jobs}
+        if fingerprint:
+            provenance["fingerprint"] = behaviour
         evidence = conclude(findings, {**provenance, "minutes": minutes}, folder / "evidence.jsonl")
         journal.append("evidence", "evidence", {"done": True})
     return evidence
+
+
+def fingerprint_of(
+    study: Study, findings: Mapping[str, dict[str, Any]], pool: Pool, watch: Watch, journal: Journal | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return how every arm of a study behaves now; cells that the journal has are not run again."""
+    wanted = _fingerprint.cells(study.finder, study.name, study.experiments, findings)
+    done = {key: data for key in wanted if journal and (data := journal.find("cell", wanted[key].key)) is not None}
+    missing = {cell.key: key for key, cell in wanted.items() if key not in done}
+    watch.phase("fingerprint", [wanted[key] for key in missing.values()], 0.0)
+
+    def keep(cell: Cell, data: dict[str, Any]) -> None:
+        done[missing[cell.key]] = data
+        if journal:
+            journal.append("cell", cell.key, data)
+        watch.finished(cell, data)
+
+    pool.run([wanted[key] for key in missing.values()], keep, watch.progress)
+    return {name: {arm: done[n, arm] for n, arm in wanted if n == name} for name in study.experiments}
 
 
 def _race(race: Race, out: Path, jobs: int, watch: Watch, pool: Pool) -> dict[str, Any]:
@@ -200,7 +233,7 @@ def plan_of(race: Race, out: Path, jobs: int = 1) -> Plan:
 def task_of(race: Race) -> Task:
     """Return the task of a race: one of `claims/tasks`, or a bundled workload."""
     file = task_file(race.task)
-    return from_file(file) if file else find(race.task)
+    return (from_file(file) if file else find(race.task)).at(race.size)
 
 
 def _measurement(

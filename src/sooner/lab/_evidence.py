@@ -161,7 +161,7 @@ def read(path: Path) -> Evidence:
     """
     remedy = f"restore the file, or run `sooner lab {path.stem}` again"
     records = read_records(path, remedy)
-    checked_frame(path, records, "truth", "shown", FORMAT, remedy)
+    checked_frame(path, records, "truth", "shown", (FORMAT,), remedy)
     try:
         evidence = _read(records)
         said = records[-1].data["shown"]
