@@ -1,7 +1,7 @@
 """Momentum beats none where noise is small: on full batches and large ones."""
 
 from sooner.lab._criteria import changed, lower_than
-from sooner.lab._races import TEXT
+from sooner.lab._races import OUTLINES, TEXT
 from sooner.lab._truth import Setting, Truth
 from sooner.lab._variants import Arm, arms
 
@@ -29,6 +29,7 @@ TRUTH = Truth(
             [changed(_WITH, _WITHOUT, 0.9, "reached", by="recipe")],
             seconds=60,
         ),
+        "shapes": Setting({"race": OUTLINES}, [lower_than("race", "sgd", "sgd(momentum=0.0)", 0.98)]),
         "charlm": Setting({"race": TEXT}, [lower_than("race", "sgd", "sgd(momentum=0.0)", 0.98)]),
     },
 )
