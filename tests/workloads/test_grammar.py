@@ -80,7 +80,7 @@ class Reader:
     def nominal(self, kind, cluster):
         while self.next_is("adjective"):
             self.take("adjective", 0.25, kind, cluster)
-        (_, own), noun = self.take("noun", 0.75, kind, cluster)
+        (_, own), _ = self.take("noun", 0.75, kind, cluster)
         if self.next_is("relative"):
             self.take("relative", 0.25, kind, own)
             if self.next_is("determiner"):
