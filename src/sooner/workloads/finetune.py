@@ -64,7 +64,7 @@ def metrics(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 def fingerprint() -> str:
     """Return the size of the dialect's text, and the size and hash of the dialect."""
-    return f"{DOCUMENTS} documents of a dialect, shift {SHIFT}, after {START_STEPS} steps, of {fingerprint_of(SHIFT)}"
+    return f"{DOCUMENTS} documents of a dialect, shift {SHIFT}, of {fingerprint_of(SHIFT)}"
 
 
 @cache
