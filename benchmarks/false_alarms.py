@@ -1,6 +1,6 @@
 """How often the referee sees a difference where there is none: many races of a baseline against itself.
 
-    python benchmarks/false_alarms.py [--races 1000] [--steps 100] [--seeds 8] [--jobs 2] [--folder DIR] [--out FILE]
+    python benchmarks/false_alarms.py [--races 1000] [--steps 40] [--seeds 8] [--jobs 2] [--folder DIR] [--out FILE]
 
 Every race is a whole one through the real referee on `quadratic`: tuning, targets, racing and the A/A arm, which is the
 tuned baseline on other seeds. Counted is how often the A/A arm would have been called faster or slower. At most 5 % are
@@ -112,7 +112,9 @@ def every_seed(result: Result) -> float:
 
 def final_p(result: Result, every: bool = False) -> float:
     """Return the p-value of the A/A arm's final value at equal budget, once or after every seed."""
-    again, baseline = ([c["values"][-1] for c in curves] for curves in (result["a/a_curves"], result["contenders"][0]["curves"]))
+    again, baseline = (
+        [c["values"][-1] for c in curves] for curves in (result["a/a_curves"], result["contenders"][0]["curves"])
+    )
     return statistics.difference_summary(again, baseline, every_seed=every)["p"]
 
 
@@ -162,7 +164,7 @@ def report(results: Sequence[Result]) -> None:
 def main(
     *,
     races: int = 1000,
-    steps: int = 100,
+    steps: int = 40,
     seeds: int = 8,
     jobs: int = os.cpu_count() or 1,
     folder: Path | None = None,

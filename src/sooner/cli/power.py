@@ -99,7 +99,9 @@ def lines(found: dict[str, Any], steps: int) -> list[str]:
     last = found["looks"][-1]
     sees = [] if here["visible"] is None else [f"a ratio of {times(here['visible'])} of the steps or less"]
     if here["visible_final_difference"] is not None:
-        sees.append(f"a difference of {number(here['visible_final_difference'], 2)} in {found['metric']} at the end (80 %)")
+        sees.append(
+            f"a difference of {number(here['visible_final_difference'], 2)} in {found['metric']} at the end (80 %)"
+        )
     told.append(
         f"As typed, {count(steps)} steps and {'up to ' if found['until'] else ''}{last} seeds, the race would see "
         f"{' or '.join(sees) or 'nothing'}, in {number(here['cpu_minutes_as_planned'], 2)} CPU minutes of training."
@@ -124,7 +126,11 @@ def _cheapest(found: dict[str, Any]) -> str:
         return f"To see {wanted}, {MOST} seeds are too few at every budget looked at; ask for a larger effect."
     minutes, steps, row = min(able, key=lambda one: one[:2])
     series = found["series"] + (1 if found["seeds_seen"] else 0)  # seeds that were looked at can't be looked at anew
-    options = {"steps": steps, "until" if found["until"] else "seeds": row["seeds"], **({"series": series} if series else {})}
+    options = {
+        "steps": steps,
+        "until" if found["until"] else "seeds": row["seeds"],
+        **({"series": series} if series else {}),
+    }
     typed = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     command = shlex.join(["sooner", "race", found["task"], "--recipes", "; ".join(found["recipes"]), *typed])
     return f"To see {wanted}, the cheapest is {command} ({number(minutes, 2)} CPU minutes)."

@@ -76,7 +76,7 @@ def pilot(plan: Plan, watch: Watch | None = None, pool: Pool | None = None) -> l
     Raises:
         SoonerError: the folder can't be used, or the baseline cannot run.
     """
-    earlier = _from_races(plan)
+    earlier = from_races(plan)
     if earlier is not None:
         return [earlier]
     alone = pilot_of(plan)
@@ -169,11 +169,13 @@ def _at(some: Sequence[Any], step: int, sign: float) -> float | None:
     return sign * value if math.isfinite(value) else None
 
 
-def _from_races(plan: Plan) -> Known | None:
+def from_races(plan: Plan) -> Known | None:
     """Return what finished races of the same baseline, task and budget know, of the plan's contenders where they ran."""
     results = list(_results(plan))
     names = {str(recipe) for recipe in plan.recipes[1:]}
-    rows = [(row, result) for result in results for row in result["contenders"] if not row["baseline"] and row["curves"]]
+    rows = [
+        (row, result) for result in results for row in result["contenders"] if not row["baseline"] and row["curves"]
+    ]
     if any(row["recipe"] in names for row, _ in rows):
         rows = [(row, result) for row, result in rows if row["recipe"] in names]
     squares, freedom, final_squares, final_freedom = 0.0, 0, 0.0, 0

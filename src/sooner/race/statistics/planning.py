@@ -14,7 +14,7 @@ from scipy import optimize, special, stats
 from sooner.race.statistics.betting import wealth
 from sooner.race.statistics.pairs import SEED, Array
 
-_DRAWS = 2_000
+_DRAWS = 1_000
 _ENUMERATED = 10
 """Up to so many seeds every draw is judged by all sign patterns, beyond by the t-test, which these come close to."""
 
@@ -155,7 +155,7 @@ def visible(spread: Spread, wanted: float, looking: Looking) -> float | None:
 
 def _drawn(spread: Spread, ratio: float, seeds: int) -> Array:
     """Return log ratios of `_DRAWS` races, [draws, seeds]: infinite where one side misses, NaN where both do."""
-    common, new, base, error = _noise(seeds, spread.freedom)
+    common, new, base, error = (noise[:, :seeds] for noise in _noise(spread.freedom))
     own = spread.sd / math.sqrt(2) * error
     both = own * math.sqrt(spread.shared / (1 - spread.shared))
     if not math.isfinite(spread.margin):
@@ -169,11 +169,11 @@ def _drawn(spread: Spread, ratio: float, seeds: int) -> Array:
 
 
 @lru_cache(maxsize=4)
-def _noise(seeds: int, freedom: int) -> tuple[Array, Array, Array, Array]:
+def _noise(freedom: int) -> tuple[Array, Array, Array, Array]:
     """Return the same numbers for every ratio, so that the chance rises steadily with it."""
     generator = np.random.default_rng(SEED)
     error = np.sqrt(freedom / generator.chisquare(freedom, (_DRAWS, 1)))
-    common, new, base = generator.standard_normal((3, MOST, _DRAWS))[:, :seeds].transpose(0, 2, 1)
+    common, new, base = generator.standard_normal((3, _DRAWS, MOST))
     return common, new, base, error
 
 
