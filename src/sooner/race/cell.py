@@ -108,5 +108,5 @@ def _found(spec: str, digest: str) -> Task:
     return task
 
 
-def _task(task: Task | None = None, spec: str = "", digest: str = "") -> Task:
-    return _found(spec, digest) if task is None else task
+def _task(task: Task | None = None, spec: str = "", digest: str = "", size: float = 1) -> Task:
+    return _found(spec, digest).at(size) if task is None else task

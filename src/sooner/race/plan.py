@@ -203,6 +203,7 @@ class Plan:
                 "metric": self.task.metric,
                 "higher is better": self.task.higher_is_better,
                 "evaluations": self.task.evaluations,
+                **self._size(),
             },
             "recipes": [str(r) for r in self.recipes],
             "sources": self.sources,
@@ -269,7 +270,12 @@ class Plan:
         """Return what a worker needs to find the task: its name or path with the text it had, or the task itself."""
         if not self.task.spec:
             return {"task": self.task}
-        return {"spec": self.task.spec, "digest": hashlib.sha256(self.task.source.encode()).hexdigest()}
+        digest = hashlib.sha256(self.task.source.encode()).hexdigest()
+        return {"spec": self.task.spec, "digest": digest, **self._size()}
+
+    def _size(self) -> dict[str, float]:
+        """Return the size of the model where it is not the task's own, so that older races stay what they are."""
+        return {} if self.task.size == 1 else {"size": self.task.size}
 
     def task_changed(self) -> bool:
         """Say whether the file that defines the task is no longer what it was when the race began."""

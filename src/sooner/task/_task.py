@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -50,7 +53,8 @@ class Task:
     """What to train, as three functions and a budget.
 
     Args:
-        model: ``model(seed) -> nn.Module``, a function of the seed alone.
+        model: ``model(seed) -> nn.Module``, a function of the seed alone; or ``model(seed, size=1)``, which has about
+            `size` times the parameters of ``model(seed)``, for races at several sizes (see `at`).
         batches: ``batches(seed, split)`` with split "train" or "eval"; what it returns is indexed by step. The "eval"
             split has a length.
         loss: ``loss(model, batch) -> 0-d tensor`` to minimise, a mean over the batch; or ``(sum, count)``, what was
@@ -76,9 +80,10 @@ class Task:
         spec: how another process finds the task again: a bundled name or a path; empty for a task made in Python.
         description: one sentence.
         source: text of the file that defines the task, part of its identity.
+        size: how many times as large as the task's own this model is; set by `at`.
     """
 
-    model: Callable[[int], nn.Module]
+    model: Callable[..., nn.Module]
     batches: Callable[[int, str], Any]
     loss: Callable[[nn.Module, Any], Any]
     steps: int
@@ -95,6 +100,7 @@ class Task:
     spec: str = ""
     description: str = ""
     source: str = ""
+    size: float = 1
 
     def __post_init__(self) -> None:
         where = f"task {self.name}"
@@ -110,3 +116,32 @@ class Task:
         if isinstance(words, str) or not isinstance(words, Iterable) or not all(isinstance(w, str) for w in words):
             raise SoonerError(f"{where}: provides = {words!r} must be a set of texts, such as {{'flow times'}}")
         object.__setattr__(self, "provides", frozenset(words))
+
+    @property
+    def sizable(self) -> bool:
+        """Whether the model may be asked for at other sizes: `model` takes `size`, which is 1 where nobody says it."""
+        try:
+            size = inspect.signature(self.model).parameters.get("size")
+        except (TypeError, ValueError):  # no signature, as of some compiled functions
+            return False
+        return size is not None and size.kind is not size.POSITIONAL_ONLY and size.default == 1
+
+    def at(self, size: float) -> Task:
+        """Return this task with a model of about `size` times the parameters; at 1 the task itself.
+
+        Raises:
+            SoonerError: the size is no positive number, or the model takes none.
+        """
+        if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < math.inf:
+            raise SoonerError(f"size {size!r} is not a positive number; give 2 for twice the parameters")
+        if size == 1:
+            return self
+        if not self.sizable:
+            raise SoonerError(
+                f"task {self.name}: model(seed) takes no size whose default is 1, so it can't be made {size:g} times "
+                "as large; write model(seed, size=1), with about size times the parameters"
+            )
+        plain = self.model
+        sized = functools.partial(plain, size=int(size) if size == int(size) else size)
+        functools.update_wrapper(sized, plain)  # it is still known by its file, which workers import
+        return replace(self, model=sized, size=size)
