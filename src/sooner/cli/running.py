@@ -22,6 +22,8 @@ def race(
     seeds: Whole | None = None,
     looks: str | None = None,
     until: Whole | None = None,
+    power: float | None = None,
+    effect: float | None = None,
     tune: Whole = 5,
     steps: Whole | None = None,
     regime: str = "auto",
@@ -54,6 +56,11 @@ def race(
     until
         Judge after every seed, and end as soon as all are decided, at the latest after so many seeds, e.g. 64. Tests
         and intervals hold at all these looks at once, so they are wider. Instead of --seeds.
+    power
+        Do not race: say how many seeds and steps effects need to be found with this chance, e.g. 0.9, and what they
+        cost; from finished races of the same baseline, task and budget, else from a short pilot of the baseline.
+    effect
+        With --power, the ratio of steps to the target that you want to see, e.g. 0.85.
     tune
         Quasi-random tuning trials per contender besides its default; everybody gets the same number.
     steps
@@ -89,6 +96,8 @@ def race(
         seeds=seeds,
         looks=looks,
         until=until,
+        power=power,
+        effect=effect,
         as_json=json,
         tune=tune,
         steps=steps,
