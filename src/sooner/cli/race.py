@@ -50,7 +50,7 @@ def run_race(
         plan = Plan(
             find(workload),
             [Recipe(text) for text in split(recipes)],
-            looks=_looks(seeds, looks),
+            looks=looks_of(seeds, looks),
             out=out,
             command=shlex.join(["sooner", *sys.argv[1:]]),
             **options,
@@ -104,7 +104,12 @@ def _finished_cells(folder: Path) -> int:
         return 0
 
 
-def _looks(seeds: int | None, looks: str | None) -> list[int]:
+def looks_of(seeds: int | None, looks: str | None) -> list[int]:
+    """Return the numbers of seeds after which to judge, from --seeds or --looks.
+
+    Raises:
+        SoonerError: both are given, or no such list.
+    """
     if looks is None:
         return [DEFAULT_SEEDS if seeds is None else seeds]
     if seeds is not None:

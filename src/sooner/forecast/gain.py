@@ -185,7 +185,7 @@ def _gain(
             f"{contender} and {baseline} ran together at one size ({sizes[0]:g} parameters), which says nothing of "
             "others; race at two sizes or more, with --sizes 1,2,4"
         )
-    cells = measure(families, draws=draws, seed=seed)
+    cells = measure(families, earlier=longer != 1, draws=draws, seed=seed)
     law = trend(cells, seed=seed)
     size, length = times * sizes[-1], longer * float(cells.length.max())
     target = _speedup(size, length, law.at(size, length, seed=seed + 1), level)
