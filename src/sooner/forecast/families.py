@@ -82,29 +82,38 @@ class Family:
         """The family in words, for messages."""
         return f"size {self.size:g} and {self.length:g} steps"
 
+    @property
+    def rises(self) -> bool:
+        """Whether a mean curve ends well above its lowest point: by a fifth of what it fell since the first quarter."""
+        means = [arm.losses.mean(axis=0)[arm.steps >= WINDOW * self.length] for arm in (self.baseline, self.contender)]
+        return any(len(m) > 0 and m[-1] - m.min() > 0.2 * (m[0] - m.min()) for m in means)
+
     def window(self) -> Family:
         """Return the part that is fitted: what both arms pass once the slower one has gone a quarter of the length.
 
         Raises:
-            SoonerError: too few evaluations are left, or the arms have no loss in common.
+            SoonerError: too few evaluations are left, or a loss does not fall.
         """
         arms = (self.baseline, self.contender)
         levels = []
         for arm in arms:
-            late = np.flatnonzero(arm.steps >= WINDOW * self.length)
-            levels.append(float(arm.losses.mean(axis=0)[late[0]]) if late.size else np.inf)
-        kept = [arm.since(max(levels)) for arm in arms]
-        for arm in kept:
-            if len(arm.steps) < LEAST_ROWS:
+            late = arm.losses.mean(axis=0)[arm.steps >= WINDOW * self.length]
+            if len(late) < LEAST_ROWS:
                 raise SoonerError(
-                    f"at {self.where} an arm has fewer than {LEAST_ROWS} evaluations in the range of losses that both "
-                    "pass, which tells no speed-up; train longer, or evaluate more often"
+                    f"at {self.where} an arm has {len(late)} evaluations after the first quarter, and {LEAST_ROWS} make "
+                    "a curve; evaluate more often"
                 )
-        worst = max(float(arm.losses.mean(axis=0).min()) for arm in kept)
-        if worst >= max(levels) or not np.isfinite(max(levels)):
+            if late[1:].min() >= late[0]:
+                raise SoonerError(
+                    f"at {self.where} a loss does not fall after the first quarter of the steps, so there is no "
+                    "speed-up to tell; train longer"
+                )
+            levels.append(float(late[0]))
+        kept = [arm.since(max(levels)) for arm in arms]
+        if min(len(arm.steps) for arm in kept) < LEAST_ROWS:
             raise SoonerError(
-                f"at {self.where} the loss does not fall after the first quarter of the steps, so there is no speed-up "
-                "to tell; train longer"
+                f"at {self.where} the arms have hardly a loss in common, which tells no speed-up; train longer, or "
+                "evaluate more often"
             )
         return Family(self.size, self.length, *kept)
 

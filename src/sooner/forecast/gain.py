@@ -194,7 +194,7 @@ def _gain(
     drawn = np.stack([law.at(one, length) for one in along], axis=1)
     low, high = np.exp(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0))
     largest = _speedup(sizes[-1], length, law.at(sizes[-1], length), level)
-    direction = _direction(law.at(size, length) - law.at(sizes[-1], length), law.at(sizes[-1], length))
+    direction = _direction(law.at(size, length) - law.at(sizes[-1], length))
     vanishing = _vanishing(law, sizes, length, level)
     verdict = _verdict(target, largest)
     buy = _purchase(cells, law, families, target, level) if verdict == "open" else None
@@ -233,11 +233,11 @@ def _measured(cells: Cells, k: int, family: Family, level: float) -> Speedup:
     )
 
 
-def _direction(change: FloatArray, largest: FloatArray) -> str:
+def _direction(change: FloatArray) -> str:
     up = float((change > 0).mean())
     if max(up, 1 - up) < SURE:
         return "no trend told"
-    return "grows" if (up > 0.5) == (np.median(largest) > 0) or up > 0.5 else "shrinks"
+    return "grows" if up > 0.5 else "shrinks"
 
 
 def _vanishing(law: Trend, sizes: Sequence[float], length: float, level: float) -> Vanishing:
@@ -349,6 +349,12 @@ def _warnings(
         )
     if any(f.baseline.seeds != f.contender.seeds for f in families):
         told.append("the arms ran on different seeds, so their luck does not cancel; run both on the same ones")
+    rising = sorted({f.size for f in families if f.rises})
+    if rising:
+        told.append(
+            f"at size {', '.join(f'{one:g}' for one in rising)} a loss rises again towards the end (it fits its data, or "
+            "its learning rate is too large), where speed-ups mean little; race over fewer steps or more data"
+        )
     if np.abs(cells.gain).max() > np.log(20):
         told.append("the arms are so far apart that their curves hardly meet: the speed-up is rough")
     return told

@@ -57,11 +57,8 @@ def plans(
     lengths = list(horizons) or [task.steps]
     check_sizes(sizes, lengths)
     out = options.pop("out", None)
-    made = [
-        Plan(task.at(size), [Recipe(text) for text in recipes], steps=length, **options)
-        for size in sizes
-        for length in lengths
-    ]
+    sized = [task.at(size) for size in sizes]
+    made = [_planned(one, recipes, steps=length, **options) for one in sized for length in lengths]
     counts = [plan.checked["parameters"] for plan in made[:: len(lengths)]]
     for size, larger, few, more in zip(sizes, sizes[1:], counts, counts[1:], strict=False):
         if more <= few:
@@ -73,6 +70,15 @@ def plans(
     for plan in made:
         plan.out = folder / f"size-{plan.task.size:g}-steps-{plan.budget}"
     return made
+
+
+def _planned(task: Task, recipes: Sequence[str], **options: Any) -> Plan:
+    try:
+        return Plan(task, [Recipe(text) for text in recipes], **options)
+    except SoonerError as error:
+        if task.size == 1:
+            raise
+        raise SoonerError(f"at size {task.size:g}: {error}") from error
 
 
 def _folder(task: Task, made: Sequence[Plan]) -> Path:
