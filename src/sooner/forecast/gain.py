@@ -196,7 +196,7 @@ def _gain(
     largest = _speedup(sizes[-1], length, law.at(sizes[-1], length), level)
     direction = _direction(law.at(size, length) - law.at(sizes[-1], length))
     vanishing = _vanishing(law, sizes, length, level)
-    verdict = _verdict(target, largest)
+    verdict = _verdict(target, measured)
     buy = _purchase(cells, law, families, target, level) if verdict == "open" else None
     return Gain(
         baseline,
@@ -251,11 +251,11 @@ def _vanishing(law: Trend, sizes: Sequence[float], length: float, level: float) 
     return Vanishing(known[0], known[1], known[2], share, float(grid[-1]))
 
 
-def _verdict(target: Speedup, largest: Speedup) -> str:
+def _verdict(target: Speedup, measured: Sequence[Speedup]) -> str:
     if target.low > 1:
         return "survives"
     if target.high <= GONE:
-        return "vanishes" if largest.value > GONE else "none"
+        return "vanishes" if any(one.low > 1 for one in measured) else "none"
     return "open"
 
 
