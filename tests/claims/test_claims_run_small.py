@@ -8,7 +8,7 @@ from toy_claims import InProcess
 
 from sooner import claims
 from sooner.claims import _evidence, _run
-from sooner.claims._claim import VERDICTS
+from sooner.claims._conclude import VERDICTS
 from sooner.race import limits
 
 

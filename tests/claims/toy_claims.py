@@ -1,24 +1,8 @@
-"""Claims of seconds for the tests: a pool in this process, and one claim with a race and a measurement."""
+"""A claim of seconds for the tests: with a race and a measurement."""
 
-from sooner.claims._claim import Claim, Criterion, Measurement, Race
-from sooner.claims._worker import run_cell
+from in_process import InProcess as InProcess
 
-
-class InProcess:
-    """A pool whose cells run here; remembers their keys, and stops with Ctrl-C after a number of them."""
-
-    def __init__(self, stop_after=None):
-        self.ran, self.stop_after = [], stop_after
-
-    def run(self, cells, on_result, on_progress=None, on_failure=None):
-        for cell in cells:
-            if len(self.ran) == self.stop_after:
-                raise KeyboardInterrupt
-            self.ran.append(cell.key)
-            on_result(cell, run_cell(cell.payload, lambda *_: None))
-
-    def close(self):
-        pass
+from sooner.claims._claim import Claim, Criterion, Measurement, Race, Regime
 
 
 def half(seed, arm):
@@ -47,5 +31,6 @@ def toy(**changes):
         ],
         "trend": {"steps": lambda f: f.steps_ratio("bowl", "sgd(lr=log")},
         "minutes": 0.1,
+        "regime": Regime("a bowl", "SGD", "constant", "none", "the paper is a bowl too"),
     }
     return Claim(**{**fields, **changes})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sooner.workloads import draft_text, sums
+from sooner.workloads import draft_text, finetune, sums
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -10,9 +10,12 @@ def _taught_for_a_moment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOONER_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(sums, "START_STEPS", 2)
+        patch.setattr(finetune, "START_STEPS", 2)
         patch.setattr(draft_text, "TARGET_STEPS", 1)
         sums.start.cache_clear()
+        finetune.start.cache_clear()
         draft_text.target.cache_clear()
         yield
     sums.start.cache_clear()
+    finetune.start.cache_clear()
     draft_text.target.cache_clear()

@@ -23,11 +23,15 @@ RANDOM_BATCHES = [
     "digits_federated",
     "digits_flow",
     "draft_text",
+    "finetune",
+    "grammar",
     "languages",
     "quadratic",
+    "shapes",
     "sums",
     "zipf",
 ]
+SCALABLE = ["charlm", "digits", "finetune", "grammar", "shapes", "zipf"]
 
 # the loss of a model that knows nothing, and how far the untrained one may lie from it
 UNINFORMED = {
@@ -38,9 +42,12 @@ UNINFORMED = {
     "digits_federated": (math.log(10), 0.4),
     "digits_flow": (1.72, 0.15),  # variance of noise less image
     "draft_text": (0.5, 0.45),  # here the target has taken a single step
+    "finetune": (7.2, 0.5),  # here the network has taken two steps
+    "grammar": (math.log(1936), 0.4),
     "modular": (math.log(59), 0.2),
     "quadratic": (sum(1 / i for i in range(1, 101)) / 2, 2.5),
     "separable": (math.log(2), 8.0),
+    "shapes": (math.log(10), 0.4),
     "sums": (0.0, 0.5),  # a policy loss: right answers less wrong ones
     "zipf": (math.log(4096), 0.1),
 }
@@ -62,10 +69,13 @@ def test_the_tasks_are_listed_in_order():
         "digits_federated",
         "digits_flow",
         "draft_text",
+        "finetune",
+        "grammar",
         "languages",
         "modular",
         "quadratic",
         "separable",
+        "shapes",
         "sums",
         "zipf",
     ]
@@ -197,6 +207,26 @@ def test_model_and_batches_can_be_sent_to_another_process(name):
     assert same(train[9], task.batches(1, "train")[9])
     assert same(evaluation[0], task.batches(1, "eval")[0])
     assert torch.equal(flat(model), flat(task.model(1)))
+
+
+@pytest.mark.parametrize("name", SCALABLE)
+def test_a_network_of_a_size_has_about_as_many_times_the_parameters(name):
+    task = workloads.load(name)
+    one = task.model(5)
+    assert torch.equal(flat(task.model(5, size=1)), flat(one))
+    for size in (0.5, 2, 4, 8):
+        model = task.model(5, size=size)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        assert 0.8 * size < count / sum(parameter.numel() for parameter in one.parameters()) < 1.25 * size
+        assert torch.equal(flat(model), flat(task.model(5, size=size)))
+        with torch.no_grad():
+            assert torch.isfinite(task.loss(model, task.batches(0, "train")[0]))
+
+
+@pytest.mark.parametrize("size", [0, -1, math.inf, math.nan])
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(SoonerError, match="is no size of a network"):
+        workloads.load("shapes").model(0, size=size)
 
 
 def test_fingerprints_are_the_same_in_a_new_process():

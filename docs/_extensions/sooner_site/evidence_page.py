@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from sooner.claims._evidence import Evidence
-from sooner.report.claim import figure
+from sooner.report.claim import figure, sentence
 from sooner.report.numbers import date, duration, number
 from sooner.report.words import final_value, primary, steps_ratio
 from sooner_site import plots
@@ -35,6 +35,7 @@ class EvidencePage(SphinxDirective):
         return [
             paragraph(badge(taken().verdict(name)), " ", said["headline"]),
             paragraph("Source: ", words(said["source"]), ".", card),
+            paragraph(nodes.strong("", "Verdict: "), sentence(evidence), "."),
             *age(name),
             section(self, "Criteria", criteria_table(evidence), *plots.criteria(evidence, drawn, "criteria")),
             section(self, "What was done", *self._done(evidence)),
@@ -46,7 +47,9 @@ class EvidencePage(SphinxDirective):
     def _done(self, evidence: Evidence) -> list[nodes.Node]:
         said = evidence.said
         limits = [paragraph(nodes.strong("", "Limits: "), said["limits"])] if said["limits"] else []
-        return [paragraph(said["experiment"]), paragraph(nodes.strong("", "Baseline: "), said["baseline"]), *limits]
+        regime = [facts([(label, words) for label, words in evidence.regime.items()])] if evidence.regime else []
+        baseline = paragraph(nodes.strong("", "Baseline: "), said["baseline"])
+        return [paragraph(said["experiment"]), baseline, *regime, *limits]
 
     def _trend(self, evidence: Evidence, drawn: dict[str, Any]) -> list[nodes.Node]:
         if not evidence.trend:
@@ -95,8 +98,18 @@ class EvidencePage(SphinxDirective):
                 ]
             ),
             paragraph("Same command, same numbers, on the same machine and versions. The code it ran:"),
+            *confirmed(evidence),
             table(["file in src/sooner", "digest", "changed since"], rows),
         ]
+
+
+def confirmed(evidence: Evidence) -> list[nodes.Node]:
+    """Return when newer code was found to behave as the one that was run."""
+    if not evidence.confirmed:
+        return []
+    tolerance = f"{evidence.confirmed['tolerance']:g}"
+    when = date(evidence.confirmed["when"])
+    return [paragraph(f"Files changed later on behaved as before on {when}, to a relative tolerance of {tolerance}.")]
 
 
 def contenders(found: dict[str, Any]) -> nodes.Node:

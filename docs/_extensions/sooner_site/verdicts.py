@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sooner.claims._claim import VERDICTS
+from sooner.claims._conclude import VERDICTS
 from sooner.claims._evidence import Evidence
 from sooner.report.claim import figure, met
 from sooner_site.build_nodes import badge, code, page, paragraph, table, words
@@ -17,10 +17,7 @@ from sooner_site.snapshot import taken
 
 def criteria_table(evidence: Evidence) -> nodes.Node:
     """Return what was fixed before the run and what came out."""
-    rows = [
-        [("control: " if o.control else "") + o.says, o.paper or "–", figure(o.measured), met(o)]
-        for o in evidence.outcomes
-    ]
+    rows = [[o.role + o.says, o.paper or "–", figure(o.measured), met(o)] for o in evidence.outcomes]
     return table(["criterion, fixed before the run", "paper", "here", "met"], rows, ["criteria"])
 
 

@@ -81,9 +81,9 @@ def cases(arms: dict[str, int], workers: int = 16, every: int = 5, seeds: int = 
     ]
 
 
-def on_clock(arms: dict[str, int]) -> dict[str, Measurement]:
+def on_clock(arms: dict[str, int], seeds: int = 6) -> dict[str, Measurement]:
     """Return the experiment of arms with their rounds, and its miniature of four."""
-    return {"clock": Measurement(trained, cases(arms), cases(dict.fromkeys(arms, 4), 4, seeds=1))}
+    return {"clock": Measurement(trained, cases(arms, seeds=seeds), cases(dict.fromkeys(arms, 4), 4, seeds=1))}
 
 
 def sooner_than_fedavg(arm: str) -> Criterion:

@@ -35,9 +35,9 @@ def workers(*recipes: str, count: int = 4, steps: int | None = None) -> Race:
     return Race("; ".join(recipes), "text_workers", steps, workers=count, tune=3)
 
 
-def clients(*recipes: str, task: str = "digits_clients", count: int = 16) -> Race:
+def clients(*recipes: str, task: str = "digits_clients", count: int = 16, steps: int | None = None) -> Race:
     """Return a race of clients that have different data."""
-    return Race("; ".join(recipes), task, workers=count, tune=3)
+    return Race("; ".join(recipes), task, steps, workers=count, tune=3)
 
 
 LOCAL_SGD = f"sgd + local_sgd(every={WINDOW})"
@@ -60,7 +60,7 @@ GRAPH = clients(
 )
 PROXIMAL = f"{FEDERATED} + proximal + {SAMPLED}"
 FEDSPEED = f"{FEDERATED} + fedspeed + {SAMPLED}"
-LOCAL_STEPS = clients(FEDAVG, EVERY_STEP, f"{FEDAVG} + fp16", PROXIMAL, FEDSPEED)
+LOCAL_STEPS = clients(FEDAVG, EVERY_STEP, f"{FEDAVG} + fp16", PROXIMAL, FEDSPEED, steps=480)
 
 
 def hyper(rate: float | None) -> Race:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import sooner
 from sooner import part
-from sooner.claims._claim import Claim, Race
+from sooner.claims._claim import Claim, Measurement, Race
 from sooner.race.source import digest
 from sooner.recipe.text import parse, split
 
 _ROOT = Path(sooner.__file__).parent
-_FOLLOWED = ("claims", "workloads", *part.STATIONS)
+_FOLLOWED = ("claims", "lab", "workloads", *part.STATIONS)
 """Folders whose files are followed from import to import. What all parts rest on is held by the tests instead."""
 
 
@@ -24,11 +27,20 @@ def code_of(claim: Claim) -> dict[str, str]:
     The foundation under every part (executors, recipe, race) is not among them: its tests hold it, and the version of
     the race rules is part of the evidence.
     """
-    found: dict[str, str] = {}
-    waiting = [_ROOT / "claims" / f"{claim.part}.py"]
+    files = [_ROOT / "claims" / f"{claim.part}.py"]
     if claim.part in part.names():
-        waiting.append(_ROOT / part.names()[claim.part] / f"{claim.part}.py")
-    for experiment in claim.experiments.values():
+        files.append(_ROOT / part.names()[claim.part] / f"{claim.part}.py")
+    return code_behind(files, claim.experiments.values())
+
+
+def code_behind(files: Iterable[Path], experiments: Iterable[Race | Measurement]) -> dict[str, str]:
+    """Return ``{file: digest}`` of these files and those of the experiments, and of what they import of their stations.
+
+    Races name their task and their parts.
+    """
+    found: dict[str, str] = {}
+    waiting = list(files)
+    for experiment in experiments:
         if isinstance(experiment, Race):
             waiting += _files_of(experiment)
     while waiting:
@@ -39,6 +51,22 @@ def code_of(claim: Claim) -> dict[str, str]:
             found[name] = digest(source)
             waiting += _imported(source, file)
     return dict(sorted(found.items()))
+
+
+def declared(claim: Claim) -> str:
+    """Return a digest of what a claim fixes before it is run: experiments, criteria and controls.
+
+    Which series of seeds is raced is not among it: another series is the same claim.
+    """
+    experiments = {
+        name: {**asdict(one), "series": 0} if isinstance(one, Race) else [dict(case) for case in one.cases]
+        for name, one in claim.experiments.items()
+    }
+    fields = ("says", "at_most", "at_least", "gain", "control", "positive", "effect")
+    criteria = [{name: getattr(c, name) for name in fields} | {"covers": [*c.covers]} for c in claim.criteria]
+    known = [asdict(one) for one in claim.known]
+    text = json.dumps([experiments, criteria, known], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def task_file(name: str) -> Path | None:
@@ -72,6 +100,6 @@ def _followed(source: str, file: Path) -> Iterable[Path]:
             continue
         for name in [".".join(rest)] if rest else [alias.name for alias in node.names]:
             path = _ROOT.joinpath(folder, *name.split(".")).with_suffix(".py")
-            serves_all = folder == "claims" and path.stem in ("_claim", "_findings", "_measured")
+            serves_all = path.stem in ("_claim", "_findings", "_measured", "_truth") and folder in ("claims", "lab")
             if path.is_file() and path != file and not serves_all:
                 yield path

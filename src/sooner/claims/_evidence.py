@@ -8,26 +8,35 @@ verdict does not follow from its outcomes.
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import sooner
 from sooner import claims
-from sooner.claims._claim import Claim, Measured, Outcome, Verdict, conclude
-from sooner.claims._code import code_of
+from sooner.claims._claim import Claim, Measured, Outcome
+from sooner.claims._code import code_of, declared
+from sooner.claims._conclude import Verdict, conclude, settled
 from sooner.claims._findings import Findings
-from sooner.claims._published import folder, published
+from sooner.claims._known import covering, known
+from sooner.claims._lines import (
+    checked_frame,
+    from_the_package_on,
+    measured_from,
+    outcome_from,
+    read_records,
+    write_whole,
+)
+from sooner.claims._published import folder, published, today
 from sooner.error import SoonerError
-from sooner.race.journal_lines import DamagedError, Record, ShapeError, read_line, write_line
+from sooner.race.journal_lines import Record, write_line
 from sooner.race.limits import RULES
 
 __all__ = ["FORMAT", "Evidence", "find", "folder", "make", "published", "read", "write"]
 
-FORMAT = 1
-"""Version of the layout; another one is refused."""
-
-_HOME = f"{Path(sooner.__file__).resolve().parents[1]}/"
+FORMAT = 2
+"""Version of the layout."""
+READ = (1, FORMAT)
+"""Those that can be read. The first had no positive controls: what it calls a miss can't be said."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +49,13 @@ class Evidence:
         code: digest of each file it ran, `_code.code_of` of that time.
         provenance: command, versions, machine, when it started and finished, seconds of wall time.
         findings: per experiment, what was found.
-        outcomes: what became of each criterion.
+        outcomes: what became of each criterion and of each positive control.
         trend: figures by size or horizon.
         verdict: the conclusion.
+        changes: how the effect changes with size or length.
+        declared: digest of what was declared before the run: experiments and criteria.
+        fingerprint: how every arm behaves in its first steps (`_fingerprint`); empty in evidence that has none.
+        confirmed: code whose behaviour was found to be the same later on, with date, versions and machine.
     """
 
     claim: str
@@ -53,13 +66,39 @@ class Evidence:
     outcomes: list[Outcome]
     trend: dict[str, Measured]
     verdict: Verdict
+    changes: dict[str, Measured] = field(default_factory=dict)
+    declared: str = ""
+    fingerprint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    confirmed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def regime(self) -> dict[str, str]:
+        """Under which conditions paper and experiment have their effect, label -> words; empty in old evidence."""
+        said = self.said.get("regime") or {}
+        labels = {
+            "paper": "the paper's",
+            "optimizer": "optimizer",
+            "schedule": "schedule",
+            "noise": "noise",
+            "start": "start",
+            "length": "length",
+            "why": "so",
+        }
+        return {label: said[name] for name, label in labels.items() if said.get(name)}
 
     def older_than_code(self) -> list[str]:
-        """Return the files that are no longer what they were when the claim was run; empty for fresh evidence."""
+        """Return the files that are no longer what they were when the claim was run; empty for fresh evidence.
+
+        Files whose new text was found to behave as the old one count as the same (`_freshness.confirm`).
+        """
+        own = f"claims/{self.claim}.py"
         if self.claim not in claims.names():
-            return [f"claims/{self.claim}.py"]
-        now = code_of(claims.load(self.claim))
-        changed = [name for name in {**self.code, **now} if self.code.get(name) != now.get(name)]
+            return [own]
+        claim = claims.load(self.claim)
+        now, then = code_of(claim), self.confirmed.get("code", self.code)
+        changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+        if self.declared != declared(claim) and own not in changed:
+            changed.append(own)
         return [*changed, *(["docs/race-rules.md"] if self.provenance.get("rules") != RULES else [])]
 
 
@@ -75,22 +114,52 @@ def find(name: str) -> Evidence | None:
 
 
 def make(
-    claim: Claim, findings: dict[str, dict[str, Any]], code: dict[str, str], provenance: dict[str, Any]
+    claim: Claim,
+    findings: dict[str, dict[str, Any]],
+    code: dict[str, str],
+    provenance: dict[str, Any],
+    fingerprint: dict[str, dict[str, Any]] | None = None,
 ) -> Evidence:
     """Return the evidence of a claim that has just been run: outcomes and verdict follow from the findings.
 
     Files of the package are named from the package on, wherever the findings speak of one: evidence is published, and
     where a checkout lies is nobody's business.
     """
-    findings = _from_the_package_on(findings)
+    findings = from_the_package_on(findings)
     found = Findings(findings)
-    outcomes = [criterion.outcome(found) for criterion in claim.criteria]
+    outcomes = settled(covering(claim, [criterion.outcome(found) for criterion in claim.criteria]) + known(claim))
     trend = {label: measured(found) for label, measured in claim.trend.items()}
+    changes = {label: measured(found) for label, measured in claim.changes.items()}
     said = {
         name: getattr(claim, name)
         for name in ("paper", "headline", "source", "experiment", "baseline", "minutes", "limits")
     }
-    return Evidence(claim.part, said, code, provenance, findings, outcomes, trend, conclude(outcomes))
+    said["regime"] = {**asdict(claim.regime), "length": lengths(findings)}
+    verdict = conclude(outcomes)
+    return Evidence(
+        claim.part,
+        said,
+        code,
+        provenance,
+        findings,
+        outcomes,
+        trend,
+        verdict,
+        changes,
+        declared(claim),
+        fingerprint or {},
+    )
+
+
+def lengths(findings: dict[str, dict[str, Any]]) -> str:
+    """Return steps, parameters and their ratio of every set-up that was raced, in words."""
+    said = {}
+    for found in findings.values():
+        if "contenders" in found:
+            task = found["task"]
+            ratio = task["steps"] / task["parameters"]
+            said[f"{task['steps']:,} steps of {task['parameters']:,} parameters ({ratio:.2g} per parameter)"] = None
+    return "; ".join(said)
 
 
 def write(evidence: Evidence, path: Path) -> None:
@@ -103,20 +172,23 @@ def write(evidence: Evidence, path: Path) -> None:
         write_line(
             "claim",
             evidence.claim,
-            {"format": FORMAT, "said": evidence.said, "code": evidence.code, "provenance": evidence.provenance},
+            {
+                "format": FORMAT,
+                "said": evidence.said,
+                "code": evidence.code,
+                "declared": evidence.declared,
+                "provenance": evidence.provenance,
+            },
         ),
         *(write_line("finding", name, found) for name, found in evidence.findings.items()),
         *(write_line("outcome", str(i), asdict(o)) for i, o in enumerate(evidence.outcomes)),
         *(write_line("trend", label, asdict(m)) for label, m in evidence.trend.items()),
+        *(write_line("change", label, asdict(m)) for label, m in evidence.changes.items()),
+        *(write_line("fingerprint", name, arms) for name, arms in evidence.fingerprint.items()),
+        *([write_line("confirmed", evidence.claim, evidence.confirmed)] if evidence.confirmed else []),
         write_line("verdict", evidence.claim, {"verdict": evidence.verdict}),
     ]
-    unfinished = path.with_name(f".{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(b"".join(lines))
-        unfinished.replace(path)
-    except OSError as error:
-        raise SoonerError(f"cannot write {path} ({error.strerror}); name a folder that you may write to") from None
+    write_whole(path, lines)
 
 
 def read(path: Path) -> Evidence:
@@ -126,21 +198,14 @@ def read(path: Path) -> Evidence:
         SoonerError: the file can't be read, a line was changed or is missing, another version wrote it, or its verdict
             does not follow from its outcomes.
     """
-    records = _records(path)
+    records = read_records(path, _remedy(path))
+    checked_frame(path, records, "claim", "verdict", READ, _remedy(path))
     by_kind: dict[str, list[Record]] = {}
     for record in records:
         by_kind.setdefault(record.kind, []).append(record)
-    if not records or records[0].kind != "claim":
-        raise SoonerError(f"{path} is no evidence: its first line names no claim; {_remedy(path)}")
     first = records[0]
-    if first.data.get("format") != FORMAT:
-        raise SoonerError(
-            f"{path} has the format {first.data.get('format')}, this version of sooner reads {FORMAT}; {_remedy(path)}"
-        )
-    if records[-1].kind != "verdict":
-        raise SoonerError(f"{path} ends before its verdict; {_remedy(path)}")
     try:
-        outcomes = [_outcome(record.data) for record in by_kind.get("outcome", [])]
+        outcomes = [outcome_from(record.data) for record in by_kind.get("outcome", [])]
         evidence = Evidence(
             first.key,
             first.data["said"],
@@ -148,50 +213,23 @@ def read(path: Path) -> Evidence:
             first.data["provenance"],
             {record.key: record.data for record in by_kind.get("finding", [])},
             outcomes,
-            {record.key: _measured(record.data) for record in by_kind.get("trend", [])},
+            {record.key: measured_from(record.data) for record in by_kind.get("trend", [])},
             records[-1].data["verdict"],
+            {record.key: measured_from(record.data) for record in by_kind.get("change", [])},
+            first.data.get("declared", ""),
+            {record.key: record.data for record in by_kind.get("fingerprint", [])},
+            by_kind["confirmed"][-1].data if "confirmed" in by_kind else {},
         )
     except (KeyError, TypeError) as error:
         raise SoonerError(f"{path} lacks what this version of sooner reads ({error}); {_remedy(path)}") from None
-    if evidence.verdict != conclude(outcomes):
+    if first.data["format"] == 1:
+        evidence = replace(evidence, outcomes=settled(outcomes), verdict=today(evidence.verdict))
+    if evidence.verdict != conclude(evidence.outcomes):
         raise SoonerError(
-            f"{path} says {evidence.verdict!r}, but its outcomes give {conclude(outcomes)!r}; {_remedy(path)}"
+            f"{path} says {evidence.verdict!r}, but its outcomes give {conclude(evidence.outcomes)!r}; {_remedy(path)}"
         )
     return evidence
 
 
-def _records(path: Path) -> list[Record]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise SoonerError(f"cannot read {path} ({error.strerror})") from None
-    if lines and not lines[-1]:
-        lines.pop()
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(read_line(line))
-        except (DamagedError, ShapeError) as error:
-            raise SoonerError(f"{path}: line {number} was changed or cut off ({error}); {_remedy(path)}") from None
-    return records
-
-
-def _from_the_package_on(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace(_HOME, "")
-    if isinstance(value, dict):
-        return {key: _from_the_package_on(item) for key, item in value.items()}
-    return [_from_the_package_on(item) for item in value] if isinstance(value, list) else value
-
-
 def _remedy(path: Path) -> str:
     return f"restore the file, or run `sooner claim {path.stem}` again"
-
-
-def _measured(data: dict[str, Any]) -> Measured:
-    floor = data.pop("floor")
-    return Measured(**data, floor=tuple(floor) if floor else None)
-
-
-def _outcome(data: dict[str, Any]) -> Outcome:
-    return Outcome(**{**data, "measured": _measured(data["measured"])})

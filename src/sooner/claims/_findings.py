@@ -10,8 +10,22 @@ from typing import Any
 from sooner.claims._measured import Measured
 from sooner.error import SoonerError
 from sooner.race import statistics
-from sooner.race.statistics import RatioSummary
 from sooner.recipe import Recipe
+
+LEVEL = 0.05
+"""Of a test that stands alone."""
+
+
+class _Watched(dict[str, dict[str, Any]]):
+    """Findings that remember which of them were asked for."""
+
+    def __init__(self, found: Mapping[str, dict[str, Any]]) -> None:
+        super().__init__(found)
+        self.seen: set[str] = set()
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        self.seen.add(name)
+        return super().__getitem__(name)
 
 
 class Findings:
@@ -22,7 +36,13 @@ class Findings:
     """
 
     def __init__(self, found: Mapping[str, dict[str, Any]]) -> None:
-        self.found = dict(found)
+        self.found = _Watched(found)
+
+    def watch(self, measured: Callable[[Findings], Measured]) -> tuple[Measured, tuple[str, ...]]:
+        """Return a figure, and the experiments that were looked at to find it."""
+        self.found.seen.clear()
+        figure = measured(self)
+        return figure, tuple(sorted(self.found.seen))
 
     def row(self, race: str, contender: str) -> dict[str, Any]:
         """Return the contender of a race whose recipe is `contender`, or the only one that starts with it.
@@ -65,7 +85,9 @@ class Findings:
             why = f"{behind['recipe']} was tuned to the edge of its range ({', '.join(behind['tuning']['edge'])})"
         floor = self.found[race]["noise_floor"]
         low, high = _ends(found)
-        return Measured(value, low, high, p, _ends(floor), "x", why or "")
+        pairs = statistics.paired_log_ratios(ours["targets"][target]["steps"], theirs["targets"][target]["steps"])
+        level = self._level(race) if against is None else LEVEL
+        return Measured(value, low, high, p, _ends(floor), "x", why or "", statistics.spread(pairs), len(pairs), level)
 
     def final_ratio(self, race: str, contender: str, against: str | None = None) -> Measured:
         """Return the ratio of the final metric at equal budget (geometric mean over seeds); the metric is positive.
@@ -76,7 +98,7 @@ class Findings:
         for row in (ours, theirs):
             if row["status"] == "out":
                 return Measured(math.nan, unit="x", undecided=f"{row['recipe']} is out: {row['why_out']}")
-        return _ratio(statistics.ratio_summary(ours["final"]["values"], theirs["final"]["values"]))
+        return paired(ours["final"]["values"], theirs["final"]["values"])
 
     def state_ratio(self, race: str, contender: str, against: str | None = None) -> Measured:
         """Return the ratio of bytes of optimizer state, which is exact."""
@@ -150,14 +172,14 @@ class Findings:
 
     def columns_ratio(self, measurement: str, new: str, base: str, **where: Any) -> Measured:
         """Return the geometric mean ratio of two positive values of the same cases; None is a miss, infinitely bad."""
-        return _paired(self.values(measurement, new, **where), self.values(measurement, base, **where), new)
+        return paired(self.values(measurement, new, **where), self.values(measurement, base, **where), new)
 
     def paired_ratio(self, measurement: str, key: str, new: Mapping[str, Any], base: Mapping[str, Any]) -> Measured:
         """Return the geometric mean ratio of a positive value between two sets of cases, paired in their order.
 
         A value of None is a miss: infinitely bad.
         """
-        return _paired(self.values(measurement, key, **new), self.values(measurement, key, **base), key)
+        return paired(self.values(measurement, key, **new), self.values(measurement, key, **base), key)
 
     def paired_difference(
         self, measurement: str, key: str, new: Mapping[str, Any], base: Mapping[str, Any], unit: str = ""
@@ -177,6 +199,11 @@ class Findings:
         if not values or any(v is None for v in values):
             return Measured(math.nan, unit=unit, undecided=f"{key} is missing in {measurement}")
         return Measured(float(choose(values)), unit=unit)
+
+    def _level(self, race: str) -> float:
+        """Return the level that the best of a race's contenders has to meet."""
+        rivals = [row for row in self.found[race]["contenders"][1:] if row["status"] != "out"]
+        return LEVEL / max(1, len(rivals))
 
     def _against(self, race: str, against: str | None) -> dict[str, Any]:
         return self.baseline(race) if against is None else self.row(race, against)
@@ -246,17 +273,18 @@ def _rounded(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _ratio(found: RatioSummary) -> Measured:
-    value = math.inf if found["ratio"] is None else found["ratio"]
-    return Measured(value, *_ends(found), found["p"], unit="x")
-
-
-def _paired(ours: Sequence[float | None], theirs: Sequence[float | None], name: str) -> Measured:
+def paired(ours: Sequence[float | None], theirs: Sequence[float | None], name: str = "the figure") -> Measured:
+    """Return the geometric mean ratio of positive values on the same seeds; None is a miss, infinitely bad."""
     if len(ours) != len(theirs) or not ours:
         return Measured(math.nan, unit="x", undecided=f"{name} is missing")
     if not any(v is not None and math.isfinite(v) for v in [*ours, *theirs]):
         return Measured(math.nan, unit="x", undecided="neither side gets there")
-    return _ratio(statistics.ratio_summary(ours, theirs))
+    found = statistics.ratio_summary(ours, theirs)
+    value = math.inf if found["ratio"] is None else found["ratio"]
+    pairs = statistics.paired_log_ratios(ours, theirs)
+    return Measured(
+        value, *_ends(found), found["p"], unit="x", spread=statistics.spread(pairs), pairs=len(pairs), level=LEVEL
+    )
 
 
 def _amounts(row: Mapping[str, Any], name: str, target: str) -> list[float | None]:

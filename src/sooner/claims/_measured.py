@@ -17,6 +17,10 @@ class Measured:
         floor: interval of the A/A arm of its race, None outside a race.
         unit: what it counts, such as "x" for a ratio.
         undecided: why the experiment can't say, in half a sentence; empty where it can.
+        spread: standard deviation of the logarithms of the ratios of single seeds, None where there is none. It says
+            how small an effect the experiment could have seen.
+        pairs: seeds behind the figure; 0 where it does not rest on pairs of them.
+        level: of its test, after corrections.
     """
 
     value: float
@@ -26,3 +30,6 @@ class Measured:
     floor: tuple[float, float] | None = None
     unit: str = ""
     undecided: str = ""
+    spread: float | None = None
+    pairs: int = 0
+    level: float = 0.05

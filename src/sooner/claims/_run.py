@@ -1,4 +1,7 @@
-"""Running a claim: every experiment by its rules, cell by cell into journals, so that a stopped claim goes on."""
+"""Running a study: every experiment by its rules, cell by cell into journals, so that what was stopped goes on.
+
+A claim is a study, and so is a truth of the lab; they differ in what follows from the findings.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import hashlib
 import importlib.util
 import json
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sooner.claims import _evidence
+from sooner.claims import _evidence, _fingerprint
 from sooner.claims._claim import Claim, Measurement, Race
 from sooner.claims._code import code_of, task_file
 from sooner.claims._evidence import Evidence
@@ -32,22 +36,53 @@ from sooner.workloads import find
 WORKER = "sooner.claims._worker:run_cell"
 
 
-def identity(claim: Claim) -> dict[str, Any]:
-    """Return everything that decides what a claim finds."""
-    return {
-        "claim": claim.part,
-        "rules": RULES,
-        "code": code_of(claim),
-        "experiments": {name: _described(one) for name, one in claim.experiments.items()},
-        "versions": versions(),
-        "processor": processor(),
-    }
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Experiments that are run together.
+
+    Args:
+        kind: what it is, such as "claim".
+        name: of this one.
+        finder: ``module:function`` that returns, for the name, what has these `experiments`; workers ask it for the
+            measurements among them.
+        experiments: by name.
+        code: digest of each file that decides what is found.
+    """
+
+    kind: str
+    name: str
+    finder: str
+    experiments: Mapping[str, Race | Measurement]
+    code: dict[str, str]
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides what is found."""
+        return {
+            self.kind: self.name,
+            "rules": RULES,
+            "code": self.code,
+            "experiments": {name: _described(one) for name, one in self.experiments.items()},
+            "versions": versions(),
+            "processor": processor(),
+        }
+
+    def folder(self, out: Path) -> Path:
+        """Return the folder of its journal, named after its identity: other code gets another folder."""
+        text = json.dumps(self.identity(), sort_keys=True)
+        return out / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def study_of(claim: Claim) -> Study:
+    """Return a claim as what can be run."""
+    return Study("claim", claim.part, "sooner.claims:load", claim.experiments, code_of(claim))
 
 
 def folder_of(claim: Claim, out: Path) -> Path:
     """Return the folder of a claim's journal, named after its identity: other code gets another folder."""
-    text = json.dumps(identity(claim), sort_keys=True)
-    return out / f"{claim.part}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return study_of(claim).folder(out)
 
 
 def run(
@@ -70,8 +105,56 @@ def run(
         raise SoonerError(
             f"the claim {claim.part} needs {claim.extra}, which is not installed: {_install(claim.extra)}"
         )
-    watch = watch or Watch()
-    folder = folder_of(claim, out)
+    study = study_of(claim)
+
+    def conclude(findings: dict[str, dict[str, Any]], provenance: dict[str, Any], path: Path) -> Evidence:
+        behaviour = provenance.pop("fingerprint")
+        evidence = _evidence.make(claim, findings, study.code, provenance, behaviour)
+        _evidence.write(evidence, path)
+        return evidence
+
+    return run_study(
+        study,
+        out,
+        conclude,
+        _evidence.read,
+        jobs=jobs,
+        command=command,
+        watch=watch or Watch(),
+        pool=pool,
+        fingerprint=True,
+    )
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    conclude: Callable[[dict[str, dict[str, Any]], dict[str, Any], Path], Found],
+    read: Callable[[Path], Found],
+    *,
+    jobs: int,
+    command: str,
+    watch: Watch,
+    pool: Pool | None = None,
+    fingerprint: bool = False,
+) -> Found:
+    """Run a study, or what is left of it, and return what was concluded.
+
+    Args:
+        study: the experiments.
+        out: folder of all studies of a kind; races go into ``out/races``, where studies share what they have in common.
+        conclude: ``conclude(findings, provenance, path)`` writes the evidence to the path and returns it.
+        read: returns the evidence in a file.
+        jobs: worker processes.
+        command: what to type to repeat it.
+        watch: is told what happens.
+        pool: workers to use; None starts `jobs` of them.
+        fingerprint: also run the first steps of every arm, and put what they give into the provenance under that name.
+
+    Raises:
+        SoonerError: a folder can't be used, the disk is full, or an experiment failed.
+    """
+    folder = study.folder(out)
     started = time.monotonic()
     provenance: dict[str, Any] = {
         "command": command,
@@ -80,31 +163,58 @@ def run(
         "machine": machine(),
         "started": now(),
     }
-    with Journal.open(folder, identity(claim), {**provenance, "jobs": jobs}) as journal:
-        done = journal.find("evidence", "evidence")
-        if done is not None:
-            return _evidence.read(folder / "evidence.jsonl")
+    with Journal.open(folder, study.identity(), {**provenance, "jobs": jobs}) as journal:
+        if journal.find("evidence", "evidence") is not None:
+            return read(folder / "evidence.jsonl")
         workers = pool or Pool(jobs, WORKER)
         try:
             findings = {
                 name: _race(one, out, jobs, watch, workers)
                 if isinstance(one, Race)
-                else _measurement(claim, name, one, journal, watch, workers)
-                for name, one in claim.experiments.items()
+                else _measurement(study, name, one, journal, watch, workers)
+                for name, one in study.experiments.items()
             }
+            behaviour = fingerprint_of(study, findings, workers, watch, journal) if fingerprint else {}
         finally:
             if pool is None:
                 workers.close()
         sessions = [record.data for record in journal.sessions]
         minutes = round((time.monotonic() - started) / 60, 2) if len(sessions) == 1 else None  # pauses don't count
         provenance = {**provenance, "started": sessions[0]["started"], "finished": now(), "jobs": jobs}
-        evidence = _evidence.make(claim, findings, code_of(claim), {**provenance, "minutes": minutes})
-        _evidence.write(evidence, folder / "evidence.jsonl")
-        journal.append("evidence", "evidence", {"verdict": evidence.verdict})
+        if fingerprint:
+            provenance["fingerprint"] = behaviour
+        evidence = conclude(findings, {**provenance, "minutes": minutes}, folder / "evidence.jsonl")
+        journal.append("evidence", "evidence", {"done": True})
     return evidence
 
 
+def fingerprint_of(
+    study: Study, findings: Mapping[str, dict[str, Any]], pool: Pool, watch: Watch, journal: Journal | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return how every arm of a study behaves now; cells that the journal has are not run again."""
+    wanted = _fingerprint.cells(study.finder, study.name, study.experiments, findings)
+    done = {key: data for key in wanted if journal and (data := journal.find("cell", wanted[key].key)) is not None}
+    missing = {cell.key: key for key, cell in wanted.items() if key not in done}
+    watch.phase("fingerprint", [wanted[key] for key in missing.values()], 0.0)
+
+    def keep(cell: Cell, data: dict[str, Any]) -> None:
+        done[missing[cell.key]] = data
+        if journal:
+            journal.append("cell", cell.key, data)
+        watch.finished(cell, data)
+
+    pool.run([wanted[key] for key in missing.values()], keep, watch.progress)
+    return {name: {arm: done[n, arm] for n, arm in wanted if n == name} for name in study.experiments}
+
+
 def _race(race: Race, out: Path, jobs: int, watch: Watch, pool: Pool) -> dict[str, Any]:
+    plan = plan_of(race, out, jobs)
+    result = referee.run(plan, watch, pool, Shelf(plan, out / "races"))
+    return json.loads(json.dumps(shortened(result)))  # type: ignore[no-any-return]  # as it will be read back
+
+
+def plan_of(race: Race, out: Path, jobs: int = 1) -> Plan:
+    """Return the plan of a race, whose folder lies among the others of its kind."""
     plan = Plan(
         task_of(race),
         [Recipe(text) for text in split(race.recipes)],
@@ -116,25 +226,24 @@ def _race(race: Race, out: Path, jobs: int, watch: Watch, pool: Pool) -> dict[st
         jobs=jobs,
         measure_cost=False,
     )
-    races = out / "races"
-    plan.out = races / plan.folder().name
-    result = referee.run(plan, watch, pool, Shelf(plan, races))
-    return json.loads(json.dumps(shortened(result)))  # type: ignore[no-any-return]  # as it will be read back
+    plan.out = out / "races" / plan.folder().name
+    return plan
 
 
 def task_of(race: Race) -> Task:
     """Return the task of a race: one of `claims/tasks`, or a bundled workload."""
     file = task_file(race.task)
-    return from_file(file) if file else find(race.task)
+    return (from_file(file) if file else find(race.task)).at(race.size)
 
 
 def _measurement(
-    claim: Claim, name: str, measurement: Measurement, journal: Journal, watch: Watch, pool: Pool
+    study: Study, name: str, measurement: Measurement, journal: Journal, watch: Watch, pool: Pool
 ) -> dict[str, Any]:
+    where = {"do": "measure", "finder": study.finder, "name": study.name, "experiment": name}
     cells = []
     for case in measurement.cases:
         key = f"{name} | {json.dumps(dict(case), sort_keys=True)}"
-        cells.append(Cell(key, {"do": "measure", "claim": claim.part, "experiment": name, "case": dict(case)}))
+        cells.append(Cell(key, {**where, "case": dict(case)}))
     missing = [cell for cell in cells if journal.find("cell", cell.key) is None]
     watch.phase(name, missing, 0.0)
 

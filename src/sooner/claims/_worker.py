@@ -1,14 +1,15 @@
-"""What a worker process does with one cell of a claim: a measurement of the claim's file, or a run of its race."""
+"""What a worker process does with one cell of a study: a measurement of its file, or a run of its race."""
 
 from __future__ import annotations
 
+import pkgutil
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from sooner import claims
+from sooner.claims import _fingerprint
 from sooner.claims._claim import Measurement
 from sooner.race import worker
 
@@ -19,16 +20,22 @@ _BEAT_SECONDS = 10.0
 
 def run_cell(payload: dict[str, Any], report: Report) -> dict[str, Any]:
     """Run one cell; `report` is called often, as a sign of life."""
-    if payload["do"] != "measure":
+    if payload["do"] not in ("measure", "fingerprint"):
         return worker.run_cell(payload, report)
-    experiment = claims.load(payload["claim"]).experiments[payload["experiment"]]
-    assert isinstance(experiment, Measurement)
+    measure = None
+    if "finder" in payload:
+        experiment = pkgutil.resolve_name(payload["finder"])(payload["name"]).experiments[payload["experiment"]]
+        assert isinstance(experiment, Measurement)
+        measure = experiment.measure
     torch.manual_seed(0)  # a measurement draws what it needs from its case; this is for the careless
     stopped = threading.Event()
     beat = threading.Thread(target=_beat, args=(stopped, report), daemon=True)
     beat.start()
     try:
-        return dict(experiment.measure(**payload["case"]))
+        if payload["do"] == "fingerprint":
+            return _fingerprint.run(payload, measure)
+        assert measure is not None
+        return dict(measure(**payload["case"]))
     finally:
         stopped.set()
         beat.join()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sooner.claims._claim import Claim, Criterion, Measurement
+from sooner.claims._regimes import images_regime
 from sooner.schedule.adadagrad import AdAdaGrad, per_sample_gradients
 
 FIXED = (8, 64, 512)
@@ -104,11 +105,23 @@ CLAIM = Claim(
             gain=True,
             control=True,
         ),
+        Criterion(
+            "large batches save steps here: batches of 512 take at most 0.5x of the steps of batches of 8",
+            lambda f: f.paired_ratio("batches", "steps", {"arm": "512"}, {"arm": "8"}),
+            at_most=0.5,
+            gain=True,
+            positive=True,
+        ),
     ],
     trend={
         "samples, 64 against 8": lambda f: f.paired_ratio("batches", "samples", {"arm": "64"}, {"arm": "8"}),
         "steps, 64 against 8": lambda f: f.paired_ratio("batches", "steps", {"arm": "64"}, {"arm": "8"}),
     },
+    regime=images_regime(
+        "VGG-like networks on MNIST and CIFAR, batches growing over 2,000,000 samples",
+        "convex, as in the paper's first experiments, and noisy at a batch of 8",
+        optimizer="AdaGrad",
+    ),
     minutes=3,
     limits="A convex problem; per-sample gradients, which the test needs, are counted neither as samples nor as steps.",
     extra="sklearn",

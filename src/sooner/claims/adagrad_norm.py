@@ -4,6 +4,7 @@ from typing import Any
 
 from sooner import loop, workloads
 from sooner.claims._claim import Claim, Criterion, Measurement
+from sooner.claims._regimes import images_regime
 
 RATES = [10 ** (i / 2) for i in range(-6, 7)]
 RECIPES = {"sgd": "sgd(lr={}, momentum=0.0)", "adagrad_norm": "adagrad_norm(lr={})"}
@@ -47,7 +48,18 @@ CLAIM = Claim(
             lambda f: f.paired_ratio("rates", "best", {"arm": "adagrad_norm"}, {"arm": "sgd"}),
             at_most=1.2,
         ),
+        Criterion(
+            "rates matter here: SGD trains with at most 11 of the 13",
+            lambda f: f.mean("rates", "rates", arm="sgd"),
+            at_most=11,
+            positive=True,
+        ),
     ],
+    regime=images_regime(
+        "linear regression, LeNet on MNIST and residual networks on ImageNet, rates over many decades",
+        "many decades of rates from random weights, as there; one network, 100 steps",
+        optimizer="plain SGD",
+    ),
     minutes=2,
     limits="The paper's own sweeps are on ResNet-18 and ResNet-50. Only one initial scale (b0 = 0.1) is tried.",
     extra="sklearn",

@@ -7,6 +7,7 @@ import torch
 
 from sooner.claims._claim import Claim, Criterion, Measured, Measurement, Race
 from sooner.claims._findings import Findings
+from sooner.claims._regimes import ON_TEXT, text_regime
 from sooner.gradient.clip_norm import ClipNorm
 from sooner.update.sgd import SGD
 
@@ -91,9 +92,9 @@ CLAIM = Claim(
     experiments={
         STEEP: Measurement(steps_to_flat, CASES, CASES),
         LANGUAGE: Race(
-            "sgd; clip_norm + sgd; clip_value(fraction=0.1) + sgd; adamw", "charlm", steps=300, tune=7
+            "sgd; clip_norm + sgd; clip_value(fraction=0.1) + sgd; adamw", "charlm", steps=1000, tune=7
         ),  # the same race as in the claim of clip_value
-        ADAMW: Race("adamw; clip_norm + adamw", "charlm", steps=300),
+        ADAMW: Race("adamw; clip_norm + adamw", "charlm", steps=1000),
     },
     criteria=[
         Criterion(
@@ -120,6 +121,12 @@ CLAIM = Claim(
         "cosh, gradient 100": lambda f: _saving(f, 100.0),
         "language model, AdamW": lambda f: f.steps_ratio(ADAMW, "clip_norm + adamw"),
     },
+    regime=text_regime(
+        "exact descent in theory; a recurrent language model with SGD, constant and decayed rates",
+        "a steep loss without noise, and a language model with SGD",
+        optimizer="SGD with momentum",
+    ),
+    known=ON_TEXT,
     minutes=6,
     limits="The theorems speak of descent without noise or momentum; the language model has both.",
 )

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sooner import recipe
 from sooner.claims._claim import Claim, Criterion, Measured, Measurement, Race
 from sooner.claims._findings import Findings
+from sooner.claims._regimes import ON_TEXT, text_regime
 from sooner.gradient.clip_value import directional_sharpness
 from sooner.race import statistics
 from sooner.task import EVALUATION_SEED, derived_seed
@@ -98,8 +99,8 @@ CLAIM = Claim(
         "also tunes its norm within them."
     ),
     experiments={
-        LANGUAGE: Race(f"sgd; {SHORTENED}; {CLIPPED}; adamw", "charlm", steps=300, tune=7),
-        ADAMW: Race(f"adamw; {HALVED}", "charlm", steps=300),
+        LANGUAGE: Race(f"sgd; {SHORTENED}; {CLIPPED}; adamw", "charlm", steps=1000, tune=7),
+        ADAMW: Race(f"adamw; {HALVED}", "charlm", steps=1000),
         SHARPNESS: Measurement(sharpness, CASES, [{"seed": 41, "path": path, "steps": 5} for path in PATHS]),
     },
     criteria=[
@@ -144,6 +145,12 @@ CLAIM = Claim(
         "AdamW over SGD": lambda f: f.steps_ratio(LANGUAGE, "adamw"),
         "sharper than clipped, path of Adam": lambda f: _sharper(f, "adam", "clipped sgd"),
     },
+    regime=text_regime(
+        "Transformers for translation and small GPTs, SGD with momentum and Adam, constant rates",
+        "a GPT with SGD and Adam from random weights, as there",
+        optimizer="SGD with momentum",
+    ),
+    known=ON_TEXT,
     minutes=6,
     limits=(
         "Gradients are clipped, also under AdamW; the paper clips the update of adaptive methods. Curvature is that of "

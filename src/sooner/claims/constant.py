@@ -1,9 +1,8 @@
 """A constant learning rate with averaged weights comes close to decay."""
 
-from sooner.claims._claim import Claim, Criterion, Race
-
-CONSTANT = "adamw + constant(warmup=6)"
-"""It warms up over 5 % of the steps as the cosine does."""
+from sooner.claims._claim import Claim, Criterion, Known, Race
+from sooner.claims._regimes import ON_TEXT, text_regime
+from sooner.claims._shape import CONSTANT, TO_THE_END, decay_shows
 
 CLAIM = Claim(
     part="constant",
@@ -15,7 +14,7 @@ CLAIM = Claim(
         "moving average of the weights: loss at equal length, and the length that reaches the cosine's loss."
     ),
     baseline="AdamW with cosine decay; everything tuned with as many trials.",
-    experiments={"text": Race(f"adamw + cosine; {CONSTANT}; {CONSTANT} + ema", "charlm", steps=120)},
+    experiments={"text": Race(f"adamw + cosine; {CONSTANT}; {CONSTANT} + ema", "charlm", steps=TO_THE_END)},
     criteria=[
         Criterion(
             "with averaging a final loss of at most 1.01x of the cosine's",
@@ -27,11 +26,18 @@ CLAIM = Claim(
             lambda f: f.steps_ratio("text", f"{CONSTANT} + ema"),
             at_most=1.1,
         ),
+        decay_shows("text", CONSTANT),
     ],
     trend={
         "without averaging, final loss": lambda f: f.final_ratio("text", CONSTANT),
         "without averaging, length": lambda f: f.steps_ratio("text", CONSTANT),
     },
-    minutes=4,
-    limits="One small model, 120 steps.",
+    regime=text_regime(
+        "Transformers of 33M to 360M parameters on SlimPajama, up to 50,000 steps, AdamW",
+        "a language model long enough for decay to show, as there; averages of one kind",
+        schedule="cosine, and what is compared with it, after 5 % of warm-up",
+    ),
+    known=(*ON_TEXT, Known("decay", "charlm")),
+    minutes=18,
+    limits="One small model, 2,000 steps.",
 )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sooner
-from sooner.claims._claim import Claim, Criterion, Measured, Measurement
+from sooner.claims._claim import Claim, Criterion, Measured, Measurement, Regime
 from sooner.claims._findings import Findings
 from sooner.claims.tasks import languages_unrelated
 from sooner.data._mixture import Temperature, probabilities, upweight
@@ -197,6 +197,7 @@ CLAIM = Claim(
             lambda f: f.mean(TRAINING, "over", "x", setting="related", arm="tau 5"),
             at_least=OVER_FITS,
             control=True,
+            positive=True,
         ),
     ],
     trend={
@@ -210,6 +211,13 @@ CLAIM = Claim(
             TRAINING, "common", {"setting": "related", "arm": "cooldown"}, {"setting": "related", "arm": "tau 1"}
         ),
     },
+    regime=Regime(
+        "sequence models of up to 13 languages, a rare one with 0.1 to 10 % of the data, 10,000s of steps",
+        "AdamW",
+        "constant, from the first step on",
+        "batches of 64 sentences; few sentences of the rare language",
+        "one rare language that can be learned by heart, as there; generated languages and a small network",
+    ),
     minutes=6,
     limits=(
         "Two generated languages and a network without memory. Where languages share nothing, the rare one is "

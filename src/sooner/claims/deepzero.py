@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sooner.claims._claim import Claim, Criterion, Measurement
+from sooner.claims._regimes import images_regime
 from sooner.gradient.deepzero import DeepZero
 from sooner.objective import Objective
 
@@ -100,7 +101,19 @@ CLAIM = Claim(
             lambda f: f.paired_difference("digits", "error", {"arm": "cge"}, {"arm": "backward"}),
             at_most=0.02,
         ),
+        Criterion(
+            "queries tell methods apart here: gradients take at most 0.1x of the queries of differences",
+            lambda f: f.paired_ratio("digits", "queries", {"arm": "backward"}, {"arm": "cge"}),
+            at_most=0.1,
+            gain=True,
+            positive=True,
+        ),
     ],
+    regime=images_regime(
+        "ResNet-20 on CIFAR-10, pruned, 50 passes",
+        "far fewer weights, as a difference per weight asks for",
+        optimizer="SGD with momentum",
+    ),
     minutes=4,
     limits="A tiny network; neither sparsity nor reuse of features is measured, on which training at scale rests.",
     extra="sklearn",

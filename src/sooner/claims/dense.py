@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from sooner.claims._claim import Claim, Criterion, Measurement
+from sooner.claims._claim import Claim, Criterion, Measurement, Regime
 from sooner.claims.tasks.digits_workers import batches, loss, model
 from sooner.cluster import train_cluster
 from sooner.task import Task, derived_seed, worker_batches
@@ -55,6 +55,13 @@ CLAIM = Claim(
         Criterion("bytes at most those of the formula", lambda f: f.largest("large batch", "bytes", "x"), at_most=1.0),
         Criterion("and at least those", lambda f: f.smallest("large batch", "bytes", "x"), at_least=1.0),
     ],
+    regime=Regime(
+        "any training with losses that are means over examples",
+        "SGD with momentum",
+        "constant, from the first step on",
+        "batches of 16 images per worker",
+        "an identity, which holds in any regime",
+    ),
     minutes=0.3,
     limits="Losses that are means over examples; batch normalization would see smaller batches.",
 )

@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion
 from sooner.claims._clusters import LOCAL_SGD, MOMENTUM
+from sooner.claims._regimes import workers_regime
 from sooner.claims._shape import DENSE_MOMENTUM
 
 DGC, NAIVE = "sgd(momentum=0) + dgc(ratio=0.001)", "sgd + top_k(ratio=0.001) + ef"
@@ -44,6 +45,13 @@ CLAIM = Claim(
             at_most=1.0,
             gain=True,
         ),
+        Criterion(
+            "what is lost shows here: rank-2 factors without a memory end at least 1.02x as high as whole gradients",
+            lambda f: f.final_ratio("race", "sgd + powersgd(rank=2)"),
+            at_least=1.02,
+            gain=True,
+            positive=True,
+        ),
     ],
     trend={
         "steps to the loose target": lambda f: f.steps_ratio("race", DGC, target="loose"),
@@ -52,6 +60,11 @@ CLAIM = Claim(
         "local SGD, bytes to the target": lambda f: f.bytes_ratio("race", LOCAL_SGD),
         "top-k with error feedback, steps to the loose target": lambda f: f.steps_ratio("race", NAIVE, target="loose"),
     },
+    regime=workers_regime(
+        "residual networks on ImageNet and CIFAR, recurrent language and speech models, warm-up of four passes",
+        "momentum SGD on a language model, as one of the paper's; no warm-up of the ratio, two workers",
+        optimizer="SGD with momentum",
+    ),
     minutes=8,
     limits="2,400 steps without warm-up and two workers; with more of them everyone receives more.",
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from sooner.adapter._factored import factored_norm
-from sooner.claims._claim import Claim, Criterion, Measurement
+from sooner.claims._claim import Claim, Criterion, Measurement, Regime
 from sooner.foundation.seeded import seeded
 from sooner.task import derived_seed
 from sooner.workloads import charlm
@@ -198,12 +198,21 @@ CLAIM = Claim(
             lambda f: f.smallest(CURVE, "fell"),
             at_least=0.1,
             control=True,
+            positive=True,
         ),
     ],
     trend={
         "memory, rank 16": lambda f: f.mean(LAYER, "bytes", "x", rank=_ranks(f)[0]),
         "forward, rank 16": lambda f: f.mean(LAYER, "forward", "x", rank=_ranks(f)[0]),
     },
+    regime=Regime(
+        "adapters of rank 384 on language models of 8 to 32 billion parameters in bfloat16 on accelerators",
+        "AdamW",
+        "constant, from the first step on",
+        "batches of text",
+        "the same layers, narrower and on one processor",
+        start="a random model, adapters of zero",
+    ),
     minutes=2,
     limits="One thread of a CPU; fused kernels for accelerators are no part of it.",
     extra="peft",

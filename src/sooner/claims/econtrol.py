@@ -6,6 +6,7 @@ from typing import Any
 from sooner.claims._claim import Claim, Criterion, Measured, Measurement
 from sooner.claims._findings import Findings
 from sooner.claims._quadratics import cases, measure
+from sooner.claims._regimes import quadratics_regime
 
 EF, EF21 = "top_k(ratio=0.05) + ef", "top_k(ratio=0.05) + ef21"
 ETAS = ("0.01", "0.03", "0.1", "0.3")
@@ -66,7 +67,19 @@ CLAIM = Claim(
             at_most=0.8,
             gain=True,
         ),
+        Criterion(
+            "methods differ here: with noise EF21 ends at least 1.5x as high as error feedback",
+            lambda f: f.paired_ratio("noisy", "excess", {"arm": EF21}, {"arm": EF}),
+            at_least=1.5,
+            gain=True,
+            positive=True,
+            covers=("exact",),
+        ),
     ],
+    regime=quadratics_regime(
+        "logistic regression, quadratics with unequal workers, and small networks",
+        "unequal workers and noise in all gradients, as in the theory",
+    ),
     minutes=3,
     limits="Convex, and small. With the same data on all workers, error feedback is better.",
 )

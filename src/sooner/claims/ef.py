@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._quadratics import cases, measure
+from sooner.claims._regimes import quadratics_regime
 
 SMALL = cases(["sign", "sign + ef"], seeds=1, rounds=40)
 
@@ -50,7 +51,18 @@ CLAIM = Claim(
             gain=True,
             control=True,
         ),
+        Criterion(
+            "what is dropped matters here: top-2 % without a memory ends at least 1.5x as high as dense averaging",
+            lambda f: f.paired_ratio("same data", "excess", {"arm": "top_k(ratio=0.02)"}, {"arm": "dense"}),
+            at_least=1.5,
+            gain=True,
+            positive=True,
+            covers=("different data",),
+        ),
     ],
+    regime=quadratics_regime(
+        "convex and smooth losses in theory; networks on CIFAR", "noise in all gradients, where the theorem holds"
+    ),
     minutes=2,
     limits="Convex, and small; on different data error feedback stalls (see the claim of ef21).",
 )

@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion
 from sooner.claims._quadratics import descents
+from sooner.claims._regimes import quadratics_regime
 
 EF, EF21 = "top_k(ratio=0.02) + ef", "top_k(ratio=0.02) + ef21"
 
@@ -31,12 +32,25 @@ CLAIM = Claim(
             lambda f: f.smallest("exact", "excess", arm=EF),
             at_least=1e-4,
         ),
+        Criterion(
+            "methods differ here: with noise EF21 ends at least 1.5x as high as error feedback",
+            lambda f: f.paired_ratio("noisy", "excess", {"arm": EF21}, {"arm": EF}),
+            at_least=1.5,
+            gain=True,
+            positive=True,
+            covers=("exact",),
+        ),
     ],
     trend={
         "EF21 over error feedback, noisy gradients": lambda f: f.paired_ratio(
             "noisy", "excess", {"arm": EF21}, {"arm": EF}
         )
     },
+    regime=quadratics_regime(
+        "logistic regression with unequal workers, exact gradients",
+        "unequal workers and exact gradients, as there",
+        noise="none, and 0.3 in every number of a gradient",
+    ),
     minutes=1,
     limits="With noisy gradients it ends far above error feedback: that needs ef21_momentum.",
 )

@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion
 from sooner.claims._quadratics import descents
+from sooner.claims._regimes import quadratics_regime
 
 EF, EF21, MOMENTUM = "top_k(ratio=0.02) + ef", "top_k(ratio=0.02) + ef21", "top_k(ratio=0.02) + ef21_momentum"
 ARMS = [EF, EF21, MOMENTUM]
@@ -37,7 +38,19 @@ CLAIM = Claim(
             lambda f: f.largest("exact", "excess", arm=MOMENTUM),
             at_most=1e-12,
         ),
+        Criterion(
+            "noise matters here: EF21 ends at least 2x as high as error feedback",
+            lambda f: f.paired_ratio("noisy", "excess", {"arm": EF21}, {"arm": EF}),
+            at_least=2.0,
+            gain=True,
+            positive=True,
+            covers=("exact",),
+        ),
     ],
+    regime=quadratics_regime(
+        "logistic regression and networks with stochastic gradients of small batches",
+        "unequal workers and noise in all gradients, as there",
+    ),
     minutes=2,
     limits="Convex, and small; the momentum is the default, not tuned.",
 )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._quadratics import exchange_of
+from sooner.claims._regimes import quadratics_regime
 from sooner.communication.ef21_w import EF21W
 
 WORKERS, SIZE = 20, 50
@@ -104,6 +105,11 @@ CLAIM = Claim(
             at_most=1e-10,
         ),
     ],
+    regime=quadratics_regime(
+        "least squares and logistic regression with workers of very unequal smoothness",
+        "unequal smoothness and exact gradients, as there",
+        noise="none",
+    ),
     minutes=2,
     limits="What is gained is a step size; where that is tuned, nothing is.",
 )

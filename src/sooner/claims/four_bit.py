@@ -7,6 +7,7 @@ from typing import Any
 from sooner import loop
 from sooner.claims._claim import Claim, Criterion, Measured, Measurement
 from sooner.claims._findings import Findings
+from sooner.claims._regimes import images_regime
 from sooner.claims.tasks import digits_noisy
 from sooner.precision._rounded import Rounded, packed_bytes
 from sooner.precision.four_bit import FourBit
@@ -164,6 +165,7 @@ CLAIM = Claim(
             lambda f: _points(f, "2 bits"),
             at_least=1.0,
             control=True,
+            positive=True,
         ),
     ],
     trend={
@@ -173,6 +175,12 @@ CLAIM = Claim(
         "the same with normalisation": lambda f: _loss(f, "normalised", "4 bits, clip", "4 bits, decay"),
         "packed, normalised": lambda f: f.mean(SIZE, "share", "x", net="normalised"),
     },
+    regime=images_regime(
+        "VGG-like networks on CIFAR-10 and CIFAR-100, AdamW with cosine, 150 passes",
+        "AdamW with cosine from random weights, as there; 300 steps",
+        optimizer="AdamW",
+        schedule="cosine to zero",
+    ),
     minutes=6,
     limits=(
         "300 steps on 1,347 images of 8x8 pixels; the paper trains 150 epochs of CIFAR-10, where the clip's decay has "

@@ -7,6 +7,7 @@ import torch
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._clusters import CODECS, FP16, LOCAL, SILENT
 from sooner.claims._quadratics import exchange_of
+from sooner.claims._regimes import averaging_shows, workers_regime
 from sooner.claims._shape import DENSE_ADAMW
 
 
@@ -59,11 +60,16 @@ CLAIM = Claim(
             at_least=0.99,
             control=True,
         ),
+        averaging_shows("race", LOCAL, SILENT),
     ],
     trend={
         "bytes to the target": lambda f: f.bytes_ratio("race", FP16),
         "local SGD, bytes to the target": lambda f: f.bytes_ratio("race", LOCAL),
         "no communication, final loss": lambda f: f.final_ratio("race", SILENT),
     },
+    regime=workers_regime(
+        "networks of all kinds in half precision with loss scaling, whole schedules",
+        "gradients on the wire only, and a small language model",
+    ),
     minutes=3,
 )

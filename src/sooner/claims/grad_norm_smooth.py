@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sooner.claims._claim import Claim, Criterion, Measurement
+from sooner.claims._claim import Claim, Criterion, Measurement, Regime
 from sooner.update.grad_norm_smooth import GradNormSmooth
 
 PRECISION = 1e-8
@@ -138,12 +138,26 @@ CLAIM = Claim(
             lambda f: f.mean("convex", "linear fit", arm="gauss_newton", name="cancer"),
             at_least=0.95,
         ),
+        Criterion(
+            "iterations tell methods apart: L-BFGS takes at most 0.5x of those of gradient descent",
+            lambda f: f.paired_ratio("convex", "iterations", {"arm": "lbfgs"}, {"arm": "descent"}),
+            at_most=0.5,
+            positive=True,
+        ),
     ],
     trend={
         "iterations over those of L-BFGS": lambda f: f.paired_ratio(
             "convex", "iterations", {"arm": "gauss_newton"}, {"arm": "lbfgs"}
         )
     },
+    regime=Regime(
+        "logistic and softmax regression, exact gradients in double precision",
+        "a second-order method",
+        "none: the step follows from the gradient",
+        "none",
+        "the same kind of problem",
+        start="zero",
+    ),
     minutes=3,
     limits="Two small convex problems with a little regularisation; an iteration factorises a matrix.",
     extra="sklearn",

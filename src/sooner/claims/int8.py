@@ -7,6 +7,7 @@ import torch
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._clusters import CODECS, FP16, LOCAL, SILENT
 from sooner.claims._quadratics import exchange_of
+from sooner.claims._regimes import averaging_shows, workers_regime
 from sooner.claims._shape import DENSE_ADAMW
 
 INT8 = "adamw + int8(block=256)"
@@ -55,6 +56,7 @@ CLAIM = Claim(
             at_most=1.02,
             control=True,
         ),
+        averaging_shows("race", LOCAL, SILENT),
     ],
     trend={
         "on the wire over float16, 2 workers": lambda f: f.mean("bytes", "ratio", "x", workers=2),
@@ -63,6 +65,10 @@ CLAIM = Claim(
         "local SGD, bytes to the target": lambda f: f.bytes_ratio("race", LOCAL),
         "no communication, final loss": lambda f: f.final_ratio("race", SILENT),
     },
+    regime=workers_regime(
+        "optimizer states of language models up to 1.5B parameters in eight bits",
+        "the same code for gradients on the wire, and a small language model",
+    ),
     minutes=3,
     limits="Numbers of eight bits do not add up, so every worker sends its own to all others.",
 )

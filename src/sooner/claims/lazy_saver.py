@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sooner.claims._claim import Claim, Criterion, Measured, Measurement
+from sooner.claims._claim import Claim, Criterion, Measured, Measurement, Regime
 from sooner.claims._findings import Findings
 from sooner.claims._stalls import stalls
 from sooner.memory.lazy_saver import LazySaver
@@ -124,6 +124,7 @@ CLAIM = Claim(
             lambda f: _ratio(f, "steps torch.save", "steps none"),
             at_least=1.05,
             control=True,
+            positive=True,
         ),
         Criterion(
             "processes were killed in the middle of a file (how many of 30)",
@@ -138,6 +139,13 @@ CLAIM = Claim(
         ),
         "the same in its thread": lambda f: _ratio(f, "stall stager in a thread", "stall torch.save"),
     },
+    regime=Regime(
+        "language models of 3 to 70 billion parameters on hundreds of accelerators, checkpoints every step",
+        "AdamW",
+        "constant, from the first step on",
+        "does not matter",
+        "a checkpoint that takes longer than a step, as there; one process, host memory only",
+    ),
     minutes=4,
     limits=(
         "One process on one machine without a GPU; a killed process leaves the system's cache, a power cut would not."

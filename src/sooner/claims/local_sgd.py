@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion
 from sooner.claims._clusters import FP16, LOCAL, OUTER, SILENT, SNOO
+from sooner.claims._regimes import averaging_shows, workers_regime
 from sooner.claims._shape import DENSE_ADAMW
 
 CLAIM = Claim(
@@ -35,11 +36,16 @@ CLAIM = Claim(
             gain=True,
             control=True,
         ),
+        averaging_shows("race", LOCAL, SILENT),
     ],
     trend={
         "float16, bytes to the target": lambda f: f.bytes_ratio("race", FP16),
         "outer momentum without local steps": lambda f: f.steps_ratio("race", SNOO),
     },
-    minutes=3,
+    regime=workers_regime(
+        "logistic regression by up to 100 workers, decaying steps; convex theory",
+        "noise and one distribution of data, as the theory has; a network, and constant rates",
+    ),
+    minutes=8,
     limits="50 averages in all, and workers that draw from the same text.",
 )

@@ -7,6 +7,7 @@ import torch
 
 from sooner.claims._claim import Claim, Criterion, Measured, Measurement
 from sooner.claims._findings import Findings
+from sooner.claims._regimes import images_regime
 from sooner.claims._tuned import best_rate, run_of
 
 SILENT, LOCAL, DILOCO, PAIRS, LOOSE = (
@@ -108,6 +109,7 @@ CLAIM = Claim(
             at_most=0.9,
             gain=True,
             control=True,
+            positive=True,
         ),
     ],
     trend={
@@ -115,6 +117,11 @@ CLAIM = Claim(
         "replicas over local SGD's": lambda f: _over(f, "replicas", PAIRS, LOCAL),
         "bytes over DiLoCo's": lambda f: _over(f, "bytes", PAIRS, DILOCO),
     },
+    regime=images_regime(
+        "OPT models of 125M to 6.8B parameters on C4 and Reddit, hundreds of workers, warm-up and cosine",
+        "outer steps of pairs from random weights, as there; ten outer steps",
+        optimizer="AdamW",
+    ),
     minutes=1,
     limits="Ten outer steps; the time of a sync is a model.",
 )

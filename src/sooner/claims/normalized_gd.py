@@ -1,6 +1,7 @@
 """Normalized descent with momentum does at least as well as SGD with momentum."""
 
 from sooner.claims._claim import Claim, Criterion, Race
+from sooner.claims._regimes import ON_DIGITS, ON_TEXT, text_regime
 
 OURS = "normalized_gd(momentum=0.9)"
 
@@ -15,8 +16,8 @@ CLAIM = Claim(
     ),
     baseline="SGD with momentum 0.9, tuned with as many trials.",
     experiments={
-        "text": Race(f"sgd; {OURS}", "charlm", steps=300),
-        "digits": Race(f"sgd; {OURS}", "digits", steps=200),
+        "text": Race(f"sgd; {OURS}", "charlm", steps=1000),
+        "digits": Race(f"sgd; {OURS}", "digits", steps=400),
     },
     criteria=[
         Criterion(
@@ -36,6 +37,12 @@ CLAIM = Claim(
             gain=True,
         ),
     ],
+    regime=text_regime(
+        "BERT with large batches and ResNet-50 on ImageNet, warm-up and decay",
+        "momentum and small batches, of which the theory speaks; constant rates",
+        optimizer="SGD with momentum",
+    ),
+    known=(*ON_DIGITS, *ON_TEXT),
     minutes=4,
     limits="Constant learning rates; ours normalises each gradient before the average, as the paper's appendix allows.",
 )

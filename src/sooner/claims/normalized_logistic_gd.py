@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sooner.claims._claim import Claim, Criterion, Measured, Measurement
+from sooner.claims._claim import Claim, Criterion, Measured, Measurement, Regime
 from sooner.claims._findings import Findings
 from sooner.update.normalized_logistic_gd import NormalizedLogisticGD
 
@@ -105,6 +105,14 @@ CLAIM = Claim(
             gain=True,
         ),
     ],
+    regime=Regime(
+        "separable data, full gradients in double precision",
+        "gradient descent",
+        "constant",
+        "none",
+        "the paper's own problem, and an unequal one on digits",
+        start="zero",
+    ),
     minutes=1,
     limits="Linear models on separable data; on classes of equal size plain descent with large steps is as good.",
     extra="sklearn",

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sooner import loop, workloads
 from sooner.claims._claim import Claim, Criterion, Measurement, Race
+from sooner.claims._regimes import images_regime, oracle, oracle_shows
 from sooner.foundation.seeded import seeded
 from sooner.model.orthogonal import Orthogonal
 
@@ -130,7 +131,7 @@ CLAIM = Claim(
     experiments={
         LINEAR: Measurement(linear, CASES, SMALL),
         THEORY: Measurement(theory, [{"seed": 0, "lr": 1e-3, "time": 8.0}], [{"seed": 0, "lr": 0.1, "time": 1.0}]),
-        TANH: Race("sgd; orthogonal + sgd", "digits_deep", tune=5),
+        TANH: Race(f"sgd; orthogonal + sgd; {oracle('sgd')}", "digits_deep", tune=5),
         GPT: Measurement(residual, RESIDUAL, [{**case, "steps": 1, "trials": 1} for case in RESIDUAL[::4]]),
     },
     criteria=[
@@ -169,6 +170,7 @@ CLAIM = Claim(
             at_most=2.0,
             control=True,
         ),
+        oracle_shows(TANH, "sgd"),
     ],
     trend={
         "orthogonal, 10 layers over 3": lambda f: f.paired_ratio(
@@ -184,6 +186,10 @@ CLAIM = Claim(
             GPT, "loss", {"init": "orthogonal + "}, {"init": ""}
         ),
     },
+    regime=images_regime(
+        "deep linear networks by full gradients; deep tanh networks on MNIST",
+        "linear networks without noise, and 30 tanh layers, as there",
+    ),
     minutes=6,
     limits=(
         "Learning rates shrink with depth, as the theory wants; at one fixed rate times do depend on depth. The "

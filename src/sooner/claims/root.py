@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from sooner.claims._claim import Claim, Criterion, Measurement, Race
+from sooner.claims._regimes import ON_TEXT, oracle, oracle_shows, text_regime
 from sooner.update._newton_fit import coefficients
 from sooner.update._orthogonal import COEFFICIENTS, newton_schulz
 
@@ -38,8 +39,8 @@ CLAIM = Claim(
     baseline="Muon, tuned with as many trials, on the same clean or corrupted gradients.",
     experiments={
         "shapes": Measurement(distance, CASES, CASES[:2]),
-        "clean": Race("muon; root", "charlm", steps=300),
-        "outliers": Race(f"muon; root; {UNCUT}", "charlm_outliers", steps=300),
+        "clean": Race("muon; root", "charlm", steps=1000),
+        "outliers": Race(f"muon; root; {UNCUT}; {oracle('muon')}", "charlm_outliers", steps=1000),
     },
     criteria=[
         Criterion(
@@ -65,11 +66,18 @@ CLAIM = Claim(
             gain=True,
             control=True,
         ),
+        oracle_shows("outliers", "muon"),
     ],
     trend={
         "final loss, clean": lambda f: f.final_ratio("clean", "root"),
         "final loss, outliers": lambda f: f.final_ratio("outliers", "root"),
     },
-    minutes=5,
+    regime=text_regime(
+        "a 1B Transformer on FineWeb-Edu, 10 billion tokens, cosine; noise of outliers in gradients",
+        "Muon on a GPT from random weights, as there; outliers are put in on purpose",
+        optimizer="Muon",
+    ),
+    known=ON_TEXT,
+    minutes=20,
     limits="The coefficients are fitted here, since the authors published only those of a few large shapes.",
 )

@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion
 from sooner.claims._quadratics import descents
+from sooner.claims._regimes import quadratics_regime
 from sooner.claims._shape import DENSE_AVERAGES
 
 ARMS = ["dense", "sign", "sign + ef"]
@@ -45,7 +46,19 @@ CLAIM = Claim(
             at_most=0.02,
             paper="0.031x of float32",
         ),
+        Criterion(
+            "what signs lose shows here: without the memory they end at least 1.5x as high as dense averaging",
+            lambda f: f.paired_ratio("same data", "excess", {"arm": "sign"}, {"arm": "dense"}),
+            at_least=1.5,
+            gain=True,
+            positive=True,
+            covers=("different data",),
+        ),
     ],
+    regime=quadratics_regime(
+        "residual networks on CIFAR, one and many workers, rates cut late",
+        "noise in all gradients, equal and unequal workers",
+    ),
     minutes=2,
     limits="Convex, and small; there is no vote: all workers' signs are gathered.",
 )

@@ -7,6 +7,7 @@ import torch
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._clusters import FP16, LOCAL, OUTER, SILENT, SNOO
 from sooner.claims._quadratics import Quadratics
+from sooner.claims._regimes import quadratics_regime
 
 
 def convex(seed: int, workers: int, rounds: int) -> dict[str, Any]:
@@ -59,11 +60,23 @@ CLAIM = Claim(
             gain=True,
             control=True,
         ),
+        Criterion(
+            "workers are worth something here: one of eight ends at least 2x as high as averaged gradients",
+            lambda f: f.columns_ratio("convex", "one", "dense"),
+            at_least=2.0,
+            gain=True,
+            positive=True,
+        ),
     ],
     trend={
         "network, final loss over averaged gradients": lambda f: f.final_ratio("race", SILENT),
         "float16, steps": lambda f: f.steps_ratio("race", FP16),
         "outer momentum without local steps": lambda f: f.steps_ratio("race", SNOO),
     },
+    regime=quadratics_regime(
+        "convex losses, averages of workers at the end, in theory and on ranking data",
+        "convex, noisy losses, as there",
+        noise="in every gradient",
+    ),
     minutes=3,
 )

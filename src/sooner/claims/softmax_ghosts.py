@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sooner.claims._claim import Claim, Criterion, Measurement
+from sooner.claims._regimes import images_regime
 from sooner.update.softmax_ghosts import SoftmaxGhosts
 
 ARMS = ("plain", "guard", "clip norm 0.1", "clip norm 1", "clip value 0.01", "clip value 0.1")
@@ -103,6 +104,11 @@ CLAIM = Claim(
             control=True,
         ),
     ],
+    regime=images_regime(
+        "the same digits and network, Adam, spikes of up to 10,000x of the rate",
+        "the authors' own set-up",
+        optimizer="Adam",
+    ),
     minutes=2,
     limits="The authors' own test set-up, one network. Adam divides by the gradient's size, so clipping helps little.",
     extra="sklearn",

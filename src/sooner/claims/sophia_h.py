@@ -7,6 +7,7 @@ from torch import nn
 
 from sooner.claims._claim import Claim, Criterion, Measurement
 from sooner.claims._findings import times
+from sooner.claims._regimes import ON_TEXT, text_regime
 from sooner.claims._shape import IN_STEPS, at_horizons, steps_over
 from sooner.update.sophia_h import SophiaH
 
@@ -65,6 +66,11 @@ CLAIM = Claim(
         ),
     ],
     trend=steps_over(IN_STEPS, "sophia_h", passes=EVALUATIONS),
+    regime=text_regime(
+        "GPT-2 of 125M to 770M parameters on OpenWebText, batches of 480, 100,000 steps, warm-up and cosine",
+        "a GPT from random weights, as there; constant rates, and at most 1,000 steps",
+    ),
+    known=ON_TEXT,
     minutes=4,
     limits="On a diagonal bowl one Hutchinson draw is exact. The paper trains a thousand times longer, with decay.",
 )

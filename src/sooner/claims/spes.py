@@ -4,6 +4,7 @@ from typing import Any
 
 from sooner.claims._claim import Claim, Criterion, Measured, Measurement
 from sooner.claims._findings import Findings
+from sooner.claims._regimes import images_regime
 from sooner.claims._tuned import best_rate, run_of
 from sooner.race.targets import confirmed_crossing
 
@@ -84,9 +85,15 @@ CLAIM = Claim(
             at_most=0.8,
             gain=True,
             control=True,
+            positive=True,
         ),
     ],
     trend={"without merging, final loss": lambda f: _over(f, "loss", SPLIT, LOCAL)},
+    regime=images_regime(
+        "mixtures of experts of 2 to 9 billion parameters on hundreds of billions of tokens, AdamW, decayed rates",
+        "experts on nodes of their own from random weights, as there; digits and ten syncs",
+        optimizer="AdamW",
+    ),
     minutes=2,
     limits="Images, not language; the experts hold six parts in seven of this network.",
 )

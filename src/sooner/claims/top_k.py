@@ -2,6 +2,7 @@
 
 from sooner.claims._claim import Claim, Criterion
 from sooner.claims._quadratics import descents
+from sooner.claims._regimes import quadratics_regime
 from sooner.claims._shape import DENSE_AVERAGES
 
 KEPT, FORGOTTEN = "top_k(ratio=0.01) + ef", "top_k(ratio=0.01)"
@@ -37,6 +38,7 @@ CLAIM = Claim(
             at_most=0.5,
             gain=True,
             control=True,
+            positive=True,
         ),
         Criterion(
             "it is the choice: at most 0.95x of what as many random numbers end at",
@@ -46,6 +48,11 @@ CLAIM = Claim(
             control=True,
         ),
     ],
+    regime=quadratics_regime(
+        "translation and speech networks with momentum, whole schedules",
+        "noise in all gradients; convex",
+        noise="0.3 in every number of a gradient",
+    ),
     minutes=2,
     limits="Convex, and small. What every worker receives grows with the number of workers.",
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sooner import loop
-from sooner.claims._claim import Claim, Criterion, Measured, Measurement
+from sooner.claims._claim import Claim, Criterion, Measured, Measurement, Regime
 from sooner.claims._findings import Findings
 from sooner.rl import PolicyLoss, Rollouts, group_means, policy_loss
 from sooner.task import Task
@@ -189,9 +189,18 @@ CLAIM = Claim(
             taught,
             at_least=0.2,
             control=True,
+            positive=True,
         ),
     ],
     trend={f"accuracy, {arm}": accuracy(arm) for arm in ARMS},
+    regime=Regime(
+        "language models of 8 billion parameters on GSM8K and MATH, 16 answers a question, several iterations",
+        "AdamW",
+        "constant, from the first step on",
+        "batches of 128 answers, four in five of them wrong",
+        "answers of an older policy, mostly wrong, as there; sums and one iteration",
+        start="a model with a fifth of its answers right",
+    ),
     minutes=8,
     limits=(
         "One right answer to each prompt, so that imitating right ones is supervised learning of the very task; the "

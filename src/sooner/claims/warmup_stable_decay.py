@@ -1,6 +1,8 @@
 """A constant rate with a short decay at the end matches the cosine."""
 
-from sooner.claims._claim import Claim, Criterion, Race
+from sooner.claims._claim import Claim, Criterion, Known, Race
+from sooner.claims._regimes import ON_TEXT, text_regime
+from sooner.claims._shape import CONSTANT, TO_THE_END, decay_shows
 
 OURS = "adamw + warmup_stable_decay"
 
@@ -14,7 +16,7 @@ CLAIM = Claim(
         "length of training that reaches the cosine's loss, and the loss at equal length."
     ),
     baseline="AdamW with cosine decay, both learning rates tuned with as many trials.",
-    experiments={"text": Race(f"adamw + cosine; {OURS}", "charlm", steps=120)},
+    experiments={"text": Race(f"adamw + cosine; {OURS}; {CONSTANT}", "charlm", steps=TO_THE_END)},
     criteria=[
         Criterion(
             "at most 1.05x of the length with cosine decay",
@@ -26,7 +28,14 @@ CLAIM = Claim(
             lambda f: f.final_ratio("text", OURS),
             at_most=1.01,
         ),
+        decay_shows("text", CONSTANT),
     ],
-    minutes=4,
-    limits="One small model, 120 steps; that lengths share most of a run follows from the shape and is not measured.",
+    regime=text_regime(
+        "language models of 40M to 2.4B parameters on 20 to 40 tokens per parameter, decay over the last tenth",
+        "a language model long enough for decay to show, as there",
+        schedule="cosine, and what is compared with it, after 5 % of warm-up",
+    ),
+    known=(*ON_TEXT, Known("decay", "charlm")),
+    minutes=18,
+    limits="One small model, 2,000 steps; that lengths share most of a run follows from the shape and is not measured.",
 )

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -37,21 +38,94 @@ def verdict_of(evidence: object) -> str:
     return f"{evidence.verdict} (older than the code)" if evidence.older_than_code() else evidence.verdict
 
 
-def check_claims() -> bool:
-    """Print which evidence is missing or older than the code it speaks of; return whether all is in order."""
+def check_claims(jobs: int | None = None) -> bool:
+    """Print which evidence is missing or no longer holds for the code; return whether all is in order.
+
+    Files are compared first. Where they differ, the first steps of every arm are run again: evidence whose arms behave
+    as they did still holds, and `confirm_claims` writes that down.
+    """
     from sooner.claims import _evidence
 
     console, sound = _console(), True
-    for name in claims.names():
-        evidence = _evidence.find(name)
-        changed = evidence.older_than_code() if evidence else []
-        if evidence is None or changed:
-            sound = False
-            why = f"older than {', '.join(changed)}" if changed else "no evidence"
-            console.print(f"{name}: {why}; run `sooner claim {name}`", markup=False, soft_wrap=True)
+    found = {name: _evidence.find(name) for name in claims.names()}
+    older = {name for name, evidence in found.items() if evidence and evidence.older_than_code()}
+    reasons = _not_confirmed([found[name] for name in sorted(older)], jobs)
+    for name, evidence in found.items():
+        if evidence is None:
+            says = f"no evidence; run `sooner claim {name}`"
+        elif name in older and reasons[name]:
+            says = f"older than {', '.join(evidence.older_than_code())}: {reasons[name]}; run `sooner claim {name}`"
+        elif name in older:
+            console.print(f"{name}: edited, and behaves as before; `sooner claim {name} --confirm` writes that down")
+            continue
+        else:
+            continue
+        sound = False
+        console.print(f"{name}: {says}", markup=False, soft_wrap=True)
     if sound:
         console.print(f"the evidence of all {len(claims.names())} claims is of the code as it stands")
     return sound
+
+
+def confirm_claims(names: list[str], jobs: int | None = None, publish: Path | None = None) -> bool:
+    """Write into evidence that is older than its code that the code behaves as before, where it does.
+
+    Args:
+        names: of claims; none for all.
+        jobs: worker processes.
+        publish: folder of the evidence; None for where the published one lies.
+
+    Returns:
+        Whether all of it could be confirmed.
+
+    Raises:
+        SoonerError: an unknown name, or a claim without evidence.
+    """
+    from sooner.claims import _evidence
+    from sooner.claims._evidence import write
+
+    console = _console()
+    for name in names:
+        claims.load(name)
+    missing = [name for name in names if _evidence.find(name) is None]
+    if missing:
+        raise SoonerError(f"{missing[0]} has no evidence to confirm; run `sooner claim {missing[0]}`")
+    chosen = [_evidence.find(name) for name in (names or _evidence.published()) if name in claims.names()]
+    older = [evidence for evidence in chosen if evidence and evidence.older_than_code()]
+    confirmed: list[object] = []
+    reasons = _not_confirmed(older, jobs, confirmed)
+    for evidence in confirmed:
+        assert isinstance(evidence, _evidence.Evidence)
+        write(evidence, (publish or _evidence.folder()) / f"{evidence.claim}.jsonl")
+        console.print(f"{evidence.claim}: behaves as before, confirmed")
+    for name, why in reasons.items():
+        if why:
+            console.print(f"{name}: {why}; run `sooner claim {name}`", markup=False, soft_wrap=True)
+    if not older:
+        console.print("nothing is older than its code")
+    return not any(reasons.values())
+
+
+def _not_confirmed(older: Sequence[object], jobs: int | None, confirmed: list[object] | None = None) -> dict[str, str]:
+    """Return by claim why its evidence does not hold for the code as it stands, "" where it does."""
+    if not older:
+        return {}
+    from sooner.claims._evidence import Evidence
+    from sooner.claims._freshness import confirm
+    from sooner.claims._run import WORKER
+    from sooner.race.pool import Pool
+
+    reasons = {}
+    with Pool(jobs or os.cpu_count() or 1, WORKER) as pool:
+        for evidence in older:
+            assert isinstance(evidence, Evidence)
+            if evidence.claim not in claims.names():
+                reasons[evidence.claim] = "its claim is gone"
+                continue
+            renewed, reasons[evidence.claim] = confirm(evidence, pool)
+            if renewed is not None and confirmed is not None:
+                confirmed.append(renewed)
+    return reasons
 
 
 def run_claims(

@@ -7,7 +7,7 @@ import itertools
 from rich.console import Console
 from rich.table import Table
 
-from sooner import part, workloads
+from sooner import lab, part, workloads
 from sooner.claims._published import verdict
 
 
@@ -31,11 +31,18 @@ def describe_part(name: str) -> None:
 
 
 def list_workloads() -> None:
-    """Print every bundled workload and one sentence on it."""
-    grid = Table("workload", "what it is", box=None, pad_edge=False)
+    """Print every bundled workload, one sentence on it, and which known truths the published evidence shows on it."""
+    grid = Table("workload", "what it is", "known truths", box=None, pad_edge=False)
     for name in workloads.names():
-        grid.add_row(name, workloads.summary(name))
+        held_back = " Held back: no default was chosen on it." if name in workloads.HELD_BACK else ""
+        grid.add_row(name, workloads.summary(name) + held_back, known_truths(name))
     Console(highlight=False).print(grid)
+
+
+def known_truths(workload: str) -> str:
+    """Return what the lab shows on a workload and what it does not, in words; empty where it was not looked at."""
+    words = {"shows": lab.shows(workload), "does not show": lab.does_not_show(workload)}
+    return "; ".join(f"{verb}: {', '.join(truths)}" for verb, truths in words.items() if truths)
 
 
 def describe_workload(spec: str) -> None:
@@ -47,4 +54,6 @@ def describe_workload(spec: str) -> None:
     print(f"{task.name}: {task.description}")
     better = "higher" if task.higher_is_better else "lower"
     print(f"{facts['parameters']:,} parameters, {task.steps} steps, metric {task.metric} ({better} is better)")
+    if known := known_truths(task.name):
+        print(known)
     print(f"data: {facts['data'] or 'no description (define fingerprint() to give one)'}, {facts['fingerprint']}")

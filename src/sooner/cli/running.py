@@ -22,6 +22,7 @@ def race(
     recipes: str = DEFAULT_RECIPES,
     seeds: Whole | None = None,
     looks: str | None = None,
+    until: Whole | None = None,
     tune: Whole = 5,
     steps: Whole | None = None,
     sizes: str | None = None,
@@ -53,6 +54,9 @@ def race(
     looks
         Numbers of seeds after which to judge, declared in advance, e.g. 8,16,32: contenders that are decided early
         need no more. Instead of --seeds.
+    until
+        Judge after every seed, and end as soon as all are decided, at the latest after so many seeds, e.g. 64. Tests
+        and intervals hold at all these looks at once, so they are wider. Instead of --seeds.
     tune
         Quasi-random tuning trials per contender besides its default; everybody gets the same number.
     steps
@@ -88,6 +92,7 @@ def race(
     options: dict[str, Any] = {
         "seeds": seeds,
         "looks": looks,
+        "until": until,
         "as_json": json,
         "tune": tune,
         "steps": steps,
@@ -199,6 +204,7 @@ def claim(
     *names: str,
     all: Annotated[bool, Parameter(negative=())] = False,
     check: Annotated[bool, Parameter(negative=())] = False,
+    confirm: Annotated[bool, Parameter(negative=())] = False,
     minutes: float | None = None,
     jobs: Whole | None = None,
     series: Whole = 0,
@@ -217,7 +223,11 @@ def claim(
     all
         Run every claim there is.
     check
-        Say which evidence is missing or older than the code it speaks of; exit code 1 if any is.
+        Say which evidence is missing or no longer holds for the code it speaks of; exit code 1 if any is. Where files
+        changed, the first steps of every arm are run again to see whether they behave as before.
+    confirm
+        Write into evidence that is older than its code that the code behaves as before, where it does; exit code 1 if
+        any does not.
     minutes
         Start no claim whose estimate goes beyond this many minutes in all; says which were left out.
     jobs
@@ -230,16 +240,63 @@ def claim(
         Also write the evidence, as NAME.jsonl, into this folder.
     """
     from sooner import claims
-    from sooner.cli.claim import check_claims, list_claims, run_claims
+    from sooner.cli.claim import check_claims, confirm_claims, list_claims, run_claims
 
-    if check:
-        if not check_claims():
+    if check or confirm:
+        if not (confirm_claims(list(names), jobs, publish) if confirm else check_claims(jobs)):
             sys.exit(1)
     elif all or names:
         chosen = claims.names() if all else list(dict.fromkeys(names))
         run_claims(chosen, out=out, jobs=jobs, publish=publish, minutes=minutes, series=series)
     else:
         list_claims()
+
+
+def lab(
+    *names: str,
+    list: Annotated[bool, Parameter(negative=())] = False,
+    check: Annotated[bool, Parameter(negative=())] = False,
+    minutes: float | None = None,
+    jobs: Whole | None = None,
+    out: Path = Path("lab"),
+    publish: Path | None = None,
+) -> None:
+    """Look for effects that everybody relies on, on the bundled workloads, by the race rules: is the lab calibrated?
+
+    Without a name, those truths are looked for whose published evidence is missing or older than the code. The same
+    command, run again, goes on where a stopped one left off.
+
+    Parameters
+    ----------
+    names
+        Truths, such as decay or warm_up.
+    list
+        List all truths with what the published evidence shows, and run nothing.
+    check
+        Say which truths have no evidence, evidence older than the code, or are not shown where they should be; exit
+        code 1 if any.
+    minutes
+        Start nothing whose estimate goes beyond this many minutes in all; says what was left out.
+    jobs
+        Worker processes of one thread each. Default: one for every core.
+    out
+        Folder for journals and races.
+    publish
+        Also write the evidence, as NAME.jsonl, into this folder.
+    """
+    from sooner import lab as truths
+    from sooner.cli.lab import check_truths, list_truths, look_for, missing
+
+    for name in names:
+        truths.load(name)
+    if list:
+        list_truths()
+    elif check:
+        if not check_truths([*(names or truths.names())]):
+            sys.exit(1)
+    else:
+        chosen = [*dict.fromkeys(names)] or missing()
+        look_for(chosen, out=out, jobs=jobs, publish=publish, minutes=minutes)
 
 
 def league(

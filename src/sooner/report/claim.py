@@ -17,8 +17,7 @@ def card(evidence: Evidence) -> Group:
     said = evidence.said
     criteria = Table("criterion, fixed before the run", "paper", "here", "met", box=None, pad_edge=False)
     for outcome in evidence.outcomes:
-        control = "control: " if outcome.control else ""
-        criteria.add_row(control + outcome.says, outcome.paper or "-", figure(outcome.measured), met(outcome))
+        criteria.add_row(outcome.role + outcome.says, outcome.paper or "-", figure(outcome.measured), met(outcome))
     parts: list[RenderableType] = [
         Text(f"{evidence.claim}: {said['headline']}"),
         Text(f"source: {said['source']}"),
@@ -30,11 +29,42 @@ def card(evidence: Evidence) -> Group:
         for label, measured in evidence.trend.items():
             trend.add_row(label, figure(measured))
         parts += [Text(""), trend]
+    if evidence.regime:
+        regime = Table("regime", "", box=None, pad_edge=False)
+        for label, words in evidence.regime.items():
+            regime.add_row(label, words)
+        parts += [Text(""), regime]
     if said["limits"]:
         parts += [Text(""), Text(f"limits: {said['limits']}")]
     older = evidence.older_than_code()
     age = f" (older than {', '.join(older)})" if older else ""
-    return Group(*parts, Text(""), Text(f"verdict: {evidence.verdict}{age}", style="bold"))
+    return Group(*parts, Text(""), Text(f"verdict: {sentence(evidence)}{age}", style="bold"))
+
+
+def sentence(evidence: Evidence) -> str:
+    """Return the verdict, what an answer would take where there is none, and how the effect changes with size."""
+    parts: list[str] = [evidence.verdict]
+    takes = [o.takes for o in evidence.outcomes if o.met is None and o.takes and not o.control and not o.positive]
+    if takes and evidence.verdict != "reproduced":
+        parts.append(
+            f"an answer {'' if len(takes) == 1 else 'to all of it '}would take {' and '.join(dict.fromkeys(takes))}"
+        )
+    parts += [f"{label}: {change(measured)}" for label, measured in evidence.changes.items()]
+    return "; ".join(parts)
+
+
+def change(measured: Measured) -> str:
+    """Return in words how a ratio changes, such as "the ratio is multiplied by 1.04x [0.98, 1.1], no trend seen"."""
+    if measured.undecided or measured.low is None or measured.high is None:
+        return f"can't say ({measured.undecided or 'no interval'})"
+    moved = (
+        "no trend seen"
+        if measured.low <= 1 <= measured.high
+        else "the gain shrinks"
+        if measured.value > 1
+        else "the gain grows"
+    )
+    return f"the ratio is multiplied by {figure(measured)}, {moved}"
 
 
 def figure(measured: Measured) -> str:
@@ -65,5 +95,5 @@ def number(value: float) -> str:
 def met(outcome: Outcome) -> str:
     """Return whether a criterion was met, and why it can't be said where it can't."""
     if outcome.met is None:
-        return f"can't say: {outcome.why}"
+        return f"can't say: {outcome.why}{f' (it would take {outcome.takes})' if outcome.takes else ''}"
     return "yes" if outcome.met else "no"

@@ -20,6 +20,7 @@ Pair = tuple[Tensor, Tensor]
 
 CLASSES = 10
 TEST_SHARE = 0.25
+WIDTH = 16
 
 
 class Network(nn.Module):
@@ -27,14 +28,15 @@ class Network(nn.Module):
 
     Args:
         normalized: makes the layer behind a convolution from the number of its channels.
+        width: channels of the first convolution; the others have twice as many.
     """
 
-    def __init__(self, normalized: Callable[[int], nn.Module]) -> None:
+    def __init__(self, normalized: Callable[[int], nn.Module], width: int = WIDTH) -> None:
         super().__init__()
-        self.first = _convolution(1, 16, 1, normalized)  # [N, 16, 8, 8]
-        self.second = _convolution(16, 32, 2, normalized)  # [N, 32, 4, 4]
-        self.third = _convolution(32, 32, 1, normalized)
-        self.head = nn.Linear(32, CLASSES)
+        self.first = _convolution(1, width, 1, normalized)  # [N, width, 8, 8]
+        self.second = _convolution(width, 2 * width, 2, normalized)  # [N, 2 * width, 4, 4]
+        self.third = _convolution(2 * width, 2 * width, 1, normalized)
+        self.head = nn.Linear(2 * width, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of the ten classes."""

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sooner.error import SoonerError
-from sooner.workloads._seeded import Batch, Finite, Stream, generator, seeded
+from sooner.workloads._seeded import Batch, Finite, Stream, generator, scaled, seeded
 
 steps = 400
 evaluations = 20
@@ -60,15 +60,17 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Symbols [N, T] -> logits of the next symbol [N, T, SYMBOLS], for T up to CONTEXT."""
+    """Symbols [N, T] -> logits of the next symbol [N, T, symbols], for T up to `context`."""
 
-    def __init__(self, width: int = WIDTH, blocks: int = BLOCKS) -> None:
+    def __init__(
+        self, width: int = WIDTH, blocks: int = BLOCKS, symbols: int = SYMBOLS, context: int = CONTEXT
+    ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(SYMBOLS, width)
-        self.position = nn.Embedding(CONTEXT, width)
+        self.embedding = nn.Embedding(symbols, width)
+        self.position = nn.Embedding(context, width)
         self.blocks = nn.Sequential(*(Block(width) for _ in range(blocks)))
         self.norm = nn.LayerNorm(width, bias=False)
-        self.head = nn.Linear(width, SYMBOLS, bias=False)
+        self.head = nn.Linear(width, symbols, bias=False)
         deviation = 0.02 * (768 / width) ** 0.5  # GPT-2's initial weights, carried over from its width of 768
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
@@ -84,10 +86,11 @@ class GPT(nn.Module):
         return logits
 
 
-def model(seed: int) -> nn.Module:
-    """Return the network with weights drawn from `seed`."""
+def model(seed: int, size: float = 1) -> nn.Module:
+    """Return the network with weights drawn from `seed`, of about `size` times the parameters."""
+    width = scaled(WIDTH, size, HEAD_WIDTH, linear=0.15)
     with seeded(seed):
-        return GPT()
+        return GPT(width)
 
 
 def batches(seed: int, split: str) -> Stream:

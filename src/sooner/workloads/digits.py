@@ -7,8 +7,8 @@ of Alpaydin and Kaynak (1998, Optical Recognition of Handwritten Digits, UCI) th
 
 from torch import nn
 
-from sooner.workloads._digits import CLASSES, Network, fingerprint, loss, metrics, shuffled_passes
-from sooner.workloads._seeded import Stream, seeded
+from sooner.workloads._digits import CLASSES, WIDTH, Network, fingerprint, loss, metrics, shuffled_passes
+from sooner.workloads._seeded import Stream, scaled, seeded
 
 __all__ = ["CLASSES", "batches", "evaluations", "fingerprint", "loss", "metric", "metrics", "model", "steps"]
 
@@ -19,10 +19,14 @@ evaluations = 20
 BATCH = 64
 
 
-def model(seed: int) -> nn.Module:
-    """Return the network, images [N, 1, 8, 8] -> logits [N, 10], with weights drawn from `seed`."""
+def model(seed: int, size: float = 1) -> nn.Module:
+    """Return the network, images [N, 1, 8, 8] -> logits [N, 10], with weights drawn from `seed`.
+
+    It has about `size` times the parameters.
+    """
+    width = scaled(WIDTH, size)
     with seeded(seed):
-        return Network(nn.BatchNorm2d)
+        return Network(nn.BatchNorm2d, width)
 
 
 def batches(seed: int, split: str) -> Stream:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sooner.workloads._seeded import Batch, Finite, Stream, generator, seeded
+from sooner.workloads._seeded import Batch, Finite, Stream, generator, scaled, seeded
 
 steps = 300
 evaluations = 20
@@ -31,10 +31,10 @@ CONSTANT = 4096  # seeds the map from a token to the next one, which belongs to 
 class Bigram(nn.Module):
     """Tokens [N] -> logits of the next token [N, VOCABULARY]."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(VOCABULARY, WIDTH)
-        self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
+        self.embedding = nn.Embedding(VOCABULARY, width)
+        self.head = nn.Linear(width, VOCABULARY, bias=False)
         nn.init.normal_(self.embedding.weight, std=SCALE**-0.5 / 10)
         nn.init.normal_(self.head.weight, std=SCALE**-0.5 / 10)
 
@@ -44,10 +44,11 @@ class Bigram(nn.Module):
         return logits
 
 
-def model(seed: int) -> nn.Module:
-    """Return the network with weights drawn from `seed`."""
+def model(seed: int, size: float = 1) -> nn.Module:
+    """Return the network with weights drawn from `seed`, of about `size` times the parameters."""
+    width = scaled(WIDTH, size, linear=1.0)
     with seeded(seed):
-        return Bigram()
+        return Bigram(width)
 
 
 def batches(seed: int, split: str) -> Stream:

@@ -62,7 +62,7 @@ def build(evidence: Evidence) -> dict[str, Figure]:
 def _criteria(evidence: Evidence) -> list[Row]:
     return [
         Row(
-            ("control: " if o.control else "") + o.says,
+            o.role + o.says,
             o.measured,
             STYLES[o.met],
             f"{figure(o.measured)}, met: {met(o)}",

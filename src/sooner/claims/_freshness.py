@@ -1,0 +1,70 @@
+"""Whether evidence that is older than its code still holds: its arms are run again for their first steps."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+from sooner import claims
+from sooner.claims import _evidence, _fingerprint
+from sooner.claims._code import code_of, declared
+from sooner.claims._evidence import Evidence
+from sooner.claims._run import fingerprint_of, study_of
+from sooner.race.limits import RULES
+from sooner.race.machine import machine, now, processor, versions
+from sooner.race.pool import Pool
+from sooner.race.referee import Watch
+
+
+def confirm(evidence: Evidence, pool: Pool, watch: Watch | None = None) -> tuple[Evidence | None, str]:
+    """Return the evidence with the code as it stands, where that behaves as the old one did, and else why it does not.
+
+    Rules, experiments and criteria have to be those of the run, the criteria have to make the same of its findings, and
+    the fingerprints have to agree.
+    """
+    why = _declared_otherwise(evidence)
+    if why:
+        return None, why
+    claim = claims.load(evidence.claim)
+    behaviour = fingerprint_of(study_of(claim), evidence.findings, pool, watch or Watch())
+    tolerance = tolerance_of(evidence)
+    changed = _fingerprint.differences(behaviour, evidence.fingerprint, tolerance)
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        return None, f"it behaves otherwise ({changed[0]}{more}; relative tolerance {tolerance:g})"
+    note = {
+        "code": code_of(claim),
+        "when": now(),
+        "tolerance": tolerance,
+        "versions": versions(),
+        "machine": machine(),
+    }
+    return replace(evidence, confirmed=note), ""
+
+
+def tolerance_of(evidence: Evidence) -> float:
+    """Return how closely fingerprints have to agree here: other processors and versions round otherwise."""
+    then = evidence.provenance
+    same = then["versions"] == versions() and then["machine"].get("processor") == processor()
+    return _fingerprint.SAME if same else _fingerprint.OTHER
+
+
+def _declared_otherwise(evidence: Evidence) -> str:
+    claim = claims.load(evidence.claim)
+    if evidence.provenance.get("rules") != RULES:
+        return f"it was run by version {evidence.provenance.get('rules')} of the race rules, this is {RULES}"
+    if not evidence.fingerprint:
+        return "it keeps no fingerprint of its behaviour"
+    if evidence.declared != declared(claim):
+        return "its experiments, criteria or controls are declared otherwise now"
+    if claim.extra and importlib.util.find_spec(claim.extra) is None:
+        return f"{claim.extra}, which it needs, is not installed"
+    again = _evidence.make(claim, evidence.findings, evidence.code, evidence.provenance)
+    said = [(o.says, o.met, repr(o.measured)) for o in again.outcomes if not _of_the_lab(o.says)]
+    if said != [(o.says, o.met, repr(o.measured)) for o in evidence.outcomes if not _of_the_lab(o.says)]:
+        return "its criteria make something else of the same findings"
+    return ""
+
+
+def _of_the_lab(says: str) -> bool:
+    return says.startswith("the lab shows")

@@ -1,0 +1,152 @@
+"""`sooner lab`: say what looking for the known truths takes, look for them, print where they are shown."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from sooner import lab
+from sooner.cli.progress import RaceProgress
+from sooner.error import SoonerError
+
+if TYPE_CHECKING:
+    from sooner.lab._evidence import Evidence
+
+
+def list_truths() -> None:
+    """Print every truth, and where the published evidence shows it."""
+    from sooner.lab import _evidence
+    from sooner.report.lab import told
+
+    grid = Table("truth", "shown on", "not shown on", "what it says", box=None, pad_edge=False)
+    for name in lab.names():
+        evidence = _evidence.find(name)
+        here = told(evidence) if evidence else ("not looked for yet", "")
+        grid.add_row(name, *here, evidence.said["says"] if evidence else lab.load(name).says)
+    _console().print(grid)
+
+
+def check_truths(names: list[str]) -> bool:
+    """Print which truths have no evidence, old evidence, or are not shown where they should be; return whether none."""
+    from sooner.lab import _evidence
+
+    console, wrong = _console(), []
+    for name in names:
+        evidence = _evidence.find(name)
+        changed = evidence.older_than_code() if evidence else []
+        if evidence is None or changed:
+            why = f"older than {', '.join(changed)}" if changed else "no evidence"
+            wrong.append(f"{name}: {why}; run `sooner lab {name}`")
+        elif evidence.failing():
+            wrong.append(f"{name}: {_failing(evidence)}")
+    for line in wrong:
+        console.print(line, markup=False, soft_wrap=True)
+    if not wrong:
+        console.print(f"all {len(names)} truths are shown where they should be, by the code as it stands")
+    return not wrong
+
+
+def missing() -> list[str]:
+    """Return the truths without published evidence, or with evidence older than the code."""
+    from sooner.lab import _evidence
+
+    found = {name: _evidence.find(name) for name in lab.names()}
+    return [name for name, evidence in found.items() if evidence is None or evidence.older_than_code()]
+
+
+def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | None, minutes: float | None) -> None:
+    """Look for truths one after the other, cheap ones first, as many as fit into `minutes`, and print what is shown.
+
+    Raises:
+        SoonerError: anything the user can mend.
+    """
+    from sooner.lab import _cost
+    from sooner.lab._evidence import write
+    from sooner.lab._run import WORKER, finished, run
+    from sooner.race.pool import Pool
+    from sooner.report.lab import card, told
+
+    truths = [lab.load(name) for name in names]
+    jobs = jobs or os.cpu_count() or 1
+    console = Console(stderr=True, highlight=False)
+    command = shlex.join(["sooner", *sys.argv[1:]])
+    done = [truth for truth in truths if finished(truth, out)]
+    truths.sort(key=lambda truth: 0.0 if truth in done else _cost.minutes([truth]))
+    left = [truth for truth in truths if truth not in done]
+    amount = _cost.minutes(left)
+    console.print(
+        f"{len(truths)} truths, {len(done)} of them already there: about {_cost.said(amount)} of processor time, "
+        f"{_cost.said(amount / jobs)} on {jobs} {'core' if jobs == 1 else 'cores'}, less what was begun",
+        soft_wrap=True,
+    )
+    began = time.monotonic()
+    found: list[Evidence] = []
+    left_out: list[str] = []
+    with Pool(jobs, WORKER) as pool:
+        for i, truth in enumerate(truths):
+            before = _cost.minutes(t for t in truths[:i] if t not in done)
+            estimate = (_cost.minutes(t for t in truths[: i + 1] if t not in done) - before) / jobs
+            spent = (time.monotonic() - began) / 60
+            if minutes is not None and found and spent + estimate > minutes:
+                left_out.append(truth.name)
+                continue
+            console.print(f"[bold]{truth.name}[/bold]: {truth.says}", soft_wrap=True)
+            with RaceProgress(console, jobs) as progress:
+                try:
+                    evidence = run(truth, out, jobs=jobs, command=f"sooner lab {truth.name}", watch=progress, pool=pool)
+                except KeyboardInterrupt:
+                    progress.stop()
+                    console.print(f"stopped; what is finished is kept in {out}, and `{command}` goes on from there")
+                    sys.exit(130)
+                except SoonerError as error:
+                    if len(truths) == 1:
+                        raise
+                    progress.stop()
+                    console.print(f"{truth.name}: {error}", markup=False, soft_wrap=True)
+                    left_out.append(truth.name)
+                    continue
+            if publish:
+                write(evidence, publish / f"{truth.name}.jsonl")
+            found.append(evidence)
+            if len(truths) > 1:
+                shown, not_shown = told(evidence)
+                console.print(f"shown on {shown or 'none'}" + f"; not shown on {not_shown}" * bool(not_shown))
+    if len(truths) == 1 and found:
+        _console().print(card(found[0]))
+    elif found:
+        _print(found)
+        _console().print(f"{len(found)} truths in {(time.monotonic() - began) / 60:.0f} min on {jobs} cores")
+    if left_out:
+        _console().print(
+            f"left out, for want of time or because they failed: {', '.join(left_out)}; run them with sooner lab NAME",
+            soft_wrap=True,
+        )
+
+
+def _print(found: list[Evidence]) -> None:
+    from sooner.report.lab import told
+
+    grid = Table("truth", "shown on", "not shown on", box=None, pad_edge=False)
+    for evidence in sorted(found, key=lambda one: one.truth):
+        grid.add_row(evidence.truth, *told(evidence))
+    _console().print(grid)
+
+
+def _failing(evidence: Evidence) -> str:
+    shown = evidence.shown()
+    should = [w for w in evidence.failing() if not shown[w]]
+    should_not = [w for w in evidence.failing() if shown[w]]
+    words = [f"not shown on {', '.join(should)}"] if should else []
+    words += [f"shown on {', '.join(should_not)}, which is said not to show it"] if should_not else []
+    return "; ".join(words)
+
+
+def _console() -> Console:
+    return Console(highlight=False)

@@ -1,0 +1,184 @@
+"""The evidence of a truth: one small file of checked lines, in the form of that of claims.
+
+It holds what the truth said, the code it ran (as digests), where and with which versions, one finding per workload and
+experiment, what became of each criterion, and on which workloads the truth is shown.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import sooner
+from sooner import lab
+from sooner.claims._claim import Outcome
+from sooner.claims._code import code_behind
+from sooner.claims._findings import Findings
+from sooner.claims._lines import (
+    checked_frame,
+    from_the_package_on,
+    outcome_from,
+    read_records,
+    write_whole,
+)
+from sooner.lab._published import folder
+from sooner.lab._truth import Truth
+from sooner.race.journal_lines import Record, write_line
+from sooner.race.limits import RULES
+
+FORMAT = 1
+"""Version of the layout; another one is refused."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A truth that was looked for.
+
+    Attributes:
+        truth: its name.
+        said: sentence, source, size expected, and why it is absent where it is known to be, as they stood at the run.
+        code: digest of each file it ran.
+        provenance: command, versions, machine, when it started and finished.
+        findings: per ``workload: experiment``, what was found; of races only the contenders that the truth asks about.
+        outcomes: per workload, what became of each criterion.
+    """
+
+    truth: str
+    said: dict[str, Any]
+    code: dict[str, str]
+    provenance: dict[str, Any]
+    findings: dict[str, dict[str, Any]]
+    outcomes: dict[str, list[Outcome]]
+
+    def shown(self) -> dict[str, bool]:
+        """Return by workload whether the truth is shown there: all criteria are met."""
+        return {workload: all(o.met for o in outcomes) for workload, outcomes in self.outcomes.items()}
+
+    def failing(self) -> list[str]:
+        """Return the workloads that should show the truth and do not, and those that do although they should not."""
+        return [w for w, shown in self.shown().items() if shown == bool(self.said["absent"].get(w))]
+
+    def outcome(self, workload: str) -> Outcome | None:
+        """Return the first criterion's outcome on a workload, met where all are; None where it was not looked for."""
+        found = self.outcomes.get(workload)
+        if not found:
+            return None
+        undecided = next((o.why for o in found if o.met is None), "")
+        met = None if undecided and not any(o.met is False for o in found) else all(o.met for o in found)
+        return replace(found[0], met=met, why=found[0].why or undecided)
+
+    def older_than_code(self) -> list[str]:
+        """Return the files that are no longer what they were at the run; empty for fresh evidence."""
+        if self.truth not in lab.names():
+            return [f"lab/{self.truth}.py"]
+        now = code_of(lab.load(self.truth))
+        changed = [name for name in {**self.code, **now} if self.code.get(name) != now.get(name)]
+        return [*changed, *(["docs/race-rules.md"] if self.provenance.get("rules") != RULES else [])]
+
+
+class _Asked(Findings):
+    """Findings that remember which contenders they were asked about."""
+
+    def __init__(self, found: Mapping[str, dict[str, Any]]) -> None:
+        super().__init__(found)
+        self.asked: dict[str, list[str]] = {name: [] for name in found}
+
+    def row(self, race: str, contender: str) -> dict[str, Any]:
+        row = super().row(race, contender)
+        self.asked[race].append(row["recipe"])
+        return row
+
+    def kept(self, name: str) -> dict[str, Any]:
+        """Return what was found in an experiment: of a race its baseline and the contenders asked about."""
+        found = self.found[name]
+        if "contenders" not in found:
+            return found
+        baseline, *others = found["contenders"]
+        return {**found, "contenders": [baseline, *(r for r in others if r["recipe"] in self.asked[name])]}
+
+
+def code_of(truth: Truth) -> dict[str, str]:
+    """Return ``{file: digest}`` of the truth's file, its tasks, its parts, and what these import of their stations."""
+    file = Path(sooner.__file__).parent / "lab" / f"{truth.name}.py"
+    return code_behind([file], truth.experiments.values())
+
+
+@functools.cache
+def find(name: str) -> Evidence | None:
+    """Return the published evidence of a truth, None where there is none.
+
+    Raises:
+        SoonerError: the file is damaged or of another version.
+    """
+    path = folder() / f"{name}.jsonl"
+    return read(path) if path.is_file() else None
+
+
+def make(
+    truth: Truth, findings: dict[str, dict[str, Any]], code: dict[str, str], provenance: dict[str, Any]
+) -> Evidence:
+    """Return the evidence of a truth that has just been looked for: outcomes follow from the findings."""
+    findings = from_the_package_on(findings)
+    outcomes, kept = {}, {}
+    for workload, setting in truth.on.items():
+        asked = _Asked({name: findings[f"{workload}: {name}"] for name in setting.experiments})
+        outcomes[workload] = [criterion.outcome(asked) for criterion in setting.criteria]
+        kept.update({f"{workload}: {name}": asked.kept(name) for name in setting.experiments})
+    said = {
+        **{name: getattr(truth, name) for name in ("says", "source", "expected", "oracle")},
+        "absent": {workload: setting.absent for workload, setting in truth.on.items() if setting.absent},
+    }
+    return Evidence(truth.name, said, code, provenance, kept, outcomes)
+
+
+def write(evidence: Evidence, path: Path) -> None:
+    """Write the evidence, replacing an older one whole.
+
+    Raises:
+        SoonerError: the file can't be written.
+    """
+    head = {"format": FORMAT, "said": evidence.said, "code": evidence.code, "provenance": evidence.provenance}
+    write_whole(
+        path,
+        [
+            write_line("truth", evidence.truth, head),
+            *(write_line("finding", name, found) for name, found in evidence.findings.items()),
+            *(write_line("outcome", w, {"of": [asdict(o) for o in some]}) for w, some in evidence.outcomes.items()),
+            write_line("shown", evidence.truth, {"shown": evidence.shown()}),
+        ],
+    )
+
+
+def read(path: Path) -> Evidence:
+    """Return the evidence in a file.
+
+    Raises:
+        SoonerError: the file can't be read, a line was changed or is missing, another version wrote it, or what it says
+            is shown does not follow from its outcomes.
+    """
+    remedy = f"restore the file, or run `sooner lab {path.stem}` again"
+    records = read_records(path, remedy)
+    checked_frame(path, records, "truth", "shown", FORMAT, remedy)
+    try:
+        evidence = _read(records)
+        said = records[-1].data["shown"]
+    except (KeyError, TypeError) as error:
+        raise sooner.SoonerError(f"{path} lacks what this version of sooner reads ({error}); {remedy}") from None
+    if said != evidence.shown():
+        raise sooner.SoonerError(f"{path} says {said}, but its outcomes give {evidence.shown()}; {remedy}")
+    return evidence
+
+
+def _read(records: Sequence[Record]) -> Evidence:
+    head = records[0]
+    return Evidence(
+        head.key,
+        head.data["said"],
+        head.data["code"],
+        head.data["provenance"],
+        {record.key: record.data for record in records if record.kind == "finding"},
+        {r.key: [outcome_from(data) for data in r.data["of"]] for r in records if r.kind == "outcome"},
+    )
