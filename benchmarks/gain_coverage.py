@@ -4,9 +4,9 @@
 
 Curves follow L = E + A / N^a + B / D^b with constants drawn anew each time; the contender runs exp(gain) times as fast.
 Seeds shift whole curves, partly in both arms alike, and every evaluation has noise of its own; besides, each size is
-off the smooth gain by a few percent, as tuning with a few points leaves it. The interval at 10 times the largest size is
-asked for at a nominal 90 %. Printed are its coverage with an exact interval, the median width (upper over lower end),
-and how often the verdict was wrong: "survives" where no gain is left, or "vanishes" where one of 10 % or more is.
+off the smooth gain by a few percent, as tuning with a few points leaves it. The interval at 10 times the largest size
+is asked for at a nominal 90 %. Printed are its coverage with an exact interval, the median width (upper over lower
+end), and how often the verdict was wrong: "survives" where no gain is left, or "vanishes" where one of 10 % or more is.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class Tally:
         )
 
 
-def family(truth: Callable[[float], float], sizes: int, noise: float, random: np.random.Generator) -> tuple[Arms, float]:
+def family(
+    truth: Callable[[float], float], sizes: int, noise: float, random: np.random.Generator
+) -> tuple[Arms, float]:
     """Return the runs of two arms at sizes 1, 2, 4, ... and the logarithm of the speed-up at the place asked for."""
     floor, share, exponent = random.uniform(0.5, 2), random.uniform(0.5, 2), random.uniform(0.2, 0.5)
     amount, steepness = random.uniform(0.5, 2), random.uniform(0.25, 0.8)

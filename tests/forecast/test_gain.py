@@ -1,4 +1,4 @@
-"""The forecast of a gain: known truths come back, what can't be told says what to buy, malformed tables one sentence."""
+"""The forecast of a gain: known truths come back, what can't be told says what to buy, bad tables get one sentence."""
 
 import csv
 import json

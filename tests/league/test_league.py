@@ -111,7 +111,10 @@ def test_variants_fix_what_another_recipe_of_the_same_parts_leaves_open():
     assert variants(["root(quantile=1.0)"]) == set(), "alone it is what raced"
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)), st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)))
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
+)
 @settings(max_examples=20, deadline=None)
 def test_of_two_recipes_at_most_one_is_a_variant(first, second):
     """Fixing more is an order: never both, and both only stand where neither holds the other's settings."""

@@ -85,7 +85,8 @@ def cautions(league: League) -> list[str]:
         f"The second column is the {LEVEL:.0%} interval of the rank. Ratios are steps to the middle target over those "
         "of the median contender of the same race (geometric mean); there is none where a contender has not raced or "
         "misses.",
-        f"A rank rests on so many comparisons (seeds of races) on so many workloads. The reference is {league.reference}.",
+        "A rank rests on so many comparisons (seeds of races) on so many workloads. The reference is "
+        f"{league.reference}.",
         f"{league.comparisons} comparisons (one per race and seed) among {len(league.rows)} contenders: {names}.",
     ]
     for group in league.through:

@@ -4,10 +4,10 @@ In each family (one size, tuned for one length) both arms run along one curve F 
 length) the contender's loss is F(u) and the baseline's F(u - h - g u): at the length, the baseline has the loss that
 the contender has at length / exp(h), so that exp(h) is the speed-up there, and g its slope in the length. F falls by S
 per e-fold of steps and bends: F(u) = T - S (1 - exp(-b u)) / b, a power law with a floor in other letters (E = T - S /
-b, exponent b), or T - S u + b S u^2 / 2. Both are fitted, and count by what they leave unexplained. Level T and slope S belong to each
-family; b and g are drawn together towards their means over families, by as much as one family leaves them open
-(partial pooling; Gelman et al., 2013, Bayesian Data Analysis, 5). Errors are those of drawing the seeds again, for both
-arms the same ones where they share them, and of the residuals that no law explains.
+b, exponent b), or T - S u + b S u^2 / 2. Both are fitted, and count by what they leave unexplained. Level T and slope S
+belong to each family; b and g are drawn together towards their means over families, by as much as one family leaves
+them open (partial pooling; Gelman et al., 2013, Bayesian Data Analysis, 5). Errors are those of drawing the seeds
+again, for both arms the same ones where they share them, and of the residuals that no law explains.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LEAST_ROWS = 3
 _PARAMETERS = 5
 _BENDS = (-1.0, 5.0)
 _POOLED = (0.5, 0.5, 0.5, 0.3, 0.1)
-"""Mean and deviation of the mean bend, deviation of a family's bend from it; the two deviations for slopes in length."""
+"""Mean and deviation of the mean bend, deviation of a family's bend from it; both deviations for slopes in length."""
 _INDEPENDENT = 4.0
 """Rows of a curve count as this many independent ones against the pooling."""
 
@@ -84,7 +84,7 @@ class Family:
 
     @property
     def rises(self) -> bool:
-        """Whether a mean curve ends well above its lowest point: by a fifth of what it fell since the first quarter."""
+        """Whether a mean curve ends above its lowest point by a fifth of its fall since the first quarter."""
         means = [arm.losses.mean(axis=0)[arm.steps >= WINDOW * self.length] for arm in (self.baseline, self.contender)]
         return any(len(m) > 0 and m[-1] - m.min() > 0.2 * (m[0] - m.min()) for m in means)
 
