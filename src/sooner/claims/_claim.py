@@ -52,7 +52,7 @@ class Race:
             seeds=6,
             tune=min(self.tune, 1),
             workers=min(self.workers, 2),
-            size=min(self.size, 2),
+            size=1,
         )
 
 
