@@ -170,6 +170,10 @@ def class_named(station: str, class_name: str) -> type[Part]:
     raise AttributeError(f"module 'sooner.{station}' has no attribute {class_name!r}")
 
 
+LARGEST = 3.4028234663852886e38
+"""The largest number of float32."""
+
+
 def check_range(
     part: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False, whole: bool = False
 ) -> None:
@@ -178,15 +182,29 @@ def check_range(
     A tensor is taken as it is (reading it would wait for the device), so only plain numbers are checked.
 
     Raises:
-        SoonerError: `value` is not a number in the range, or not a whole one where `whole` asks for that.
+        SoonerError: `value` is not a number in the range, not a whole one where `whole` asks for that, or larger than
+            float32 can hold, in which most arithmetic is done.
     """
     if hasattr(value, "untyped_storage"):
         return
     number = type(value) is not bool and isinstance(value, numbers.Integral if whole else numbers.Real)
-    if not (number and math.isfinite(value) and (low <= value < high if open_high else low <= value <= high)):
+    fits = number and math.isfinite(value) and (whole or abs(value) <= LARGEST)
+    if not (fits and (low <= value < high if open_high else low <= value <= high)):
         kind = "a whole number" if whole else "a number"
         bound = f"{high:g})" if open_high or math.isinf(high) else f"{high:g}]"
         raise SoonerError(f"{part}: {name}={value!r} is not {kind} in [{low:g}, {bound}; choose one in that range")
+
+
+def check_flags(part: str, **flags: Any) -> None:
+    """Refuse switches that are neither on nor off: any text, "False" too, would count as on.
+
+    Raises:
+        SoonerError: one is not True or False (or 1 or 0).
+    """
+    for name, value in flags.items():
+        known = isinstance(value, numbers.Integral) or type(value).__name__ in ("bool", "bool_")  # the latter of numpy
+        if not known or value not in (0, 1):
+            raise SoonerError(f"{part}: {name}={value!r} is neither True nor False; choose one of them")
 
 
 def check_choice(part: str, name: str, value: Any, choices: Sequence[str]) -> None:

@@ -31,6 +31,8 @@ PROVENANCE = ("started", "finished", "command", "versions", "machine")
 def small_plan(folder, *recipes, task="quadratic", **options):
     """A plan of a second or two; everything can be overridden."""
     defaults = {"looks": (6,), "tune": 1, "steps": 40, "measure_cost": False, "jobs": 2, "out": folder}
+    if "until" in options and "looks" not in options:
+        del defaults["looks"]
     return Plan(find(str(task)), [Recipe(text) for text in recipes], **{**defaults, **options})
 
 

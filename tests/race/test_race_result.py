@@ -25,6 +25,8 @@ FIELDS = {
     "machine": dict,
     "seeds": dict,
     "looks": list,
+    "until": type(None),
+    "intervals": dict,
     "tuning_trials": int,
     "targets": dict,
     "primary_target": str,
@@ -70,7 +72,7 @@ TASK = {
 }
 TUNING = {"best", "default", "knobs", "edge", "widened", "steps", "trials", "expected_best"}
 RATIO = set(RatioSummary.__annotations__)
-FINAL = {"mean", "sd", "values", "difference", "low", "high", "p", "p_holm"}
+FINAL = {"mean", "sd", "values", "difference", "low", "high", "p", "p_holm", "smallest_difference", "word", "sentence"}
 
 
 def named(result, recipe):
@@ -172,6 +174,10 @@ def test_a_torch_class_is_tuned_raced_and_wins(finished):
     mean = sum(math.log(a / b) for a, b in zip(middle["steps"], baseline, strict=True)) / 8
     assert math.isclose(middle["ratio"], math.exp(mean))
     assert winner["final"]["difference"] < 0
+    assert winner["final"]["word"] == "better"
+    assert winner["final"]["sentence"].startswith(f"ends {-winner['final']['difference']:.3g} below sgd(lr=0.02) in loss")
+    assert 0 < winner["final"]["smallest_difference"] < -winner["final"]["difference"]
+    assert result["intervals"] == {"level": 0.95, "kind": "at one look"}
     assert winner["ratio_with_tuning"] > 1  # six trials cost more than the race saved
     assert winner["state_bytes_per_parameter"] > 8
     assert 0 < winner["smallest_effect"] < 1

@@ -12,6 +12,7 @@ from sooner.race import plan as plans
 from sooner.race.cell import _found
 from sooner.race.journal import Journal, read
 from sooner.race.referee import run
+from sooner.race.shelf import Shelf
 
 RECIPES = ("sgd(lr=0.02)", "sgd(lr=log(0.001, 0.05))", "sgd(lr=0.05)")
 
@@ -42,6 +43,53 @@ def test_a_stopped_race_goes_on_where_it_was_with_identical_numbers(undisturbed,
     assert json.dumps(numbers(resumed)) == json.dumps(numbers(result))
 
 
+ALWAYS = {"until": 10, "steps": 60, "tune": 0}
+TRIO = ("sgd(lr=0.01)", "sgd(lr=0.03)", "sgd(lr=0.01, weight_decay=0.0)")
+
+
+@pytest.fixture(scope="module")
+def judged_always(tmp_path_factory):
+    """A race that is judged after every seed: one contender is decided on the way, one never."""
+    plan, watch = small_plan(tmp_path_factory.mktemp("always") / "race", *TRIO, **ALWAYS), Notes()
+    return plan, watch, run(plan, watch, Inline())
+
+
+@pytest.mark.parametrize("after", [20, 41, 46, 49])
+def test_a_race_judged_after_every_seed_goes_on_from_any_look(judged_always, tmp_path, after):
+    """Stopped while the first seeds run, just after a contender was decided, and between and within later looks."""
+    whole, told, result = judged_always
+    assert [c["seeds"] for c in result["contenders"]] == [10, 8, 10]
+    first, second = Notes(stop_after=after), Notes()
+    with pytest.raises(KeyboardInterrupt):
+        run(small_plan(tmp_path / "race", *TRIO, **ALWAYS), first, Inline())
+    resumed = run(small_plan(tmp_path / "race", *TRIO, **ALWAYS), second, Inline())
+    assert first.done + second.done == told.done
+    assert cells(read(tmp_path / "race")) == cells(read(whole.folder()))
+    assert json.dumps(numbers(resumed)) == json.dumps(numbers(result))
+
+
+def test_a_race_judged_after_every_seed_takes_runs_from_the_shelf_and_comes_out_the_same(judged_always, tmp_path):
+    whole, told, result = judged_always
+    fixed = small_plan(whole.folder().parent / "fixed", *TRIO, looks=(9,), steps=60, tune=0)
+    shelf = Shelf(fixed, whole.folder().parent)
+    watch = Notes()
+    run(fixed, watch, Inline(), shelf)
+    assert watch.done == watch.phases["racing on 9 seeds"]
+    assert len(watch.done) == 1  # the contender that was decided after 8 seeds, on the ninth
+    again = small_plan(tmp_path / "again", *TRIO, **ALWAYS)
+    nobody = Inline()
+    assert numbers(run(again, None, nobody, Shelf(again, whole.folder().parent))) == numbers(result)
+    assert nobody.ran == []
+
+
+def test_a_race_by_older_rules_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "RULES", "1")
+    run(small_plan(tmp_path / "race", "sgd(lr=0.02)"), None, Inline())
+    monkeypatch.undo()
+    with pytest.raises(SoonerError, match=r'holds another race, which differs in rules: "1" -> "2"'):
+        run(small_plan(tmp_path / "race", "sgd(lr=0.02)"), None, Inline())
+
+
 def test_a_finished_race_is_only_read(undisturbed):
     plan, _, result = undisturbed
     nobody = Inline()
@@ -63,6 +111,7 @@ def test_the_result_stands_in_the_journal(undisturbed):
         ({"steps": 50}, "steps: 40 -> 50"),
         ({"looks": (7,)}, r"looks\[0\]: 6 -> 7"),
         ({"looks": (6, 12)}, r"looks\[1\]: nothing -> 12"),
+        ({"until": 8}, r"looks\[0\]: 6 -> nothing; until: nothing -> 8"),
         ({"tune": 2}, "tune: 1 -> 2"),
         ({"series": 3}, "series: 0 -> 3"),
         ({"regime": "budgeted"}, 'regime: "anytime" -> "budgeted"'),
@@ -86,7 +135,7 @@ def test_other_contenders_versions_rules_or_processors_are_refused(undisturbed, 
     for module, name, value, field in (
         (plans, "versions", lambda: {**installed, "torch": "1.0"}, "versions.torch: "),
         (plans, "processor", lambda: "abacus", "processor: .* -> .abacus."),
-        (limits, "RULES", "2", 'rules: "1" -> "2"'),
+        (limits, "RULES", "3", 'rules: "2" -> "3"'),
     ):
         monkeypatch.setattr(module, name, value)
         with pytest.raises(SoonerError, match=rf"differs in .*{field}"):

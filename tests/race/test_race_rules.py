@@ -1,5 +1,7 @@
 """The rules of docs/race-rules.md at work: regimes, looks, stacks, directions, small budgets, failures, other seeds."""
 
+import re
+
 import pytest
 from small_races import LINE, Inline, Notes, small_plan, written
 
@@ -50,7 +52,7 @@ def test_in_the_budgeted_regime_steps_to_target_lie_on_the_ladder(race):
 
 
 def test_a_decided_contender_gets_no_more_seeds_and_keeps_its_verdict(race):
-    close = "sgd(lr=0.0105)"
+    close = "sgd(lr=0.01, weight_decay=0.0)"  # the baseline under another name: every difference is 0
     result = race(*CLEAR, close, looks=(8, 12), steps=60)
     found = by_recipe(result)
     assert [found[r]["seeds"] for r in (*CLEAR, close)] == [12, 8, 12]
@@ -71,11 +73,42 @@ def test_the_race_ends_early_when_all_are_decided_and_the_level_is_divided(race)
     assert wide["steps"] == narrow["steps"]
 
 
+def test_a_race_until_decided_stops_after_any_seed(race):
+    close = "sgd(lr=0.01, weight_decay=0.0)"
+    watch = Notes()
+    result = race(*CLEAR, close, until=11, steps=60, watch=watch)
+    found = by_recipe(result)
+    assert [found[r]["seeds"] for r in (*CLEAR, close)] == [11, 8, 11]  # with two rivals, 8 equal signs decide
+    assert list(watch.phases)[-6:] == [f"racing on {n} seeds" for n in range(6, 12)]
+    assert [len(watch.phases[f"racing on {n} seeds"]) for n in (6, 7, 8, 9, 10, 11)] == [24, 4, 4, 3, 3, 3]
+    winner = found[CLEAR[1]]["targets"]["middle"]
+    assert (found[CLEAR[1]]["verdict"], winner["of"]) == ("faster", 8)
+    assert 0.025 < winner["p_holm"] <= 0.05
+    assert found[close]["verdict"] == "no difference found"
+    assert (result["looks"], result["until"]) == (list(range(6, 12)), 11)
+    assert result["intervals"] == {"level": 0.95, "kind": "after every seed"}
+    alone = race(*CLEAR, until=64, steps=60, folder="alone")
+    assert [c["seeds"] for c in alone["contenders"]] == [7, 7]
+    assert len(alone["a/a_curves"]) == 7
+
+
+def test_a_clear_pair_inside_the_a_a_interval_is_believed_and_noted(race):
+    result = race("sgd(lr=0.01)", "sgd(lr=0.0105)", looks=(8,), steps=60)
+    near = result["contenders"][1]
+    assert near["verdict"] == "faster"
+    assert result["noise_floor"]["low"] < near["targets"]["middle"]["ratio"] < 1
+    assert any("the pairs tell it from the baseline, but single runs would not" in note for note in result["notes"])
+
+
 def test_a_verdict_needs_the_level_of_one_look(tmp_path):
     assert small_plan(tmp_path, *CLEAR, looks=(6,)).alpha == 0.05
     plan = small_plan(tmp_path, *CLEAR, looks=(6, 12))
     assert plan.alpha == 0.025
     assert plan.warnings() == [f"{r} has no hyper-parameter left to tune: it races as written, untuned" for r in CLEAR]
+    always = small_plan(tmp_path, *CLEAR, until=12)
+    assert (always.alpha, list(always.looks), always.seeds("racing")[-1]) == (0.05, list(range(6, 13)), 30_011)
+    assert always.identity()["until"] == 12
+    assert "until" not in plan.identity()
     few = small_plan(tmp_path, *CLEAR, "adamw", looks=(6,))
     assert "6 seeds cannot give any of 2 contenders a verdict after correction; at least 7 are needed" in few.warnings()
 
@@ -158,6 +191,9 @@ def test_a_baseline_alone_measures_its_own_noise(race):
         ({"looks": ()}, "must be different numbers of seeds in ascending order"),
         ({"looks": (12, 8)}, "must be different numbers of seeds in ascending order"),
         ({"looks": (2000,)}, "racing seeds: 2000 are too many"),
+        ({"until": 7}, "--until 7: a race that is judged after every seed needs room"),
+        ({"until": 201}, "choose a number from 8 to 200"),
+        ({"until": 64, "looks": (8, 16)}, "so looks [8, 16] have no meaning"),
         ({"steps": 9}, "a budget of 9 steps is too short"),
         ({"steps": 10**10}, "more than any race ends in"),
         ({"tune": -1}, "tune is -1; choose a number from 0 to 10,000"),
@@ -167,7 +203,7 @@ def test_a_baseline_alone_measures_its_own_noise(race):
     ],
 )
 def test_a_plan_that_makes_no_race_is_refused(tmp_path, options, sentence):
-    with pytest.raises(SoonerError, match=sentence.replace("(", r"\(")):
+    with pytest.raises(SoonerError, match=re.escape(sentence)):
         small_plan(tmp_path, "adamw", "sgd", **options)
 
 

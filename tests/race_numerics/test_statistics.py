@@ -254,9 +254,10 @@ def test_seeds_needed():
     assert [statistics.seeds_needed(c) for c in (1, 2, 3, 6, 7)] == [6, 7, 7, 8, 9]
     for contenders in range(1, 30):
         for looks in (1, 3):
-            n = statistics.seeds_needed(contenders, 0.05, looks)
-            assert statistics.can_reach(n, contenders, 0.05, looks)
-            assert not statistics.can_reach(n - 1, contenders, 0.05, looks)
+            n = statistics.seeds_needed(contenders, 0.05 / looks)
+            assert statistics.can_reach(n, contenders, 0.05 / looks)
+            assert not statistics.can_reach(n - 1, contenders, 0.05 / looks)
+    assert [statistics.seeds_needed(c, 0.05, every_seed=True) for c in (1, 2, 4)] == [6, 8, 9]
 
 
 def test_difference_summary():

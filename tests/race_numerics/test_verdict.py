@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sooner.race.verdict import judge
+from sooner.race.verdict import inside, judge, judge_final
 
 
 def summary(ratio, low, high, hits=8, p=0.01):
@@ -17,7 +17,7 @@ def verdict(measured, p, **options):
     return judge(
         measured,
         p,
-        **{"baseline": "adamw", "baseline_hits": 8, "noise_floor": FLOOR, "smallest_effect": 0.85, **options},
+        **{"baseline": "adamw", "baseline_hits": 8, "smallest_effect": 0.85, **options},
     )
 
 
@@ -48,24 +48,18 @@ def test_a_blunt_race_is_too_noisy(effect, named):
     assert "more seeds" in sentence
 
 
-def test_a_ratio_inside_the_noise_floor_is_too_noisy():
-    word, sentence = verdict(summary(0.95, 0.93, 0.97), 0.01)
-    assert word == "too noisy"
-    assert "[0.94, 1.07]" in sentence
-    assert verdict(summary(0.93, 0.9, 0.95), 0.01)[0] == "faster"
+def test_a_clear_pair_is_believed_whatever_the_baseline_does_on_other_seeds():
+    assert verdict(summary(0.95, 0.93, 0.97), 0.01)[0] == "faster"
+    assert inside(0.95, FLOOR)
+    assert not inside(0.93, FLOOR)
 
 
-def test_the_noise_floor_always_holds_one():
+def test_the_interval_of_the_a_a_arm_always_holds_one():
     shifted = summary(0.8, 0.75, 0.85)
-    assert verdict(summary(0.95, 0.93, 0.97), 0.01, noise_floor=shifted)[0] == "too noisy"
-    assert verdict(summary(0.7, 0.65, 0.75), 0.01, noise_floor=shifted)[0] == "faster"
-    assert verdict(summary(1.1, 1.05, 1.15), 0.01, noise_floor=shifted)[0] == "slower"
-
-
-def test_an_unbounded_noise_floor_swallows_everything_above():
+    assert [inside(ratio, shifted) for ratio in (0.95, 0.7, 1.1, None)] == [True, False, False, False]
     unknown = summary(None, 0.0, None, hits=0)
-    assert verdict(FAST, 0.01, noise_floor=unknown)[0] == "too noisy"
-    assert verdict(summary(None, None, None, hits=0), 0.01, noise_floor=unknown)[0] == "too noisy"
+    assert inside(0.56, unknown)
+    assert inside(None, unknown)
 
 
 def test_a_contender_that_never_arrives_is_slower():
@@ -89,8 +83,6 @@ def test_an_interval_that_reaches_to_where_only_one_side_arrives_says_so():
     assert "0.60x of adamw's steps [only it, 0.90]" in sentence
     _, sentence = verdict(summary(0.6, 0.0, None, hits=7), 0.0078, baseline_hits=6)
     assert "[only it, never]" in sentence
-    _, sentence = verdict(FAST, 0.01, noise_floor=summary(1.0, 0.0, 1.1))
-    assert "adamw against itself on other seeds gives [only it, 1.10]" in sentence
 
 
 def test_a_very_small_ratio_keeps_its_digits():
@@ -139,19 +131,17 @@ summaries = st.builds(summary, bounds, bounds, bounds, st.integers(0, 8))
     summaries,
     st.floats(1e-6, 1),
     st.integers(0, 8),
-    st.one_of(st.none(), summaries),
     st.one_of(st.none(), st.floats(0.001, 1)),
     sides,
     sides,
 )
 def test_the_vocabulary_is_closed_and_a_win_is_never_insignificant(
-    measured, p, baseline_hits, floor, effect, edge, baseline_edge
+    measured, p, baseline_hits, effect, edge, baseline_edge
 ):
     word, sentence = verdict(
         measured,
         p,
         baseline_hits=baseline_hits,
-        noise_floor=floor,
         smallest_effect=effect,
         on_edge=edge,
         baseline_on_edge=baseline_edge,
@@ -165,3 +155,46 @@ def test_the_vocabulary_is_closed_and_a_win_is_never_insignificant(
     if word == "slower":
         assert p <= 0.05
         assert measured["ratio"] is None or measured["ratio"] > 1
+
+
+def final(difference, low, high, values=(1.0,) * 8):
+    return {"mean": 1.0, "sd": 0.1, "values": list(values), "difference": difference, "low": low, "high": high, "p": 0.01}
+
+
+def told(summary, p, **options):
+    return judge_final(
+        summary,
+        p,
+        **{"metric": "loss", "baseline": "adamw", "baseline_diverged": 0, "smallest_difference": 0.02, **options},
+    )
+
+
+def test_a_final_value_is_better_or_worse_in_the_direction_of_the_metric():
+    below = final(-0.0123, -0.02, -0.004)
+    assert told(below, 0.008) == (
+        "better",
+        "ends 0.0123 below adamw in loss at equal budget [-0.02, -0.004], p = 0.008 after Holm",
+    )
+    assert told(below, 0.008, higher_is_better=True)[0] == "worse"
+    assert told(final(0.0123, 0.004, 0.02), 0.0001)[1].startswith("ends 0.0123 above adamw in loss")
+
+
+def test_a_final_value_without_a_difference_names_the_smallest_that_would_have_been_found():
+    word, sentence = told(final(0.001, -0.01, 0.012), 0.8)
+    assert word == "no difference found"
+    assert sentence.endswith("p = 0.8 after Holm; 0.02 or more would have been found (80 % power)")
+    assert told(final(0.001, None, 0.012), 0.8, smallest_difference=None)[0] == "too noisy"
+    assert "ends level with adamw in loss at equal budget [+0, +0]" in told(final(0.0, 0.0, 0.0), 1.0)[1]
+
+
+def test_runs_that_diverge_are_the_worst_final_values():
+    lost = final(None, None, None, [None] * 7 + [1.0])
+    assert told(lost, 0.008)[0] == "worse"
+    assert told(lost, 0.008)[1] == "diverges in most seeds (7 of 8 seeds, adamw 0 of 8), p = 0.008 after Holm"
+    kept = final(None, None, None)
+    assert told(kept, 0.008, baseline_diverged=7)[0] == "better"
+    assert told(kept, 0.008, baseline_diverged=7)[1].startswith("adamw diverges in most seeds (0 of 8 seeds, adamw 7")
+    assert told(lost, 0.3, baseline_diverged=6)[0] == "too noisy"
+    some = told(final(0.1, 0.01, None, [None, *[1.0] * 7]), 0.03)
+    assert "[+0.01, unbounded]" in some[1]
+    assert "a median, since some runs diverge: 1 of 8 seeds" in some[1]

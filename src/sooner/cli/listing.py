@@ -34,7 +34,8 @@ def list_workloads() -> None:
     """Print every bundled workload, one sentence on it, and which known truths the published evidence shows on it."""
     grid = Table("workload", "what it is", "known truths", box=None, pad_edge=False)
     for name in workloads.names():
-        grid.add_row(name, workloads.summary(name), known_truths(name))
+        held_back = " Held back: no default was chosen on it." if name in workloads.HELD_BACK else ""
+        grid.add_row(name, workloads.summary(name) + held_back, known_truths(name))
     Console(highlight=False).print(grid)
 
 

@@ -15,15 +15,13 @@ from rich.console import Console
 from sooner.cli.progress import RaceProgress
 from sooner.error import SoonerError
 from sooner.race.journal import read
-from sooner.race.limits import LEAST_SEEDS
+from sooner.race.limits import DEFAULT_SEEDS, LEAST_SEEDS
 from sooner.race.plan import Plan
 from sooner.race.referee import run
 from sooner.recipe import Recipe
 from sooner.recipe.text import split
 from sooner.report import html, table
 from sooner.workloads import find
-
-DEFAULT_SEEDS = 8
 
 
 def run_race(
@@ -32,6 +30,7 @@ def run_race(
     *,
     seeds: int | None,
     looks: str | None,
+    until: int | None,
     as_json: bool,
     out: Path | None,
     jobs: int | None,
@@ -50,7 +49,8 @@ def run_race(
         plan = Plan(
             find(workload),
             [Recipe(text) for text in split(recipes)],
-            looks=_looks(seeds, looks),
+            looks=_looks(seeds, looks, until),
+            until=until,
             out=out,
             command=shlex.join(["sooner", *sys.argv[1:]]),
             **options,
@@ -104,14 +104,16 @@ def _finished_cells(folder: Path) -> int:
         return 0
 
 
-def _looks(seeds: int | None, looks: str | None) -> list[int]:
+def _looks(seeds: int | None, looks: str | None, until: int | None) -> list[int]:
+    given = [f"--{name} {value}" for name, value in (("seeds", seeds), ("looks", looks), ("until", until)) if value]
+    if len(given) > 1:
+        raise SoonerError(f"{' and '.join(given)} say in two ways when to judge; give one of them")
     if looks is None:
         return [DEFAULT_SEEDS if seeds is None else seeds]
-    if seeds is not None:
-        raise SoonerError(f"--seeds {seeds} and --looks {looks} say the same thing twice; give one of them")
     try:
         return [int(look) for look in looks.replace(",", " ").split()]
     except ValueError:
         raise SoonerError(
-            f"--looks {looks!r} is not a list of seed counts; write it like 8,16,32, each {LEAST_SEEDS} or more"
+            f"--looks {looks!r} is not a list of seed counts; write it like 8,16,32, each {LEAST_SEEDS} or more, or "
+            "--until 64 to look after every seed"
         ) from None

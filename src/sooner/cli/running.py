@@ -21,6 +21,7 @@ def race(
     recipes: str = DEFAULT_RECIPES,
     seeds: Whole | None = None,
     looks: str | None = None,
+    until: Whole | None = None,
     tune: Whole = 5,
     steps: Whole | None = None,
     regime: str = "auto",
@@ -50,6 +51,9 @@ def race(
     looks
         Numbers of seeds after which to judge, declared in advance, e.g. 8,16,32: contenders that are decided early
         need no more. Instead of --seeds.
+    until
+        Judge after every seed, and end as soon as all are decided, at the latest after so many seeds, e.g. 64. Tests
+        and intervals hold at all these looks at once, so they are wider. Instead of --seeds.
     tune
         Quasi-random tuning trials per contender besides its default; everybody gets the same number.
     steps
@@ -84,6 +88,7 @@ def race(
         recipes,
         seeds=seeds,
         looks=looks,
+        until=until,
         as_json=json,
         tune=tune,
         steps=steps,

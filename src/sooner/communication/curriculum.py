@@ -32,7 +32,7 @@ from torch import Tensor
 from sooner.communication._cohort import Cohort, Round, synchronous
 from sooner.error import SoonerError, nearest
 from sooner.foundation.generators import generator_at
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Choice, Knob
 
 PACES: Mapping[str, Callable[[float], float]] = {
@@ -80,6 +80,7 @@ class Curriculum(Cohort):
             check_range("curriculum", name, getattr(self, name), 0.0, 1.0)
         for name in ("full_at", "spread"):
             check_range("curriculum", name, getattr(self, name), 0.0, math.inf)
+        check_flags("curriculum", by_size=self.by_size)
         orders = ("easy", "hard", "random", "all")
         for name, known in (("samples", orders), ("clients", orders), ("pace", tuple(PACES))):
             value = getattr(self, name)

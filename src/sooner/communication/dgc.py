@@ -31,7 +31,7 @@ from sooner.communication._sparse import check_ratio, in_every_parameter, mean_o
 from sooner.communication._wire import Wire
 from sooner.error import SoonerError
 from sooner.foundation.layout import Layout
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Choice, Knob
 
 _STAGES = 4
@@ -70,6 +70,7 @@ class DGC(Codec, Memory):
         check_range("dgc", "momentum", self.momentum, 0.0, 1.0, open_high=True)
         check_range("dgc", "clip", 1 if self.clip is None else self.clip, 1e-300, math.inf)
         check_range("dgc", "warm_up", self.warm_up, 0, math.inf, whole=True)
+        check_flags("dgc", nesterov=self.nesterov, masking=self.masking)
 
     @property
     def bytes_per_number(self) -> float:

@@ -28,7 +28,7 @@ from torch import Tensor
 from sooner.communication._hyper import agreement
 from sooner.communication._outer import Outer, Window
 from sooner.error import SoonerError
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Choice, Knob
 
 _BOUNDS = {"G": (1 / 3, 3.0), "GM": (0.8, 5.0)}
@@ -67,6 +67,7 @@ class FedHyper(Outer):
         low, high = self.bounds
         check_range(self.name(), "low", low, 0, 1)
         check_range(self.name(), "high", high, 1, math.inf)
+        check_flags(self.name(), cosine=self.cosine)
 
     @property
     def bounds(self) -> tuple[float, float]:

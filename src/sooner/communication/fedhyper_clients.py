@@ -28,7 +28,7 @@ from sooner.communication._codec import Buffers
 from sooner.communication._hyper import agreement
 from sooner.communication._local import Local, Place
 from sooner.error import SoonerError
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Choice, Knob
 
 
@@ -62,6 +62,7 @@ class FedHyperClients(Local):
             )
         check_range("fedhyper_clients", "share", self.share, 0, 1)
         check_range("fedhyper_clients", "base", self.base, 1e-12, math.inf)
+        check_flags("fedhyper_clients", cosine=self.cosine)
 
     def direction(self, place: Place) -> Tensor:
         """Return the gradient: only rates change."""

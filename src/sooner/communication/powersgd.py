@@ -27,7 +27,7 @@ from sooner.communication._codec import Buffers, Codec, Moment, Sent
 from sooner.communication._wire import Wire
 from sooner.foundation.generators import generator_at
 from sooner.foundation.layout import Block, Layout
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Choice, Knob
 
 
@@ -55,6 +55,7 @@ class PowerSGD(Codec):
     def __post_init__(self) -> None:
         check_range("powersgd", "rank", self.rank, 1, math.inf, whole=True)
         check_range("powersgd", "seed", self.seed, 0, 2**31 - 1, whole=True)
+        check_flags("powersgd", warm_start=self.warm_start)
 
     def buffers(self, layout: Layout, like: Tensor) -> Buffers:
         """Return the factors Q of all matrices, one after the other."""

@@ -26,7 +26,7 @@ from sooner.communication._codec import Codec, Moment
 from sooner.communication._sparse import check_ratio, count_of
 from sooner.communication._wire import Payload
 from sooner.foundation.generators import generator_at
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Choice, Knob
 
 
@@ -52,6 +52,7 @@ class RandomK(Codec):
     def __post_init__(self) -> None:
         check_ratio("random_k", self.ratio)
         check_range("random_k", "seed", self.seed, 0, 2**31 - 1, whole=True)
+        check_flags("random_k", unbiased=self.unbiased)
 
     @property
     def bytes_per_number(self) -> float:

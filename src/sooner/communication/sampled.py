@@ -22,7 +22,7 @@ import torch
 
 from sooner.communication._cohort import Cohort, Round, synchronous
 from sooner.foundation.generators import generator_at
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Choice, Knob
 
 
@@ -47,6 +47,7 @@ class Sampled(Cohort):
     def __post_init__(self) -> None:
         check_range("sampled", "share", self.share, 0.0, 1.0)
         check_range("sampled", "spread", self.spread, 0.0, math.inf)
+        check_flags("sampled", by_size=self.by_size)
 
     def count(self, workers: int) -> int:
         """Return ``max(1, round(share * n))``."""

@@ -27,7 +27,7 @@ from sooner.communication._codec import Codec, Moment
 from sooner.communication._sparse import check_ratio, count_of, in_every_parameter, largest, mean_of, picked, spread
 from sooner.communication._wire import Payload
 from sooner.foundation.generators import generator_at
-from sooner.part import check_choice
+from sooner.part import check_choice, check_flags
 from sooner.space import Choice, Knob
 
 
@@ -56,6 +56,7 @@ class TopK(Codec):
         check_ratio("top_k", self.ratio)
         check_choice("top_k", "per", self.per, ("model", "parameter"))
         check_choice("top_k", "select", self.select, ("exact", "sampled"))
+        check_flags("top_k", half_values=self.half_values)
 
     @property
     def bytes_per_number(self) -> float:

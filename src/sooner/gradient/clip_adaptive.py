@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 
 from sooner.error import SoonerError
 from sooner.gradient._gradient import GradientPart
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Knob, Log
 from sooner.transform import Clock, Reduction, Scope, State
 
@@ -88,6 +88,7 @@ class ClipAdaptive(GradientPart):
     ) -> None:
         check_range("clip_adaptive", "clipping", clipping, 0.0, math.inf)
         check_range("clip_adaptive", "eps", eps, 0.0, math.inf)
+        check_flags("clip_adaptive", skip_last=skip_last)
         output = functools.partial(_output_layer, model) if skip_last else None
         if output is not None:
             output()  # refuses early

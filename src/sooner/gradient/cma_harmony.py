@@ -28,7 +28,7 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.gradient._source import GradientSource, fill, trainable
 from sooner.objective import Count, Objective
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Knob, Uniform
 
 Gradients = Sequence[Tensor | None]
@@ -70,6 +70,7 @@ class CMAHarmony(GradientSource):
             check_range("cma_harmony", name, value, -1.0, 1.0)
         check_range("cma_harmony", "ramp", ramp, 1, float("inf"), whole=True)
         check_range("cma_harmony", "most_dropped", most_dropped, 0.0, 1.0, open_high=True)
+        check_flags("cma_harmony", realign=realign)
         self.realign = realign
         self.start, self.end, self.ramp, self.most_dropped = start, end, ramp, most_dropped
         self.step = 0

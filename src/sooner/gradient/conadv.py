@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from sooner.error import SoonerError
 from sooner.gradient._source import GradientSource, asked, frozen_statistics, normalisations
 from sooner.objective import Objective
-from sooner.part import check_range
+from sooner.part import LARGEST, check_range
 from sooner.space import Knob, Log
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -64,6 +64,8 @@ class ConAdv(GradientSource):
     ) -> None:
         check_range("conadv", "eps", eps, 0.0, 1.0)
         check_range("conadv", "weight", weight, 0.0, float("inf"))
+        for name, bound in (("low", low), ("high", high)):
+            check_range("conadv", name, 0.0 if bound is None else bound, -LARGEST, LARGEST)
         if low is not None and high is not None and not low < high:
             raise SoonerError(f"conadv: low={low!r} is not below high={high!r}; give the range of valid inputs")
         self.model = model

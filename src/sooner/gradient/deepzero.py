@@ -32,7 +32,7 @@ from sooner.foundation.intercept import BackwardHeld
 from sooner.gradient._queries import Queries
 from sooner.gradient._source import GradientSource, asked, fill, trainable
 from sooner.objective import Objective
-from sooner.part import check_range
+from sooner.part import check_flags, check_range
 from sooner.space import Knob, Log
 
 METHODS = ("cge", "rge")
@@ -82,6 +82,7 @@ class DeepZero(GradientSource):
             raise SoonerError(f"deepzero: method={method!r}{nearest(str(method), METHODS)} is unknown; choose {known}")
         for name, value in (("directions", directions), ("refresh", refresh), ("block", block)):
             check_range("deepzero", name, value, 1, math.inf, whole=True)
+        check_flags("deepzero", evaluation=evaluation)
         check_range("deepzero", "mu", mu, 1e-8, math.inf)
         check_range("deepzero", "sparsity", sparsity, 0.0, 1.0, open_high=True)
         self.method, self.directions, self.mu = method, directions, mu

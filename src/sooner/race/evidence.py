@@ -126,10 +126,8 @@ class Evidence:
 
     def ratio(self, contender: Contender, name: str, purpose: str = "racing") -> RatioSummary:
         """Return how a contender's steps to the target `name` compare with the baseline's on the seeds it has run."""
-        seeds = range(contender.seeds)
-        ours = [self.steps_to(contender, purpose, i, self.targets[name]) for i in seeds]
-        theirs = [self.steps_to(self.baseline, "racing", i, self.targets[name]) for i in seeds]
-        return statistics.ratio_summary(ours, theirs, 1 - self.plan.alpha)
+        ours, theirs = self._steps(contender, name, purpose)
+        return statistics.ratio_summary(ours, theirs, 1 - self.plan.alpha, self.plan.every_seed)
 
     def noise_floor(self) -> RatioSummary:
         """Return the A/A arm: the baseline on other seeds against the baseline."""
@@ -141,18 +139,51 @@ class Evidence:
 
     def smallest_effect(self, contender: Contender, purpose: str = "racing") -> float | None:
         """Return the ratio of steps that this race would have found with 80 % power."""
+        spread = statistics.spread(statistics.paired_log_ratios(*self._steps(contender, PRIMARY, purpose)))
+        return statistics.smallest_effect(spread, contender.seeds, self._least_level(), self.plan.every_seed)
+
+    def final_values(self, contender: Contender) -> tuple[list[float | None], list[float | None]]:
+        """Return the values at the end of the budget of a contender and of the baseline on the seeds it has run."""
         seeds = range(contender.seeds)
-        ours = [self.steps_to(contender, purpose, i, self.targets[PRIMARY]) for i in seeds]
-        theirs = [self.steps_to(self.baseline, "racing", i, self.targets[PRIMARY]) for i in seeds]
-        spread = statistics.spread(statistics.paired_log_ratios(ours, theirs))
-        return statistics.smallest_effect(spread, contender.seeds, self.plan.alpha / max(1, len(self.raced())))
+        ours = [self.final(contender, "racing", i) for i in seeds]
+        return ours, [self.final(self.baseline, "racing", i) for i in seeds]
+
+    def smallest_difference(self, contender: Contender) -> float | None:
+        """Return the difference of the final value that this race would have found with 80 % power."""
+        spread = statistics.spread(statistics.paired_differences(*self.final_values(contender)))
+        return statistics.smallest_difference(spread, contender.seeds, self._least_level(), self.plan.every_seed)
+
+    def settled(self, contender: Contender) -> Judgement | None:
+        """Return the judgement of a look that settles a contender, None where it needs more seeds."""
+        rivals = self.raced()
+        if statistics.holm([self._chance(c) for c in rivals])[rivals.index(contender)] > self.plan.alpha:
+            return None
+        judgement = self.judgement(contender)
+        return judgement if judgement.word in ("faster", "slower") else None
+
+    def _chance(self, contender: Contender) -> float:
+        """Return the p-value at the primary target, without the interval, which takes longer."""
+        differences = statistics.paired_log_ratios(*self._steps(contender, PRIMARY))
+        return (statistics.betting_p if self.plan.every_seed else statistics.sign_flip)(differences)
+
+    def _steps(
+        self, contender: Contender, name: str, purpose: str = "racing"
+    ) -> tuple[list[float | None], list[float | None]]:
+        """Return the steps to a target of a contender and of the baseline on the seeds it has run."""
+        seeds = range(contender.seeds)
+        ours = [self.steps_to(contender, purpose, i, self.targets[name]) for i in seeds]
+        return ours, [self.steps_to(self.baseline, "racing", i, self.targets[name]) for i in seeds]
+
+    def _least_level(self) -> float:
+        """Return the level that a single contender must meet to be told apart, whatever the others show."""
+        return self.plan.alpha / max(1, len(self.raced()))
 
     def judgement(self, contender: Contender) -> Judgement:
         """Return the verdict on a contender that has raced: the one of an earlier look if that settled it."""
         if contender.judgement:
             return contender.judgement
         rivals = self.raced()
-        adjusted = statistics.holm([self.ratio(c, PRIMARY)["p"] for c in rivals])
+        adjusted = statistics.holm([self._chance(c) for c in rivals])
         p_holm = adjusted[rivals.index(contender)]
         word, sentence = judge(
             self.ratio(contender, PRIMARY),
@@ -160,7 +191,6 @@ class Evidence:
             baseline=str(self.baseline.recipe),
             baseline_hits=self._baseline_hits(contender.seeds),
             alpha=self.plan.alpha,
-            noise_floor=self.noise_floor(),
             smallest_effect=self.smallest_effect(contender),
             on_edge=contender.edge,
             baseline_on_edge=self.baseline.edge,

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 from sooner.error import SoonerError
 
-RULES = "1"
+RULES = "2"
 """Version of docs/race-rules.md; results compare only within one version."""
 
 ALPHA = 0.05
 TARGET_SEEDS = 10
+DEFAULT_SEEDS = 8
 LEAST_SEEDS = 6
 MOST_SEEDS = 1_000
+LEAST_UNTIL = 8
+MOST_UNTIL = 200
+"""Looking after every seed is tested up to so many."""
 LEAST_STEPS = 10
 LEAST_EVALUATIONS = 4
 """With fewer, no two successive evaluations lie in the first half of a run, where the loose target is set."""
@@ -49,6 +53,21 @@ def check_budget(steps: int) -> None:
         raise SoonerError(f"a budget of {steps} steps is more than any race ends in; give --steps 1000000000 or fewer")
 
 
+def looks_of(looks: Sequence[int], until: int | None) -> Sequence[int]:
+    """Return the numbers of seeds after which a race is judged: the declared ones, or every one from the sixth on.
+
+    Raises:
+        SoonerError: they can't decide, or both are given.
+    """
+    if until is None:
+        check_looks(looks)
+        return looks
+    if list(looks) != [DEFAULT_SEEDS]:
+        raise SoonerError(f"until {until} judges after every seed, so looks {list(looks)} have no meaning; give one")
+    check_until(until)
+    return range(LEAST_SEEDS, until + 1)
+
+
 def check_looks(looks: Sequence[int]) -> None:
     """Refuse numbers of racing seeds that can't decide.
 
@@ -64,6 +83,19 @@ def check_looks(looks: Sequence[int]) -> None:
         )
     if looks[-1] > MOST_SEEDS:
         raise SoonerError(f"racing seeds: {looks[-1]} are too many; give {MOST_SEEDS} or fewer, 8 is the default")
+
+
+def check_until(until: int) -> None:
+    """Refuse a last seed that is too early to decide anything, or later than the rules were tested for.
+
+    Raises:
+        SoonerError: names it.
+    """
+    if not LEAST_UNTIL <= until <= MOST_UNTIL:
+        raise SoonerError(
+            f"--until {until}: a race that is judged after every seed needs room to decide; choose a number from "
+            f"{LEAST_UNTIL} to {MOST_UNTIL}, such as 64"
+        )
 
 
 def check_different(recipes: Sequence[str]) -> None:

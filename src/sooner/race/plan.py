@@ -44,6 +44,7 @@ class Plan:
         recipes: the contenders; the first is the baseline.
         looks: numbers of racing seeds after which the race is judged, ascending, declared before it starts; the last is
             the most it uses.
+        until: instead of looks, judge after every seed, and race on until all are decided or so many seeds were used.
         tune: quasi-random tuning trials per contender, besides its default.
         steps: budget in optimizer steps, None for the task's own.
         regime: "anytime" (first crossing counts), "budgeted" (each horizon is a run of its own) or "auto".
@@ -64,7 +65,7 @@ class Plan:
 
     task: Task
     recipes: list[Recipe]
-    looks: Sequence[int] = (8,)
+    looks: Sequence[int] = (limits.DEFAULT_SEEDS,)
     tune: int = 5
     steps: int | None = None
     regime: str = "auto"
@@ -77,13 +78,14 @@ class Plan:
     workers: int = 1
     world: int = 1
     arms: bool = False
+    until: int | None = None
 
     def __post_init__(self) -> None:
         limits.check_counts(self.jobs, self.tune, self.series, self.workers, self.world)
         self.measure_cost = self.measure_cost and self.workers == 1
         self.budget: int = self.task.steps if self.steps is None else self.steps
         limits.check_budget(self.budget)
-        limits.check_looks(self.looks)
+        self.looks = limits.looks_of(self.looks, self.until)
         self._check_recipes()
         fixed = [str(r) for r in self.recipes if not r.horizon_free]
         self.regime = limits.regime_of(self.regime, fixed)
@@ -141,8 +143,13 @@ class Plan:
 
     @property
     def alpha(self) -> float:
-        """Level of one look: the error rate is divided among the declared looks."""
-        return limits.ALPHA / len(self.looks)
+        """Level of one look: the error rate is divided among declared looks; bets allow a look after every seed."""
+        return limits.ALPHA if self.until else limits.ALPHA / len(self.looks)
+
+    @property
+    def every_seed(self) -> bool:
+        """Whether the race is judged after every seed, by tests and intervals that hold at all these looks at once."""
+        return self.until is not None
 
     def seeds(self, purpose: str) -> list[int]:
         """Return the seeds used for "tuning", "target", "racing" or "a/a"; the four sets are disjoint."""
@@ -154,8 +161,8 @@ class Plan:
         """Return what the reader must know of the plan itself."""
         notes = []
         rivals = len(self.recipes) - 1
-        if not can_reach(self.looks[-1], rivals, limits.ALPHA, len(self.looks)):
-            need = seeds_needed(rivals, limits.ALPHA, len(self.looks))
+        if not can_reach(self.looks[-1], rivals, self.alpha, self.every_seed):
+            need = seeds_needed(rivals, self.alpha, self.every_seed)
             notes.append(
                 f"{self.looks[-1]} seeds cannot give any of {rivals} contenders a verdict after correction; at least "
                 f"{need} are needed"
@@ -198,7 +205,8 @@ class Plan:
             "sources": self.sources,
             "steps": self.budget,
             "regime": self.regime,
-            "looks": list(self.looks),
+            "looks": [] if self.until else list(self.looks),
+            **({"until": self.until} if self.until else {}),
             "tune": self.tune,
             "series": self.series,
             "cost measured": self.measure_cost,

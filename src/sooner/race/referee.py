@@ -156,22 +156,22 @@ class _Race:
         evidence.targets = {name: v if v is not None and v < start else None for name, v in targets.items()}
 
     def _race(self) -> None:
+        done = 0
         for look in self.plan.looks:
             running = [c for c in self.contenders if not c.why_out and not c.judgement]
-            if look > self.plan.looks[0] and running == [self.baseline] and self.evidence.raced():
+            if done and running == [self.baseline] and self.evidence.raced():
                 break
             cells = []
-            for number in range(look):
+            for number in range(done, look):
                 for c in running:
                     cells += self.evidence.cells(c, "racing", number)
                 cells += self.evidence.cells(self.baseline, "a/a", number)
             self._ensure(f"racing on {look} seeds", cells, 0.0)
             for c in running:
                 c.seeds = look
-            found = [(c, self.evidence.judgement(c)) for c in running if c is not self.baseline]
-            for c, judgement in found:
-                if judgement.word in ("faster", "slower"):
-                    c.judgement = judgement  # settled: it needs no more seeds, and later looks change nothing about it
+            for c, judgement in [(c, self.evidence.settled(c)) for c in running if c is not self.baseline]:
+                c.judgement = judgement  # if settled, it needs no more seeds, and later looks change nothing about it
+            done = look
 
     def _measure_cost(self) -> tuple[dict[str, Any] | None, dict[str, float]]:
         texts = [str(c.tuned) for c in self.contenders if not c.why_out]

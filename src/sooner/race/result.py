@@ -11,6 +11,7 @@ from sooner.race.cost import contention
 from sooner.race.evidence import PRIMARY, TARGETS, Contender, Curve, Evidence
 from sooner.race.limits import RULES
 from sooner.race.traffic import communication_of
+from sooner.race.verdict import inside, judge_final
 
 
 def make_result(
@@ -55,6 +56,8 @@ def make_result(
         "machine": session[0].data.get("machine", {}),
         "seeds": {purpose: plan.seeds(purpose) for purpose in ("tuning", "target", "racing", "a/a")},
         "looks": list(plan.looks),
+        "until": plan.until,
+        "intervals": {"level": 1 - plan.alpha, "kind": "after every seed" if plan.every_seed else "at one look"},
         "tuning_trials": max(len(c.trials) for c in evidence.contenders),
         "targets": {name: _raw(evidence, v) for name, v in evidence.targets.items()},
         "primary_target": PRIMARY,
@@ -116,17 +119,21 @@ def _verdict(evidence: Evidence, c: Contender) -> tuple[str, str]:
 
 
 def _final(evidence: Evidence, c: Contender) -> dict[str, Any]:
-    better = evidence.plan.task.higher_is_better
-    ours = [_raw(evidence, evidence.final(c, "racing", i)) for i in range(c.seeds)]
-    theirs = [_raw(evidence, evidence.final(evidence.baseline, "racing", i)) for i in range(c.seeds)]
-    found: dict[str, Any] = dict(statistics.difference_summary(ours, theirs, better, 1 - evidence.plan.alpha))
+    plan = evidence.plan
+    ours, theirs = ([_raw(evidence, v) for v in values] for values in evidence.final_values(c))
+    found: dict[str, Any] = dict(
+        statistics.difference_summary(ours, theirs, plan.task.higher_is_better, 1 - plan.alpha, plan.every_seed)
+    )
+    found.update(smallest_difference=None, word=None, sentence=None)
     if c is evidence.baseline or not c.seeds:
         found.update(difference=None, low=None, high=None, p=None)
+    else:
+        found["smallest_difference"] = evidence.smallest_difference(c)
     return found
 
 
 def _add_holm(evidence: Evidence, contenders: list[dict[str, Any]]) -> None:
-    """Correct p-values for the number of contenders, at each target and for the final value.
+    """Correct p-values for the number of contenders, at each target and for the final value, and say what that means.
 
     A contender that an early look settled keeps the p-value of that look at the primary target.
     """
@@ -139,6 +146,22 @@ def _add_holm(evidence: Evidence, contenders: list[dict[str, Any]]) -> None:
             measured.setdefault("p_holm", None)
         if c.judgement:
             row["targets"][PRIMARY]["p_holm"] = c.judgement.p_holm
+        if row["final"]["p_holm"] is not None:
+            row["final"].update(zip(("word", "sentence"), _final_words(evidence, c, row["final"]), strict=True))
+
+
+def _final_words(evidence: Evidence, c: Contender, final: Any) -> tuple[str, str]:
+    task = evidence.plan.task
+    return judge_final(
+        final,
+        final["p_holm"],
+        metric=task.metric,
+        baseline=str(evidence.baseline.recipe),
+        baseline_diverged=evidence.final_values(c)[1].count(None),
+        higher_is_better=task.higher_is_better,
+        alpha=evidence.plan.alpha,
+        smallest_difference=final["smallest_difference"],
+    )
 
 
 def _cost(evidence: Evidence, c: Contender, costs: dict[str, Any] | None) -> dict[str, float] | None:
@@ -226,6 +249,11 @@ def _notes(evidence: Evidence, contenders: list[dict[str, Any]]) -> list[str]:
             notes.append(
                 f"{c.recipe} differs from the baseline in {len(stack)} parts; race with --ablate to learn which of "
                 "them matters"
+            )
+        if row["verdict"] in ("faster", "slower") and inside(row["targets"][PRIMARY]["ratio"], evidence.noise_floor()):
+            notes.append(
+                f"{c.recipe}: the pairs tell it from the baseline, but single runs would not, since the baseline against "
+                "itself on other seeds differs as much"
             )
         if failed := _failed(evidence, c):
             notes.append(f"{failed} of the racing runs of {c.recipe} failed, and count as not reaching anything")

@@ -61,8 +61,11 @@ def finals(result: words.Result) -> Sheet:
             told = f"{number(float(difference))} [{number(final.get('low'))}, {number(final.get('high'))}]"
         mean = words.cells(contender, result)["final"]
         chances = [chance(final.get("p")), chance(final.get("p_holm"))]
-        rows.append((position, [names[position], unbroken("final", mean), unbroken("steps", told), *chances]))
-    return Sheet(["recipe", "mean ± deviation", "difference to the baseline", "p", "p (Holm)"], rows)
+        least = final.get("smallest_difference")
+        says = [plain(final.get("word") or EMPTY), EMPTY if least is None else f"{number(float(least), 2)} or more"]
+        rows.append((position, [names[position], unbroken("final", mean), unbroken("steps", told), *chances, *says]))
+    heads = ["recipe", "mean ± deviation", "difference to the baseline", "p", "p (Holm)", "what that says"]
+    return Sheet([*heads, "smallest visible difference"], rows)
 
 
 def costs(result: words.Result) -> Sheet:
@@ -155,12 +158,19 @@ def provenance(result: words.Result) -> dict[str, str]:
             f"{number(machine.get('memory_gib'))} GiB, {plain(machine.get('system'))}"
         ),
         "Seeds": "; ".join(f"{plain(name)} {seed_list(values)}" for name, values in seeds.items()),
-        "Looks": f"results were looked at after {', '.join(str(look) for look in result['looks'])} seeds, as declared",
+        "Looks": looks(result),
         "Horizons": ", ".join(count(steps) for steps in result["horizons"]) + " steps",
         "Timing": words.timing(result),
         "Started": date(result["started"]),
         "Finished": date(result["finished"]),
     }
+
+
+def looks(result: words.Result) -> str:
+    """Return when the race was judged."""
+    if result.get("until"):
+        return f"results were looked at after every seed from {result['looks'][0]} on, up to {result['until']}, as declared"
+    return f"results were looked at after {', '.join(str(look) for look in result['looks'])} seeds, as declared"
 
 
 def seed_list(values: list[int]) -> str:

@@ -26,7 +26,7 @@ STYLES = {
 
 
 class ResultTable:
-    """A rich renderable: the table of contenders, then the noise floor, time, tuning cost, notes and failures."""
+    """A rich renderable: the table of contenders, then what the final values say, the noise floor, time, tuning cost, notes and failures."""
 
     def __init__(self, result: words.Result):
         self.result = result
@@ -45,6 +45,9 @@ class ResultTable:
             yield Text()
             yield wide_sheet(sheet) if options.max_width >= WIDE else narrow_sheet(sheet)
             yield Text()
+        for line in (*words.finals(self.result), words.smallest_effects(self.result), words.intervals(self.result)):
+            if line:
+                yield Text(line)
         yield Text(words.noise_floor(self.result))
         yield Text(words.timing(self.result))
         yield Text(words.tuning_cost(self.result))

@@ -31,24 +31,22 @@ TARGETS = ("loose", "middle", "tight")
 VERDICTS = {
     "baseline": "What the others are measured against. It is tuned exactly as hard as they are.",
     "faster": (
-        "It needs fewer steps to the target than the baseline, luck alone would rarely show that, and the ratio lies "
-        "outside of the A/A noise floor."
+        "It needs fewer steps to the target than the baseline, and luck alone would rarely show that."
     ),
     "no difference found": (
         "The race cannot tell it from the baseline. That is not proof of equality: the sentence beside it says how "
         "large an effect would have to be for this race to see it."
     ),
     "too noisy": (
-        "Luck hides the answer: too few runs reached the target, the ratio lies within the A/A noise floor, or the "
-        "race could only have seen a very large effect. More seeds or more steps would help."
+        "Luck hides the answer: too few runs reached the target, or the race could only have seen a very large effect. "
+        "More seeds or more steps would help."
     ),
     "edge": (
         "The best settings found, its own or the baseline's, lie at the border of what was tried, even after the "
         "search was widened once. Better ones may lie beyond, so the comparison is left open."
     ),
     "slower": (
-        "It needs more steps to the target than the baseline, luck alone would rarely show that, and the ratio lies "
-        "outside of the A/A noise floor."
+        "It needs more steps to the target than the baseline, and luck alone would rarely show that."
     ),
     "out": "It did not race, for the reason given; for instance no settings survived tuning.",
 }
@@ -187,6 +185,47 @@ def final_value(final: dict[str, Any]) -> str:
     if final.get("mean") is None and None in values:
         return f"{values.count(None)} of {len(values)} diverged"
     return plus_minus(final.get("mean"), final.get("sd"))
+
+
+def finals(result: Result) -> list[str]:
+    """Return, for each contender, the sentence on its final value at equal budget; it is no verdict."""
+    found = []
+    for _, contender in ordered(result):
+        final = contender.get("final") or {}
+        if final.get("sentence"):
+            text = f"{plain(contender['recipe'])}, {plain(final['word'])}: it {plain(final['sentence'])}"
+            found.append(f"Final {plain(result['task']['metric'])} of {text}.")
+    return found
+
+
+def smallest(contender: Contender) -> list[str]:
+    """Return the smallest effects that would have been found, in steps and in the final value, as far as known."""
+    steps, final = contender.get("smallest_effect"), (contender.get("final") or {}).get("smallest_difference")
+    told = [] if steps is None else [f"{times(steps)} of the steps or less"]
+    return told if final is None else [*told, f"{number(float(final), 2)} at the end or more"]
+
+
+def smallest_effects(result: Result) -> str:
+    """Return the sentence on what this race could have seen; empty where nobody raced."""
+    told = [(plain(each["recipe"]), smallest(each)) for _, each in ordered(result) if not each.get("baseline")]
+    shown = "; ".join(f"{name} {' and '.join(effects)}" for name, effects in told if effects)
+    return f"Smallest effects that would have been found (80 % power): {shown}." if shown else ""
+
+
+def intervals(result: Result) -> str:
+    """Return the sentence on the kind of intervals and p-values shown; empty for a result that does not say."""
+    kind = result.get("intervals")
+    if not kind:
+        return ""
+    level = f"{number(100 * kind['level'])} %"
+    if kind["kind"] == "after every seed":
+        return (
+            f"Intervals ({level}) and p-values hold after every seed at once: the race could stop at any of them, at "
+            f"the latest after {result['until']}."
+        )
+    looks = len(result["looks"])
+    several = f"; the race was declared to look {looks} times, and the level is divided by that" if looks > 1 else ""
+    return f"Intervals are {level} bootstrap intervals of one look{several}."
 
 
 def sentence(contender: Contender) -> str:

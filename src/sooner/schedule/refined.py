@@ -55,8 +55,7 @@ def refine(norms: Iterable[float], steps: int, kind: Kind, smooth: float = 0.1, 
     Raises:
         SoonerError: a value outside its range, or norms that are mostly 0.
     """
-    check_range("refined", "smooth", smooth, 0.0, 1.0)
-    check_range("refined", "cap", cap, 1.0, 1e9)
+    _check(smooth, cap)
     used = np.asarray(read(norms)[0])[DROPPED:-DROPPED]
     smoothed = _median(_stretched(used, min(len(used), RESOLUTION)), smooth)
     middle = float(np.median(smoothed))
@@ -67,6 +66,11 @@ def refine(norms: Iterable[float], steps: int, kind: Kind, smooth: float = 0.1, 
     tails = np.cumsum(weights[:0:-1])[::-1]  # [steps], entry t is the sum over k > t
     rates = weights[:-1] * tails
     return [*(rates / rates.max()).tolist(), 0.0]
+
+
+def _check(smooth: float, cap: float) -> None:
+    check_range("refined", "smooth", smooth, 0.0, 1.0)
+    check_range("refined", "cap", cap, 1.0, 1e9)
 
 
 def _stretched(values: NDArray[np.float64] | list[float], count: int) -> NDArray[np.float64]:
@@ -117,6 +121,7 @@ class Refined(DecayingSchedule):
         last_epoch: int = -1,
     ) -> None:
         check_range("refined", "steps", steps, 1, float("inf"), whole=True)
+        _check(smooth, cap)
         self.kind = kind_of("refined", kind, optimizer)
         self.table: list[float] | None = None
         if norms is not None:

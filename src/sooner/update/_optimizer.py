@@ -7,6 +7,7 @@ handled here, once.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections import defaultdict
@@ -23,7 +24,7 @@ from sooner.execute.shards import is_sharded, whole
 from sooner.foundation.gradient_norm import gradient_norm
 from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
-from sooner.part import Part, check_choice, check_range
+from sooner.part import Part, check_choice, check_flags, check_range
 from sooner.transform import Chain, Transform, chain
 from sooner.update._graphs import outside_graphs
 from sooner.update._matching import Difference
@@ -91,15 +92,19 @@ class ChainOptimizer(Part, Optimizer):
             defaults = {**defaults, "decay": decay}
         elif decay != "all":
             raise SoonerError(f"{self.name()}: decay={decay!r} says what decays, and {self.name()} has no weight decay")
-        self.check(defaults)
+        switches = {
+            "maximize": maximize,
+            "stochastic_rounding": stochastic_rounding,
+            "master_weights": master_weights,
+        }
+        self.check({**defaults, **switches})
         groups = self.groups(params)
         if check_parameters(self.name(), groups) == 0:
             raise SoonerError(
                 f"{self.name()}: the parameter list is empty; a generator can be used only once, "
                 "so pass model.parameters() anew"
             )
-        switches = {"stochastic_rounding": stochastic_rounding, "master_weights": master_weights}
-        super().__init__(groups, {**defaults, "maximize": maximize, **switches})
+        super().__init__(groups, {**defaults, **switches})
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:
@@ -110,6 +115,13 @@ class ChainOptimizer(Part, Optimizer):
         """
         check_range(cls.name(), "lr", group["lr"], 0.0, math.inf)
         check_choice(cls.name(), "decay", group.get("decay", "all"), DECAYS)
+        check_flags(cls.name(), **{name: group[name] for name in cls._switches() if name in group})
+
+    @classmethod
+    def _switches(cls) -> tuple[str, ...]:
+        """Return the names of the hyper-parameters that are on or off."""
+        own = inspect.signature(cls).parameters.values()
+        return ("maximize", "stochastic_rounding", "master_weights", *(p.name for p in own if type(p.default) is bool))
 
     def groups(self, params: Any) -> list[dict[str, Any]]:
         """Turn what the user passed into parameter groups. Parts that treat parameters differently override this."""

@@ -74,6 +74,7 @@ class LeapVerify(Part):
 
     station: ClassVar[str] = "update"
     needs = frozenset({"held-out loss"})
+    owns = frozenset({"leaps"})
     order: ClassVar[int] = 60
     space: ClassVar[Mapping[str, Knob]] = {"ahead": Choice(5, 10, 25), "predictor": Choice("linear", "quadratic")}
 

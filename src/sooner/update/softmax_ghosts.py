@@ -72,6 +72,7 @@ class SoftmaxGhosts(Part):
 
     station: ClassVar[str] = "update"
     needs = frozenset({"closure"})
+    owns = frozenset({"length of the step"})
     order: ClassVar[int] = 70
     space: ClassVar[Mapping[str, Knob]] = {"limit": Log(0.1, 2.0)}
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 
+HELD_BACK = ("finetune", "grammar", "shapes")
+"""Tasks on which no default or range of a part was ever chosen, and none may be: what holds there was not fitted to
+them."""
+
 
 def names() -> list[str]:
     """Return the names of the bundled tasks, sorted."""

@@ -57,13 +57,3 @@ def smallest_p(n: int) -> float:
     if n < 2:
         return 1.0
     return 2.0 ** (1 - n) if n <= ENUMERATED else 1 / (1 + 2**ENUMERATED)
-
-
-def can_reach(n: int, contenders: int, alpha: float = 0.05, looks: int = 1) -> bool:
-    """Say whether n seeds can give any of the contenders a verdict at all, after Holm and the division by looks."""
-    return smallest_p(n) * max(contenders, 1) <= alpha / looks
-
-
-def seeds_needed(contenders: int, alpha: float = 0.05, looks: int = 1) -> int:
-    """Return the fewest seeds with which `can_reach` holds, for example 6 for one contender and one look."""
-    return max(2, 1 + math.ceil(math.log2(max(contenders, 1) * looks / alpha)))

@@ -6,8 +6,9 @@ from typing import TypedDict
 
 import numpy as np
 
+from sooner.race.statistics.betting import betting_interval, betting_p
 from sooner.race.statistics.intervals import interval
-from sooner.race.statistics.pairs import center, known_steps, paired_differences, paired_log_ratios
+from sooner.race.statistics.pairs import Array, center, known_steps, paired_differences, paired_log_ratios
 from sooner.race.statistics.sign_flips import sign_flip
 
 
@@ -36,21 +37,30 @@ class DifferenceSummary(TypedDict):
 
 
 def ratio_summary(
-    new_steps: Sequence[float | None], base_steps: Sequence[float | None], level: float = 0.95
+    new_steps: Sequence[float | None],
+    base_steps: Sequence[float | None],
+    level: float = 0.95,
+    every_seed: bool = False,
 ) -> RatioSummary:
     """Return how many steps the contender needs relative to the baseline: below 1 is faster.
 
     The ratio is the geometric mean over seeds, or the median when any seed was missed by one side. When nothing is
     known (both miss everywhere), the ratio is None and its interval everything: from 0 to None.
+
+    Args:
+        new_steps: steps to the target of the contender, one per seed; None for a miss.
+        base_steps: the same of the baseline.
+        level: of the interval.
+        every_seed: whether the race looks after every seed; p and interval then hold at all these looks at once.
     """
     differences = paired_log_ratios(new_steps, base_steps)
-    low, high = interval(differences, level)
+    low, high, p = _tested(differences, level, every_seed)
     steps = [None if math.isinf(value) else float(value) for value in known_steps(new_steps)]
     return {
         "ratio": _ratio(center(differences)),
         "low": _ratio(low),
         "high": _ratio(high),
-        "p": sign_flip(differences),
+        "p": p,
         "hits": sum(value is not None for value in steps),
         "of": len(steps),
         "steps": steps,
@@ -58,7 +68,11 @@ def ratio_summary(
 
 
 def difference_summary(
-    new: Sequence[float | None], base: Sequence[float | None], higher_is_better: bool = False, level: float = 0.95
+    new: Sequence[float | None],
+    base: Sequence[float | None],
+    higher_is_better: bool = False,
+    level: float = 0.95,
+    every_seed: bool = False,
 ) -> DifferenceSummary:
     """Return the final values of the contender and their mean difference to the baseline's, in the metric's own units.
 
@@ -67,12 +81,13 @@ def difference_summary(
         base: the same of the baseline.
         higher_is_better: which direction is worse.
         level: of the interval.
+        every_seed: whether the race looks after every seed; p and interval then hold at all these looks at once.
 
     Returns:
         The summary; mean and sd are None when a run diverged (they would be infinite), and sd also for one run.
     """
     differences = paired_differences(new, base, higher_is_better)
-    low, high = interval(differences, level)
+    low, high, p = _tested(differences, level, every_seed)
     values = [None if value is None or not math.isfinite(value) else float(value) for value in new]
     finite = [value for value in values if value is not None]
     whole = bool(values) and len(finite) == len(values)
@@ -83,8 +98,15 @@ def difference_summary(
         "difference": _finite(center(differences)),
         "low": _finite(low),
         "high": _finite(high),
-        "p": sign_flip(differences),
+        "p": p,
     }
+
+
+def _tested(differences: Array, level: float, every_seed: bool) -> tuple[float, float, float]:
+    """Return the interval of the centre and the p-value: of one look, or of looks after every seed."""
+    if every_seed:
+        return *betting_interval(differences, level), betting_p(differences)
+    return *interval(differences, level), sign_flip(differences)
 
 
 def _ratio(log_ratio: float) -> float | None:
