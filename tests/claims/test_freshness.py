@@ -1,8 +1,8 @@
-"""Freshness by behaviour: edits that change nothing leave evidence standing, edits of a rule or a declaration do not."""
+"""Freshness by behaviour: edits that change nothing leave evidence as it is, those of a rule or declaration don't."""
 
 import pytest
 from in_process import InProcess
-from toy_claims import CASES, toy
+from toy_claims import CASES, half, toy
 
 from sooner.claims import _evidence, _fingerprint
 from sooner.claims._claim import Criterion, Measurement, Race
@@ -99,6 +99,6 @@ def test_a_recipe_is_run_for_two_of_its_intervals(recipe, steps):
     assert _fingerprint.steps_of(recipe) == steps
 
 
-def test_timed_values_are_no_part_of_it():
-    found = _fingerprint.run({"case": {}, "timed": ["seconds"]}, lambda: {"seconds": 1.2, "count": 3})
-    assert found == {"count": 3}
+def test_no_fingerprint_speaks_of_time(edited, known):
+    known(toy(experiments={**toy().experiments, "counts": Measurement(half, CASES, CASES[:4], timed=True)}))
+    assert confirm(edited, InProcess()) == (None, "it measures time, of which no fingerprint speaks")

@@ -64,13 +64,13 @@ class Measurement:
         measure: ``measure(**case) -> {name: number, text or list}``, a function of its arguments alone.
         cases: keyword arguments of each call; plain numbers and texts, different from case to case.
         small: the cases of the miniature, seconds in all.
-        timed: names of values that depend on the clock or on chance, which no other run gives again.
+        timed: whether its values depend on the clock, which no fingerprint speaks of: any edit makes them old.
     """
 
     measure: Callable[..., Mapping[str, Any]]
     cases: Sequence[Mapping[str, Any]]
     small: Sequence[Mapping[str, Any]]
-    timed: frozenset[str] = frozenset()
+    timed: bool = False
 
     def miniature(self) -> Measurement:
         """Return the same measurement with its small cases."""

@@ -40,7 +40,8 @@ def cells(
     found = {}
     for label, experiment in experiments.items():
         if isinstance(experiment, Measurement):
-            arms = _cases(experiment, {"finder": finder, "name": name, "experiment": label})
+            where = {"finder": finder, "name": name, "experiment": label}
+            arms = [] if experiment.timed else _cases(experiment, where)
         else:
             arms = _arms(experiment, findings[label])
         for arm, payload in arms:
@@ -51,8 +52,8 @@ def cells(
 def run(payload: Mapping[str, Any], measure: Callable[..., Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """Run one cell: an arm of a race, or a case of a miniature by its function."""
     if measure is not None:
-        values = measure(**payload["case"])
-        return {k: _short(v) for k, v in json.loads(json.dumps(values)).items() if k not in payload["timed"]}
+        values = json.loads(json.dumps(measure(**payload["case"])))  # as they will be read back
+        return {name: _short(value) for name, value in values.items()}
     from sooner.claims._run import task_of
     from sooner.cluster import train_cluster
     from sooner.loop import train
@@ -89,8 +90,7 @@ def steps_of(recipe: str) -> int:
 
 
 def _cases(experiment: Measurement, where: dict[str, str]) -> list[tuple[str, dict[str, Any]]]:
-    common = {**where, "timed": sorted(experiment.timed)}
-    return [(json.dumps(dict(case), sort_keys=True), {**common, "case": dict(case)}) for case in experiment.small]
+    return [(json.dumps(dict(case), sort_keys=True), {**where, "case": dict(case)}) for case in experiment.small]
 
 
 def _arms(race: Race, found: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
