@@ -270,15 +270,15 @@ def lab(
     publish
         Also write the evidence, as NAME.jsonl, into this folder.
     """
-    from sooner import lab as truths
     from sooner.cli.lab import check_truths, list_truths, look_for, missing
+    from sooner.lab import _panel
 
     for name in names:
-        truths.load(name)
+        _panel.load(name)
     if list:
         list_truths()
     elif check:
-        if not check_truths([*(names or truths.names())]):
+        if not check_truths([*(names or _panel.names())]):
             sys.exit(1)
     else:
         chosen = [*dict.fromkeys(names)] or missing()

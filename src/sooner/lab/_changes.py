@@ -145,7 +145,12 @@ class Deep(nn.Module):
         return logits
 
 
-def without_norms(task: Task) -> Task:
+def without_batch_norm(task: Task) -> Task:
+    """Return `digits` with no batch normalization."""
+    return network(lambda: _digits.Network(lambda channels: nn.Identity()), task)
+
+
+def without_layer_norm(task: Task) -> Task:
     """Return `charlm` with no layer normalization."""
 
     def made() -> nn.Module:
@@ -181,8 +186,9 @@ CHANGES: dict[str, Change] = {
     **{f"batches of {size} windows": partial(sequences, size) for size in (2, 32)},
     "128 images": few_images,
     "sorted by class": sorted_images,
-    "without normalization": partial(network, lambda: _digits.Network(lambda channels: nn.Identity())),
-    "no layer normalization": without_norms,
+    "without normalization": without_batch_norm,
+    "batches of 1024 images, without normalization": lambda task: images(1024, without_batch_norm(task)),
+    "no layer normalization": without_layer_norm,
     "weights a tenth as large": shrunk,
     "width 32": partial(network, lambda: charlm.GPT(width=32)),
     "width 128": partial(network, lambda: charlm.GPT(width=128)),

@@ -1,4 +1,4 @@
-"""Local steps save bytes: weights that are averaged now and then do nearly what gradients do that are averaged always."""
+"""Local steps save bytes: averaging weights now and then does nearly what averaging all gradients does."""
 
 from sooner.lab._races import CLUSTERS
 from sooner.lab._truth import Criterion, Setting, Truth
