@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from sooner.claims import _code
 from sooner.claims._claim import Measurement, Race
 from sooner.race.pool import Cell
 from sooner.recipe import Recipe
@@ -53,12 +54,11 @@ def run(payload: Mapping[str, Any], measure: Callable[..., Mapping[str, Any]] | 
     if measure is not None:
         values = measure(**payload["case"])
         return {k: _short(v) for k, v in json.loads(json.dumps(values)).items() if k not in payload["timed"]}
-    from sooner.claims._run import task_of
     from sooner.cluster import train_cluster
     from sooner.loop import train
 
     race = Race(**payload["race"])
-    task, recipe, seed, steps = task_of(race), payload["recipe"], payload["seed"], payload["steps"]
+    task, recipe, seed, steps = _code.task_of(race), payload["recipe"], payload["seed"], payload["steps"]
     if race.workers > 1:
         one: Any = train_cluster(task, recipe, seed, steps, race.workers, evaluate_at=[steps])
     else:
