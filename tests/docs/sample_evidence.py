@@ -17,7 +17,7 @@ MISSED = [
     Outcome(MARKUP, Measured(1.2, 1.1, 1.4, 0.01, FLOOR, "x"), False, "", False, "0.5x", experiments=("race",)),
     Outcome("never there", Measured(math.inf, 1.5, math.inf, 0.2, FLOOR, "x"), False, "", False, ""),
     Outcome("AdamW at half the rate does as well", Measured(0.97, 0.9, 1.05, 0.4, FLOOR, "x"), True, "", True, ""),
-    Outcome("seen", Measured(0.75, 0.7, 0.8), True, "", False, "", positive=True, experiments=("race",)),
+    Outcome("seen", Measured(0.75, 0.7, 0.8, unit="x"), True, "", False, "", positive=True, experiments=("race",)),
 ]
 OPEN = [
     Outcome(
