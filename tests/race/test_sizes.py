@@ -7,6 +7,8 @@ from small_races import Inline, Notes, numbers, written
 
 from sooner.cli.sizes import show_sizes
 from sooner.error import SoonerError
+from sooner.forecast.gain import gain
+from sooner.forecast.read.arms import read_arms
 from sooner.race.journal import FILE, read
 from sooner.race.referee import run
 from sooner.race.sizes import finished, plans
@@ -87,6 +89,21 @@ def test_the_races_end_in_one_table_a_page_and_json(family, capsys, monkeypatch)
     data = json.loads(capsys.readouterr().out)
     assert [(race["size"], race["steps"]) for race in data["races"]] == [(1, 40), (2, 40), (4, 40)]
     assert [one["size"] for one in data["gains"][0]["measured"]] == [25, 49, 97]
+
+
+def test_a_budgeted_family_is_read_by_the_ends_of_its_runs(tmp_path):
+    task = find(str(written(tmp_path, TASK)))
+    arms = ["sgd(lr=0.05)", "sgd(lr=0.1) + cosine"]
+    for plan in plans(task, arms, sizes=(1, 2), **{**OPTIONS, "tune": 0, "out": tmp_path / "races"}):
+        assert plan.regime == "budgeted"
+        run(plan, pool=Inline())
+    made = read_arms([tmp_path / "races"])
+    assert sorted(made.curves) == [(25.0, 40.0), (49.0, 40.0)]
+    for arms in made.curves.values():
+        for seeds in arms.values():
+            assert [sorted(points) for points in seeds.values()] == [[10, 14, 20, 28, 40, 56]] * 6
+    (found,) = gain(made, draws=40)
+    assert [(one.size, one.length, one.seeds) for one in found.measured] == [(25, 40, 6), (49, 40, 6)]
 
 
 def test_without_a_folder_the_same_command_finds_its_races_again(tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ class Family:
 
     @property
     def rises(self) -> bool:
-        """Whether a mean curve ends above its lowest point by a fifth of its fall since the first quarter."""
+        """Whether a mean curve ends above its lowest point by a fifth of its fall from a quarter on."""
         means = [arm.losses.mean(axis=0)[arm.steps >= WINDOW * self.length] for arm in (self.baseline, self.contender)]
         return any(len(m) > 0 and m[-1] - m.min() > 0.2 * (m[0] - m.min()) for m in means)
 
