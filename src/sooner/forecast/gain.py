@@ -201,8 +201,9 @@ def _gain(
     warnings = _warnings(families, sizes, times, longer, cells)
     if left_out is not None and not left_out[1].low <= left_out[0].value <= left_out[1].high:
         warnings.append(
-            f"without the largest size it would have been forecast at {shown(left_out[1])}, and {shown(left_out[0])} was "
-            "measured: sizes differ by more than a law explains, as with few tuning trials; race with more (--tune 8)"
+            f"without the largest size it would have been forecast at {shown(left_out[1])}, and "
+            f"{shown(left_out[0])} was measured: sizes differ by more than a law explains, as with few tuning trials; "
+            "race with more (--tune 8)"
         )
     buy = _purchase(cells, law, families, target, level) if verdict == "open" else None
     return Gain(
