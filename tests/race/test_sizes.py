@@ -5,6 +5,7 @@ import json
 import pytest
 from small_races import Inline, Notes, numbers, written
 
+from sooner.cli import main
 from sooner.cli.sizes import show_sizes
 from sooner.error import SoonerError
 from sooner.forecast.gain import gain
@@ -139,3 +140,25 @@ def test_a_task_without_a_size_or_with_one_it_ignores_is_refused(tmp_path):
         planned(tmp_path, TASK.replace("4 * size", "4"))
     with pytest.raises(SoonerError, match=r"no race in .* is finished"):
         show_sizes(tmp_path, as_json=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--horizons", "100"], "--horizons 100 goes with --sizes"),
+        (["--sizes", "a,b"], "--sizes 'a,b' is not a list of positive numbers"),
+        (["--sizes", "0,1"], "--sizes '0,1' is not a list of positive numbers"),
+        (["--sizes", "1,2", "--horizons", "50.5,100"], "--horizons '50.5,100' are steps, in whole numbers"),
+        (["--sizes", "1,2", "--horizons", "50,100", "--steps", "20"], "say the same thing twice"),
+        (["--sizes", "1,2"], "task quadratic: model(seed) takes no size whose default is 1"),
+    ],
+)
+def test_the_command_line_refuses_in_one_sentence(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["sooner", "race", "quadratic", *words])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert said in told.err
+    assert len(told.err.splitlines()) == 1
