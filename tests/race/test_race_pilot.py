@@ -53,7 +53,7 @@ def own_folder(plan):
 
 
 def test_the_answer_is_plain_numbers(asked):
-    plan, _, found = asked
+    _, _, found = asked
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["power"], found["level"], found["looks"], found["recipes"]) == (0.9, 0.05, [6], list(PAIR))
     assert [b["steps"] for b in found["budgets"]] == [60, 120]

@@ -92,8 +92,8 @@ def lines(found: dict[str, Any], steps: int) -> list[str]:
     for budget in found["budgets"]:
         if budget["sd_log_ratio"] is None:
             told.append(
-                f"{count(budget['steps'])} steps are too few: {budget['hits']} of {budget['runs']} runs of the baseline "
-                "reach the middle target."
+                f"{count(budget['steps'])} steps are too few: {budget['hits']} of {budget['runs']} runs of the "
+                "baseline reach the middle target."
             )
     here = next(b for b in found["budgets"] if b["steps"] == steps)
     last = found["looks"][-1]
@@ -108,8 +108,8 @@ def lines(found: dict[str, Any], steps: int) -> list[str]:
     )
     if here["sd_log_ratio"] is not None:
         told.append(
-            f"By luck, one paired ratio differs from the next by a factor of {number(math.exp(here['sd_log_ratio']), 3)} (from "
-            f"{here['source']}). With {len(found['recipes']) - 1} contender"
+            "By luck, one paired ratio differs from the next by a factor of "
+            f"{number(math.exp(here['sd_log_ratio']), 3)} (from {here['source']}). With {len(found['recipes']) - 1} contender"
             f"{'s' * (len(found['recipes']) != 2)} and these looks each must meet p <= {number(found['level'], 2)}."
         )
     if found["effect"] is not None:
