@@ -18,7 +18,7 @@ unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
 # A race and the tests each use all cores already; two things at once would only disturb each other.
 .NOTPARALLEL:
 
-.PHONY: help race test fuzz check docs bench claims alarms format environment clean anew
+.PHONY: help race test fuzz check docs bench lab claims alarms format environment clean anew
 
 help: ## this list
 	@echo 'usage: make COMMAND [ARGS="..."] [PYTHON=python3.12] [WORKERS=2]'
@@ -53,6 +53,9 @@ bench: .venv/.for-race ## run the short benchmarks in turn (about ten minutes, o
 
 claims: .venv/.for-race ## run the papers' claims, within MINUTES on 2 cores, and publish what came out in evidence/
 	@.venv/bin/sooner claim --all --minutes $(MINUTES) --publish evidence $(ARGS)
+
+lab: .venv/.for-race ## look for the known truths on the bundled workloads, within MINUTES, and publish in evidence/lab/
+	@.venv/bin/sooner lab --minutes $(MINUTES) --publish evidence/lab $(ARGS)
 
 alarms: .venv/.for-race ## false alarms in 1,000 races (about 10 minutes on 2 cores); goes on where it was stopped
 	@.venv/bin/python $(ALARMS) --folder races/false-alarms $(ARGS)

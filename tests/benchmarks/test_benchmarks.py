@@ -155,3 +155,15 @@ def test_the_dora_layer_is_compared_with_peft_s(load, capsys):
     printed = capsys.readouterr().out
     for words in ("memory:", "forward:", "forward and backward:", "outputs differ by"):
         assert words in printed
+
+
+def test_gain_coverage_counts_intervals_that_hold_the_truth(load, capsys):
+    benchmark = load("gain_coverage")
+    share = benchmark.main(repeats=1, draws=20, sizes=(3,), truths=("constant", "growing"))
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in printed][:2] == ["constant", "low noise"]
+    assert printed[-1].startswith("all")
+    assert "of    6, width" in printed[-1]
+    assert share >= 0.5
+    tally = benchmark.Tally([True] * 9 + [False], [2.0] * 10)
+    assert tally.line().startswith(" 90.0 % [55, 100] of   10, width 2.00x")

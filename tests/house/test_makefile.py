@@ -23,6 +23,7 @@ COMMANDS = (
     "docs",
     "bench",
     "claims",
+    "lab",
     "alarms",
     "format",
     "environment",

@@ -10,9 +10,8 @@ from in_process import InProcess
 from sooner import lab, workloads
 from sooner.claims import _run as studies
 from sooner.claims._claim import Measurement, Race
-from sooner.lab import _cost, _evidence, _run
+from sooner.lab import _cost, _evidence, _panel, _run
 from sooner.race import limits
-
 
 STEPS = 2
 
@@ -50,7 +49,7 @@ def small(truth):
 @pytest.mark.parametrize("name", lab.names())
 def test_miniature(name, shared, monkeypatch):
     truth = small(lab.load(name))
-    monkeypatch.setattr(lab, "load", lambda name: truth)
+    monkeypatch.setattr(_panel, "load", lambda name: truth)
     evidence = _run.run(truth, shared, jobs=1, pool=InProcess())
     assert evidence.shown().keys() == truth.on.keys()
     again = _evidence.read(_run.study_of(truth).folder(shared) / "evidence.jsonl")

@@ -45,6 +45,9 @@ def write(app: Sphinx, error: Exception | None) -> None:
     data.mkdir(parents=True)
     for name in taken().evidence:
         shutil.copy(taken().folder / f"{name}.jsonl", data)
+    (data / "lab").mkdir()
+    for name in taken().lab:
+        shutil.copy(taken().folder / "lab" / f"{name}.jsonl", data / "lab")
 
 
 def setup(app: Sphinx) -> None:

@@ -9,6 +9,8 @@ from sooner import catalogue, part
 from sooner.catalogue import Paper, Status
 from sooner.claims import _evidence
 from sooner.claims._evidence import Evidence
+from sooner.lab import _evidence as lab_evidence
+from sooner.lab._evidence import Evidence as LabEvidence
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Snapshot:
         papers: rows of the catalogue.
         evidence: published evidence, by claim.
         older: by claim, the files that changed since its evidence was made; empty for fresh evidence.
+        lab: published evidence of the lab, by truth.
     """
 
     folder: Path
@@ -28,6 +31,7 @@ class Snapshot:
     papers: tuple[Paper, ...]
     evidence: dict[str, Evidence]
     older: dict[str, list[str]]
+    lab: dict[str, LabEvidence]
 
     def status(self, paper: Paper) -> Status:
         """Return what sooner makes of a paper, by the evidence shown here."""
@@ -49,8 +53,9 @@ def take(folder: Path | None = None) -> Snapshot:
     folder = folder or _evidence.folder()
     evidence = {path.stem: _evidence.read(path) for path in sorted(folder.glob("*.jsonl"))}
     older = {name: found.older_than_code() for name, found in evidence.items()}
+    lab = {path.stem: lab_evidence.read(path) for path in sorted((folder / "lab").glob("*.jsonl"))}
     part.names.cache_clear()
-    _taken[:] = [Snapshot(folder, dict(part.names()), catalogue.load(), evidence, older)]
+    _taken[:] = [Snapshot(folder, dict(part.names()), catalogue.load(), evidence, older, lab)]
     return _taken[0]
 
 

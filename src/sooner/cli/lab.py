@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from sooner import lab
 from sooner.cli.progress import RaceProgress
 from sooner.error import SoonerError
+from sooner.lab import _panel
 
 if TYPE_CHECKING:
     from sooner.lab._evidence import Evidence
@@ -26,10 +26,10 @@ def list_truths() -> None:
     from sooner.report.lab import told
 
     grid = Table("truth", "shown on", "not shown on", "what it says", box=None, pad_edge=False)
-    for name in lab.names():
+    for name in _panel.names():
         evidence = _evidence.find(name)
         here = told(evidence) if evidence else ("not looked for yet", "")
-        grid.add_row(name, *here, evidence.said["says"] if evidence else lab.load(name).says)
+        grid.add_row(name, *here, evidence.said["says"] if evidence else _panel.load(name).says)
     _console().print(grid)
 
 
@@ -49,7 +49,7 @@ def check_truths(names: list[str]) -> bool:
     for line in wrong:
         console.print(line, markup=False, soft_wrap=True)
     if not wrong:
-        console.print(f"all {len(names)} truths are shown where they should be, by the code as it stands")
+        console.print(f"{counted(len(names))}: all are shown where they should be, by the code as it stands")
     return not wrong
 
 
@@ -57,7 +57,7 @@ def missing() -> list[str]:
     """Return the truths without published evidence, or with evidence older than the code."""
     from sooner.lab import _evidence
 
-    found = {name: _evidence.find(name) for name in lab.names()}
+    found = {name: _evidence.find(name) for name in _panel.names()}
     return [name for name, evidence in found.items() if evidence is None or evidence.older_than_code()]
 
 
@@ -73,7 +73,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
     from sooner.race.pool import Pool
     from sooner.report.lab import card, told
 
-    truths = [lab.load(name) for name in names]
+    truths = [_panel.load(name) for name in names]
     jobs = jobs or os.cpu_count() or 1
     console = Console(stderr=True, highlight=False)
     command = shlex.join(["sooner", *sys.argv[1:]])
@@ -82,7 +82,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
     left = [truth for truth in truths if truth not in done]
     amount = _cost.minutes(left)
     console.print(
-        f"{len(truths)} truths, {len(done)} of them already there: about {_cost.said(amount)} of processor time, "
+        f"{counted(len(truths))}, {len(done)} already there: about {_cost.said(amount)} of processor time, "
         f"{_cost.said(amount / jobs)} on {jobs} {'core' if jobs == 1 else 'cores'}, less what was begun",
         soft_wrap=True,
     )
@@ -122,12 +122,17 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
         _console().print(card(found[0]))
     elif found:
         _print(found)
-        _console().print(f"{len(found)} truths in {(time.monotonic() - began) / 60:.0f} min on {jobs} cores")
+        _console().print(f"{counted(len(found))} in {(time.monotonic() - began) / 60:.0f} min on {jobs} cores")
     if left_out:
         _console().print(
             f"left out, for want of time or because they failed: {', '.join(left_out)}; run them with sooner lab NAME",
             soft_wrap=True,
         )
+
+
+def counted(number: int) -> str:
+    """Return "1 truth", "2 truths"."""
+    return f"{number} truth{'' if number == 1 else 's'}"
 
 
 def _print(found: list[Evidence]) -> None:

@@ -53,7 +53,7 @@ def run_race(
         plan = Plan(
             find(workload),
             [Recipe(text) for text in split(recipes)],
-            looks=_looks(seeds, looks, until),
+            looks=looks_of(seeds, looks, until),
             until=until,
             out=out,
             command=shlex.join(["sooner", *sys.argv[1:]]),
@@ -111,7 +111,12 @@ def _finished_cells(folder: Path) -> int:
         return 0
 
 
-def _looks(seeds: int | None, looks: str | None, until: int | None) -> list[int]:
+def looks_of(seeds: int | None, looks: str | None, until: int | None) -> list[int]:
+    """Return the numbers of seeds after which to judge.
+
+    Raises:
+        SoonerError: more than one of the options is given, or no such list.
+    """
     given = [f"--{name} {value}" for name, value in (("seeds", seeds), ("looks", looks), ("until", until)) if value]
     if len(given) > 1:
         raise SoonerError(f"{' and '.join(given)} say in two ways when to judge; give one of them")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from sooner.cli.numbers import Whole
+from sooner.error import SoonerError
 
 DEFAULT_RECIPES = "adamw; sgd; muon"
 
@@ -26,6 +27,8 @@ def race(
     effect: float | None = None,
     tune: Whole = 5,
     steps: Whole | None = None,
+    sizes: str | None = None,
+    horizons: str | None = None,
     regime: str = "auto",
     jobs: Whole | None = None,
     series: Whole = 0,
@@ -65,6 +68,11 @@ def race(
         Quasi-random tuning trials per contender besides its default; everybody gets the same number.
     steps
         Training steps of one run. Default: the workload's own budget.
+    sizes
+        Race at several sizes of the model, such as 1,2,4,8, each tuned anew, and say whether the gain survives at
+        larger ones. The workload's model has to take a size.
+    horizons
+        With --sizes, race each at several budgets, such as 500,1000,2000. Instead of --steps.
     regime
         anytime: the first crossing of the target counts (constant learning rates). budgeted: every length is a run of
         its own (schedules that decay to the end). auto chooses budgeted if any recipe plans for a fixed end.
@@ -88,29 +96,35 @@ def race(
     json
         Print the result as JSON on standard output instead of the table.
     """
-    from sooner.cli.race import run_race
+    options: dict[str, Any] = {
+        "seeds": seeds,
+        "looks": looks,
+        "until": until,
+        "as_json": json,
+        "tune": tune,
+        "steps": steps,
+        "regime": regime,
+        "jobs": jobs,
+        "series": series,
+        "workers": workers,
+        "world": world,
+        "arms": arms,
+        "ablate": ablate,
+        "measure_cost": cost,
+        "out": out,
+    }
+    if sizes is not None:
+        if power is not None or effect is not None:
+            raise SoonerError("--power and --effect ask about one race; ask about each of --sizes by itself")
+        from sooner.cli.sizes import run_sizes
 
-    run_race(
-        workload,
-        recipes,
-        seeds=seeds,
-        looks=looks,
-        until=until,
-        power=power,
-        effect=effect,
-        as_json=json,
-        tune=tune,
-        steps=steps,
-        regime=regime,
-        jobs=jobs,
-        series=series,
-        workers=workers,
-        world=world,
-        arms=arms,
-        ablate=ablate,
-        measure_cost=cost,
-        out=out,
-    )
+        run_sizes(workload, recipes, sizes=sizes, horizons=horizons, **options)
+    elif horizons is not None:
+        raise SoonerError(f"--horizons {horizons} goes with --sizes, such as --sizes 1,2,4; one race has --steps")
+    else:
+        from sooner.cli.race import run_race
+
+        run_race(workload, recipes, power=power, effect=effect, **options)
 
 
 def train(
@@ -279,15 +293,15 @@ def lab(
     publish
         Also write the evidence, as NAME.jsonl, into this folder.
     """
-    from sooner import lab as truths
     from sooner.cli.lab import check_truths, list_truths, look_for, missing
+    from sooner.lab import _panel
 
     for name in names:
-        truths.load(name)
+        _panel.load(name)
     if list:
         list_truths()
     elif check:
-        if not check_truths([*(names or truths.names())]):
+        if not check_truths([*(names or _panel.names())]):
             sys.exit(1)
     else:
         chosen = [*dict.fromkeys(names)] or missing()

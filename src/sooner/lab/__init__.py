@@ -9,36 +9,14 @@ This module lists and finds truths without importing torch, so that the command 
 
 from __future__ import annotations
 
-import functools
-import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sooner.error import SoonerError, nearest
+from sooner.lab._panel import load, names
 
 if TYPE_CHECKING:
     from sooner.claims._claim import Outcome
-    from sooner.lab._truth import Truth
 
 __all__ = ["does_not_show", "load", "names", "shown", "shows"]
-
-
-@functools.cache
-def names() -> list[str]:
-    """Return the names of the truths, sorted (nothing is imported)."""
-    return sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"))
-
-
-def load(name: str) -> Truth:
-    """Import and return the truth `name`.
-
-    Raises:
-        SoonerError: no truth has that name; the nearest known name is suggested.
-    """
-    if name not in names():
-        raise SoonerError(f"there is no truth named {name!r}{nearest(name, names())}; `sooner lab --list` names them")
-    found: Truth = importlib.import_module(f"sooner.lab.{name}").TRUTH
-    return found
 
 
 def shown(truth: str, workload: str) -> Outcome | None:

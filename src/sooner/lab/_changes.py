@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sooner.foundation.seeded import seeded
 from sooner.task import Task
-from sooner.workloads import _digits, charlm, quadratic
+from sooner.workloads import _digits, charlm, grammar, quadratic
 from sooner.workloads._seeded import Stream
 
 Change = Callable[[Task], Task]
@@ -86,6 +86,20 @@ def _few(split: str) -> _digits.Pair:
     return (pixels, labels) if split == "eval" else (pixels[:128], labels[:128])
 
 
+def sized(size: float, task: Task) -> Task:
+    """Return a task with about `size` times the parameters."""
+    return replace(task, model=partial(_sized, task.model, size), spec="")
+
+
+def _sized(model: Callable[..., nn.Module], size: float, seed: int) -> nn.Module:
+    return model(seed, size)
+
+
+def from_scratch(task: Task) -> Task:
+    """Return `finetune` with random weights in place of the pretrained ones."""
+    return replace(task, model=grammar.model, spec="")
+
+
 def sorted_images(task: Task) -> Task:
     """Return `digits` with training passes that go through the classes one after the other."""
     return training(task, lambda seed: Stream(_by_class))
@@ -145,7 +159,12 @@ class Deep(nn.Module):
         return logits
 
 
-def without_norms(task: Task) -> Task:
+def without_batch_norm(task: Task) -> Task:
+    """Return `digits` with no batch normalization."""
+    return network(lambda: _digits.Network(lambda channels: nn.Identity()), task)
+
+
+def without_layer_norm(task: Task) -> Task:
     """Return `charlm` with no layer normalization."""
 
     def made() -> nn.Module:
@@ -181,11 +200,13 @@ CHANGES: dict[str, Change] = {
     **{f"batches of {size} windows": partial(sequences, size) for size in (2, 32)},
     "128 images": few_images,
     "sorted by class": sorted_images,
-    "without normalization": partial(network, lambda: _digits.Network(lambda channels: nn.Identity())),
-    "no layer normalization": without_norms,
+    "without normalization": without_batch_norm,
+    "batches of 1024 images, without normalization": lambda task: images(1024, without_batch_norm(task)),
+    "no layer normalization": without_layer_norm,
     "weights a tenth as large": shrunk,
-    "width 32": partial(network, lambda: charlm.GPT(width=32)),
-    "width 128": partial(network, lambda: charlm.GPT(width=128)),
+    "a quarter of the parameters": partial(sized, 0.25),
+    "four times the parameters": partial(sized, 4.0),
+    "from scratch": from_scratch,
     "30 layers": partial(network, lambda: Deep(30)),
     "30 residual layers": partial(network, lambda: Deep(30, residual=True)),
     "8 layers": partial(network, lambda: Deep(8)),

@@ -17,9 +17,12 @@ STEP_MILLISECONDS = {
     "charlm": 7.5,
     "digits": 4.0,
     "digits_federated": 3.5,
+    "finetune": 23.0,
+    "grammar": 20.0,
     "modular": 6.0,
     "quadratic": 0.8,
     "separable": 0.8,
+    "shapes": 12.0,
     "zipf": 12.0,
 }
 """Of one worker on one core, evaluations included; what is not listed counts as `USUAL`."""

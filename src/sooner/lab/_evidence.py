@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import sooner
-from sooner import lab
 from sooner.claims._claim import Outcome
 from sooner.claims._code import code_behind
 from sooner.claims._findings import Findings
@@ -24,6 +23,7 @@ from sooner.claims._lines import (
     read_records,
     write_whole,
 )
+from sooner.lab import _panel
 from sooner.lab._published import folder
 from sooner.lab._truth import Truth
 from sooner.race.journal_lines import Record, write_line
@@ -72,9 +72,9 @@ class Evidence:
 
     def older_than_code(self) -> list[str]:
         """Return the files that are no longer what they were at the run; empty for fresh evidence."""
-        if self.truth not in lab.names():
+        if self.truth not in _panel.names():
             return [f"lab/{self.truth}.py"]
-        now = code_of(lab.load(self.truth))
+        now = code_of(_panel.load(self.truth))
         changed = [name for name in {**self.code, **now} if self.code.get(name) != now.get(name)]
         return [*changed, *(["docs/race-rules.md"] if self.provenance.get("rules") != RULES else [])]
 
@@ -161,7 +161,7 @@ def read(path: Path) -> Evidence:
     """
     remedy = f"restore the file, or run `sooner lab {path.stem}` again"
     records = read_records(path, remedy)
-    checked_frame(path, records, "truth", "shown", FORMAT, remedy)
+    checked_frame(path, records, "truth", "shown", (FORMAT,), remedy)
     try:
         evidence = _read(records)
         said = records[-1].data["shown"]

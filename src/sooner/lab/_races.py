@@ -48,7 +48,7 @@ TEXT = Race(
     steps=1000,
 )
 CONSTANT = "adamw + constant(warmup=50)"
-TEXT_TO_THE_END = Race(f"{CONSTANT}; adamw + cosine; adamw + linear; {CONSTANT} + ema", "charlm", steps=1000)
+TEXT_TO_THE_END = Race(f"{CONSTANT}; adamw + cosine; {CONSTANT} + ema", "charlm", steps=1000)
 
 IMAGES = Race(
     "; ".join(
@@ -61,6 +61,13 @@ IMAGES = Race(
     "digits",
 )
 IMAGES_TO_THE_END = Race("sgd + constant(warmup=20); sgd + cosine; sgd + linear", "digits")
+
+OUTLINES = Race(
+    "sgd; sgd(momentum=0.0); adamw; muon; sgd + ema; sgd(lr=0.001); sgd(lr=3.0)", "shapes", steps=500, tune=4
+)
+OUTLINES_TO_THE_END = Race("sgd + constant(warmup=25); sgd + cosine", "shapes", steps=500, tune=4)
+
+WORDS = Race("adamw; sgd; muon; adamw + ema; adamw(lr=0.0003); adamw(lr=0.1)", "grammar", steps=400, tune=4)
 
 TAIL = Race("adamw; sgd; sgd(momentum=0.0); adamw(lr=0.0001); adamw(lr=0.03)", "zipf")
 TAIL_TO_THE_END = Race("adamw + constant(warmup=15); adamw + cosine; adamw + linear", "zipf")

@@ -18,7 +18,7 @@ __all__ = ["WORKER", "finished", "run", "study_of"]
 
 def study_of(truth: Truth) -> Study:
     """Return a truth as what can be run."""
-    return Study("truth", truth.name, "sooner.lab:load", truth.experiments, _evidence.code_of(truth))
+    return Study("truth", truth.name, "sooner.lab._panel:load", truth.experiments, _evidence.code_of(truth))
 
 
 def finished(truth: Truth, out: Path) -> bool:

@@ -7,7 +7,7 @@ from sooner.lab._truth import Setting, Truth
 TRUTH = Truth(
     name="average_is_decay",
     says="A moving average of the weights at a constant rate ends nearly where decay ends.",
-    source="Hägele et al., 2024, arXiv 2405.18392, section 4.1; Morales-Brotons et al., 2024, arXiv 2411.18704, section 3",
+    source="Hägele et al., 2024, arXiv 2405.18392, on weight averaging; Morales-Brotons et al., 2024, arXiv 2411.18704",
     expected="between the constant rate and the decayed one, close to the latter",
     on={
         "charlm": Setting(

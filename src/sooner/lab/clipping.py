@@ -16,7 +16,7 @@ def _on(workload: str, change: str, rate: float, steps: int, seconds: float) -> 
 TRUTH = Truth(
     name="clipping",
     says="At a rate at which gradients explode now and then, clipping their norm saves the run.",
-    source="Pascanu et al., 2013, arXiv 1211.5063, section 3.2; Zhang et al., 2020, arXiv 1905.11881, section 5",
+    source="Pascanu et al., 2013, arXiv 1211.5063, section 3.2; Zhang et al., 2020, arXiv 1905.11881, abstract",
     expected="runs that are lost without it end well; the sources give no ratio",
     on={
         "zipf": _on("zipf", "as it is", 0.3, 200, 30),

@@ -9,7 +9,7 @@ _PLAIN = "sgd(momentum=0.0)"
 TRUTH = Truth(
     name="error_feedback",
     says="Sending the largest 1 % of the gradients loses training, and keeping the rest for later rescues it.",
-    source="Stich et al., 2018, arXiv 1809.07599, abstract; Karimireddy et al., 2019, arXiv 1901.09847, section 4",
+    source="Stich et al., 2018, arXiv 1809.07599, abstract; Karimireddy et al., 2019, arXiv 1901.09847, abstract",
     expected="with memory the rate of plain SGD; without it no convergence",
     on={
         workload: Setting(

@@ -1,4 +1,4 @@
-"""Local steps save bytes: weights that are averaged now and then do nearly what gradients do that are averaged always."""
+"""Local steps save bytes: averaging weights now and then does nearly what averaging all gradients does."""
 
 from sooner.lab._races import CLUSTERS
 from sooner.lab._truth import Criterion, Setting, Truth
@@ -8,7 +8,7 @@ _PLAIN = "sgd(momentum=0.0)"
 TRUTH = Truth(
     name="local_steps",
     says="Workers that average their weights every 10 steps reach the same loss with a fraction of the bytes.",
-    source="McMahan et al., 2017, arXiv 1602.05629, section 3; Stich, 2018, arXiv 1805.09767, section 3",
+    source="McMahan et al., 2017, arXiv 1602.05629, abstract; Stich, 2018, arXiv 1805.09767, abstract",
     expected="10x to 100x fewer rounds",
     on={
         workload: Setting(

@@ -4,6 +4,8 @@ from sooner.lab._criteria import changed
 from sooner.lab._truth import Setting, Truth
 from sooner.lab._variants import Arm, arms
 
+_SMALL, _LARGE = "a quarter of the parameters", "four times the parameters"
+
 TRUTH = Truth(
     name="model_size",
     says="A model with more parameters has a lower loss after as many steps.",
@@ -14,14 +16,20 @@ TRUTH = Truth(
             {
                 "runs": arms(
                     Arm("charlm", change, "adamw(lr={rate})", (0.001, 0.003, 0.01), 600)
-                    for change in ("width 32", "as it is", "width 128")
+                    for change in (_SMALL, "as it is", _LARGE)
                 )
             },
-            [
-                changed("as it is", "width 32", 0.98, paper="0.91x"),
-                changed("width 128", "width 32", 0.96, paper="0.82x"),
-            ],
-            seconds=300,
-        )
+            [changed("as it is", _SMALL, 0.98, paper="0.90x"), changed(_LARGE, _SMALL, 0.96, paper="0.81x")],
+            seconds=330,
+        ),
+        "shapes": Setting(
+            {
+                "runs": arms(
+                    Arm("shapes", change, "sgd(lr={rate})", (0.03, 0.1, 0.3), 400) for change in (_SMALL, "as it is")
+                )
+            },
+            [changed("as it is", _SMALL, 0.95)],
+            seconds=100,
+        ),
     },
 )

@@ -1,6 +1,7 @@
 """Momentum beats none where noise is small: on full batches and large ones."""
 
-from sooner.lab._criteria import changed
+from sooner.lab._criteria import changed, lower_than
+from sooner.lab._races import OUTLINES, TEXT
 from sooner.lab._truth import Setting, Truth
 from sooner.lab._variants import Arm, arms
 
@@ -14,19 +15,21 @@ TRUTH = Truth(
     expected="on quadratics the square root of the condition number; on networks clear at large batches only",
     on={
         "quadratic": Setting(
-            {"runs": arms(Arm("quadratic", "without noise", r, _RATES, 300, 0.02) for r in (_WITH, _WITHOUT))},
+            {"runs": arms(Arm("quadratic", "without noise", r, _RATES, 600, 0.001) for r in (_WITH, _WITHOUT))},
             [changed(_WITH, _WITHOUT, 0.6, "reached", by="recipe")],
-            seconds=20,
+            seconds=40,
         ),
         "digits": Setting(
-            {"runs": arms(Arm("digits", "batches of 1024 images", r, _RATES, 60, 0.2) for r in (_WITH, _WITHOUT))},
+            {
+                "runs": arms(
+                    Arm("digits", "batches of 1024 images, without normalization", r, _RATES, 60, 0.2)
+                    for r in (_WITH, _WITHOUT)
+                )
+            },
             [changed(_WITH, _WITHOUT, 0.9, "reached", by="recipe")],
             seconds=60,
         ),
-        "charlm": Setting(
-            {"runs": arms(Arm("charlm", "as it is", r, _RATES, 500) for r in (_WITH, _WITHOUT))},
-            [changed(_WITH, _WITHOUT, 0.97, by="recipe")],
-            seconds=130,
-        ),
+        "shapes": Setting({"race": OUTLINES}, [lower_than("race", "sgd", "sgd(momentum=0.0)", 0.98)]),
+        "charlm": Setting({"race": TEXT}, [lower_than("race", "sgd", "sgd(momentum=0.0)", 0.98)]),
     },
 )

@@ -19,6 +19,7 @@ TRUTH = Truth(
         "charlm": _on("charlm", "adamw(lr={rate}) + cosine", (0.001, 0.003, 0.01), 200, 0.95, 140),
         "zipf": _on("zipf", "adamw(lr={rate}) + cosine", (0.001, 0.003, 0.01), 75, 0.5, 60),
         "quadratic": _on("quadratic", "sgd(lr={rate}, momentum=0.0) + linear", (0.1, 0.3, 1.0), 250, 0.5, 20),
+        "shapes": _on("shapes", "sgd(lr={rate}) + cosine", (0.03, 0.1, 0.3), 120, 0.8, 80),
         "digits": _on("digits", "sgd(lr={rate}) + cosine", (0.03, 0.1, 0.3), 50, 0.7, 30),
     },
 )

@@ -1,7 +1,7 @@
 """Muon beats AdamW where hidden matrices are what learns."""
 
 from sooner.lab._criteria import sooner_than
-from sooner.lab._races import IMAGES, TEXT
+from sooner.lab._races import IMAGES, OUTLINES, TEXT, WORDS
 from sooner.lab._truth import Setting, Truth
 
 TRUTH = Truth(
@@ -12,6 +12,8 @@ TRUTH = Truth(
     expected="0.52x to 0.74x of the steps",
     on={
         "charlm": Setting({"race": TEXT}, [sooner_than("race", "muon", "adamw", 0.85, "0.74x")]),
+        "grammar": Setting({"race": WORDS}, [sooner_than("race", "muon", "adamw", 0.9, "0.74x")]),
+        "shapes": Setting({"race": OUTLINES}, [sooner_than("race", "muon", "adamw", 0.9, "0.74x")]),
         "digits": Setting({"race": IMAGES}, [sooner_than("race", "muon", "adamw", 0.9, "0.74x")]),
     },
 )

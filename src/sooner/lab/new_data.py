@@ -9,7 +9,7 @@ _AGAIN = "20 batches again and again"
 TRUTH = Truth(
     name="new_data",
     says="Steps on data seen before are worth less than steps on new data.",
-    source="Muennighoff et al., 2023, arXiv 2305.16264, section 5",
+    source="Muennighoff et al., 2023, arXiv 2305.16264, abstract",
     expected="up to four passes nearly as good as new data; beyond that worth less and less",
     on={
         "charlm": Setting(

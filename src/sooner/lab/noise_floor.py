@@ -28,7 +28,7 @@ def _outside(rate: float) -> Callable[[Findings], Measured]:
 TRUTH = Truth(
     name="noise_floor",
     says="The mean loss of plain SGD on the noisy bowl is the one that its recursion gives.",
-    source="by construction: `sooner.workloads.quadratic.expected_loss`; Zhang et al., 2019, arXiv 1907.04164, section 3",
+    source="by construction: `quadratic.expected_loss`; Zhang et al., 2019, arXiv 1907.04164, section 3",
     expected="1x of the expectation at every rate",
     oracle=True,
     on={

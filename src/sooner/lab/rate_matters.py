@@ -1,7 +1,7 @@
 """The learning rate is the setting that matters most: ten times and more from the best one is clearly worse."""
 
 from sooner.lab._criteria import lower_than
-from sooner.lab._races import BOWL, HIGH, IMAGES, LOW, PLAIN, TAIL, TEXT
+from sooner.lab._races import BOWL, HIGH, IMAGES, LOW, OUTLINES, PLAIN, TAIL, TEXT, WORDS
 from sooner.lab._truth import Setting, Truth
 
 TRUTH = Truth(
@@ -17,6 +17,14 @@ TRUTH = Truth(
         "digits": Setting(
             {"race": IMAGES},
             [lower_than("race", "sgd", "sgd(lr=0.001)", 0.9), lower_than("race", "sgd", "sgd(lr=3.0)", 0.9)],
+        ),
+        "shapes": Setting(
+            {"race": OUTLINES},
+            [lower_than("race", "sgd", "sgd(lr=0.001)", 0.9), lower_than("race", "sgd", "sgd(lr=3.0)", 0.9)],
+        ),
+        "grammar": Setting(
+            {"race": WORDS},
+            [lower_than("race", "adamw", "adamw(lr=0.0003)", 0.9), lower_than("race", "adamw", "adamw(lr=0.1)", 0.9)],
         ),
         "zipf": Setting(
             {"race": TAIL},

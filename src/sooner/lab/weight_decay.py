@@ -7,7 +7,7 @@ from sooner.lab._truth import Setting, Truth
 TRUTH = Truth(
     name="weight_decay",
     says="With weight decay a network that knows its training pairs by heart generalises, much sooner than without.",
-    source="Power et al., 2022, arXiv 2201.02177, section 3.3",
+    source="Power et al., 2022, arXiv 2201.02177, on data efficiency and regularization",
     expected="the strongest of all interventions in the source; without decay hardly within the budget",
     on={
         "modular": Setting(

@@ -56,7 +56,8 @@ class Arms:
                 )
         if baseline == contender:
             raise SoonerError(f"baseline and contender are both {baseline!r}; name two arms")
-        found, notes = [], []
+        found: list[Family] = []
+        notes: list[str] = []
         for (size, length), arms in sorted(self.curves.items(), key=lambda one: (one[0][0], one[0][1] or 0.0)):
             if baseline in arms and contender in arms:
                 pair = [_complete(arms[name], f"{name} at size {size:g}", notes) for name in (baseline, contender)]
@@ -197,8 +198,8 @@ def _arm(seeds: Curves, where: str) -> Arm:
     steps = sorted(set.intersection(*(set(points) for points in seeds.values())))
     if len(steps) < 3:
         raise SoonerError(
-            f"the runs of {where} share {len(steps)} step{'s' * (len(steps) != 1)}, which makes no curve; log all seeds "
-            "at the same steps, three or more"
+            f"the runs of {where} share {len(steps)} step{'s' * (len(steps) != 1)}, which makes no curve; log all "
+            "seeds at the same steps, three or more"
         )
     losses = np.array([[points[step] for step in steps] for points in seeds.values()])
     return Arm(np.array(steps), losses, tuple(seeds))
