@@ -11,7 +11,8 @@ the versions, as one JSON file; the one of the present race rules is in evidence
 Printed beside it: alarms when the same runs are judged by the final value, and when they are judged after every seed.
 The other rate uses the same runs once more: in race i, the racing runs of the next two races that tuned to the same
 settings take the part of two contenders that are in truth the baseline, with the correction for two, just as real
-contenders are judged. Its share counts races with at least one false verdict. Races that lend their runs to each other are not quite independent, so its interval is a little too narrow.
+contenders are judged. Its share counts races with at least one false verdict. Races that lend their runs to each other
+are not quite independent, so its interval is a little too narrow.
 """
 
 from __future__ import annotations

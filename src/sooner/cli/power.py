@@ -107,10 +107,11 @@ def lines(found: dict[str, Any], steps: int) -> list[str]:
         f"{' or '.join(sees) or 'nothing'}, in {number(here['cpu_minutes_as_planned'], 2)} CPU minutes of training."
     )
     if here["sd_log_ratio"] is not None:
+        rivals = len(found["recipes"]) - 1
         told.append(
             "By luck, one paired ratio differs from the next by a factor of "
-            f"{number(math.exp(here['sd_log_ratio']), 3)} (from {here['source']}). With {len(found['recipes']) - 1} contender"
-            f"{'s' * (len(found['recipes']) != 2)} and these looks each must meet p <= {number(found['level'], 2)}."
+            f"{number(math.exp(here['sd_log_ratio']), 3)} (from {here['source']}). With {rivals} contender"
+            f"{'s' * (rivals != 1)} and these looks each must meet p <= {number(found['level'], 2)}."
         )
     if found["effect"] is not None:
         told.append(_cheapest(found))

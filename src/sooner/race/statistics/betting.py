@@ -1,10 +1,10 @@
 """Tests and intervals that hold after every seed: somebody bets against "there is no difference" and may not get rich.
 
 If contender and baseline are equally good, each paired difference is as likely as its negative, whatever its size. A
-bet on its sign is then fair, and so is the wealth of whoever bets a share of it on every seed, as long as the share depends
-on nothing later: wealth is a martingale that begins at 1, and reaches 1 / alpha at any time whatsoever with a chance of
-at most alpha (Ville, 1939). So a race may look after every seed and stop when it likes. Bets on symmetric differences
-are in Ramdas et al., 2020, arXiv 2009.03167, section 4; intervals by betting in Waudby-Smith & Ramdas, 2020, arXiv
+bet on its sign is then fair, and so is the wealth of whoever bets a share of it on every seed, as long as the share
+depends on nothing later: wealth is a martingale that begins at 1, and reaches 1 / alpha at any time whatsoever with a
+chance of at most alpha (Ville, 1939). So a race may look after every seed and stop when it likes. Bets on symmetric
+differences are in Ramdas et al., 2020, arXiv 2009.03167; intervals by betting in Waudby-Smith & Ramdas, 2020, arXiv
 2010.09686.
 
 Half of the wealth bets on signs alone, so that few clear seeds suffice and misses count; half bets more on larger
