@@ -7,7 +7,7 @@ from few_examples import SEEDS, few, few_seeds
 from toy_claims import InProcess
 
 from sooner import claims
-from sooner.claims import _claim, _evidence, _fingerprint, _run
+from sooner.claims import _claim, _code, _evidence, _fingerprint, _run
 from sooner.claims._conclude import VERDICTS
 from sooner.race import limits
 
@@ -21,14 +21,14 @@ def shared(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _few(monkeypatch):
     """Races take few seeds and few examples here."""
-    task_of = _run.task_of
+    task_of = _code.task_of
     monkeypatch.setattr(limits, "LEAST_SEEDS", SEEDS)
     monkeypatch.setattr(limits, "LEAST_STEPS", 6)
     monkeypatch.setattr(limits, "TARGET_SEEDS", SEEDS)
     monkeypatch.setattr(_claim, "MINIATURE_STEPS", 6)
     monkeypatch.setattr(_fingerprint, "STEPS", 1)
     monkeypatch.setattr(_fingerprint, "LONGEST", 1)
-    monkeypatch.setattr(_run, "task_of", lambda race: few(task_of(race)))
+    monkeypatch.setattr(_code, "task_of", lambda race: few(task_of(race)))
 
 
 @pytest.mark.parametrize("name", claims.names())

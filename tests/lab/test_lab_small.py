@@ -8,7 +8,7 @@ from few_examples import SEEDS, few
 from in_process import InProcess
 
 from sooner import lab, workloads
-from sooner.claims import _run as studies
+from sooner.claims import _code
 from sooner.claims._claim import Measurement, Race
 from sooner.lab import _cost, _evidence, _panel, _run
 from sooner.race import limits
@@ -27,8 +27,8 @@ def _few(monkeypatch):
     """Races take few steps, few seeds and few examples here."""
     for name, value in (("LEAST_SEEDS", SEEDS), ("TARGET_SEEDS", SEEDS), ("LEAST_STEPS", STEPS)):
         monkeypatch.setattr(limits, name, value)
-    task_of = studies.task_of
-    monkeypatch.setattr(studies, "task_of", lambda race: fewer(task_of(race)))
+    task_of = _code.task_of
+    monkeypatch.setattr(_code, "task_of", lambda race: fewer(task_of(race)))
 
 
 def fewer(task):

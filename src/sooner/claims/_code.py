@@ -15,6 +15,8 @@ from sooner import part
 from sooner.claims._claim import Claim, Measurement, Race
 from sooner.race.source import digest
 from sooner.recipe.text import parse, split
+from sooner.task import Task, from_file
+from sooner.workloads import find
 
 _ROOT = Path(sooner.__file__).parent
 _FOLLOWED = ("claims", "lab", "workloads", *part.STATIONS)
@@ -73,6 +75,12 @@ def task_file(name: str) -> Path | None:
     """Return the file of a task that only claims use, None where `name` is no such task."""
     file = _ROOT / "claims" / "tasks" / f"{name}.py"
     return file if file.is_file() else None
+
+
+def task_of(race: Race) -> Task:
+    """Return the task of a race: one of `claims/tasks`, or a bundled workload."""
+    file = task_file(race.task)
+    return (from_file(file) if file else find(race.task)).at(race.size)
 
 
 def _files_of(race: Race) -> list[Path]:

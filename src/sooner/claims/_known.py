@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 
 from sooner import workloads
 from sooner.claims._claim import Claim, Known, Measured, Outcome, Race
@@ -25,7 +26,7 @@ def covering(claim: Claim, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def _known(claim: Claim, one: Known) -> Outcome:
-    from sooner import lab  # which stands on claims itself
+    lab = import_module("sooner.lab")  # which stands on claims itself
 
     experiments = tuple(sorted(spoken_of(claim, one)))
     says = f"the lab shows on {one.workload}: {one.truth}"
@@ -50,7 +51,7 @@ def spoken_of(claim: Claim, one: Known) -> set[str]:
 
 def shortest(one: Known) -> int:
     """Return the steps of the shortest race in which the lab looks for a truth on a workload, 0 where it races none."""
-    from sooner import lab
+    lab = import_module("sooner.lab")
 
     setting = lab.load(one.truth).on.get(one.workload)
     races = [e for e in setting.experiments.values() if isinstance(e, Race)] if setting else []

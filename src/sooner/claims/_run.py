@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sooner.claims import _evidence, _fingerprint
+from sooner.claims import _code, _evidence, _fingerprint
 from sooner.claims._claim import Claim, Measurement, Race
-from sooner.claims._code import code_of, task_file
+from sooner.claims._code import code_of
 from sooner.claims._evidence import Evidence
 from sooner.claims._findings import shortened
 from sooner.error import SoonerError
@@ -30,8 +30,6 @@ from sooner.race.referee import Watch
 from sooner.race.shelf import Shelf
 from sooner.recipe import Recipe
 from sooner.recipe.text import split
-from sooner.task import Task, from_file
-from sooner.workloads import find
 
 WORKER = "sooner.claims._worker:run_cell"
 
@@ -216,7 +214,7 @@ def _race(race: Race, out: Path, jobs: int, watch: Watch, pool: Pool) -> dict[st
 def plan_of(race: Race, out: Path, jobs: int = 1) -> Plan:
     """Return the plan of a race, whose folder lies among the others of its kind."""
     plan = Plan(
-        task_of(race),
+        _code.task_of(race),
         [Recipe(text) for text in split(race.recipes)],
         looks=(race.seeds,),
         tune=race.tune,
@@ -228,12 +226,6 @@ def plan_of(race: Race, out: Path, jobs: int = 1) -> Plan:
     )
     plan.out = out / "races" / plan.folder().name
     return plan
-
-
-def task_of(race: Race) -> Task:
-    """Return the task of a race: one of `claims/tasks`, or a bundled workload."""
-    file = task_file(race.task)
-    return (from_file(file) if file else find(race.task)).at(race.size)
 
 
 def _measurement(

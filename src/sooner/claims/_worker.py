@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sooner.claims import _run
+from sooner.claims import _code
 from sooner.claims._claim import Measurement, Race
 from sooner.claims._fingerprint import shortened
 from sooner.cluster import ClusterRun, train_cluster
@@ -48,7 +48,7 @@ def run_cell(payload: dict[str, Any], report: Report) -> dict[str, Any]:
 def _first_steps(payload: dict[str, Any]) -> dict[str, Any]:
     """Return losses of an arm's first steps, and where they lead."""
     race, steps = Race(**payload["race"]), payload["steps"]
-    task, common = _run.task_of(race), {"seed": payload["seed"], "steps": steps, "evaluate_at": [steps]}
+    task, common = _code.task_of(race), {"seed": payload["seed"], "steps": steps, "evaluate_at": [steps]}
     run: ClusterRun | Run
     if race.workers > 1:
         run = train_cluster(task, payload["recipe"], workers=race.workers, **common)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from sooner.claims._claim import Race
-from sooner.claims._run import task_of
+from sooner.claims._code import task_of
 from sooner.lab._truth import Truth
 from sooner.race.limits import TARGET_SEEDS
 from sooner.race.targets import ladder
