@@ -66,7 +66,7 @@ def test_the_answer_is_plain_numbers(asked):
         assert budget["visible_final_difference"] > 0
         assert budget["hits"] >= 9
     assert (
-        "the cheapest is sooner race quadratic --recipes 'sgd(lr=0.02); sgd(lr=0.025)' --steps" in lines(found, 60)[-1]
+        "To see 0.80x of the steps with a chance of 90%, the cheapest is this race with --steps" in lines(found, 60)[-1]
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import sys
 from typing import Any
 
@@ -132,6 +131,5 @@ def _cheapest(found: dict[str, Any]) -> str:
         "until" if found["until"] else "seeds": row["seeds"],
         **({"series": series} if series else {}),
     }
-    typed = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    command = shlex.join(["sooner", "race", found["task"], "--recipes", "; ".join(found["recipes"]), *typed])
-    return f"To see {wanted}, the cheapest is {command} ({number(minutes, 2)} CPU minutes)."
+    typed = " ".join(f"--{name} {value}" for name, value in options.items())
+    return f"To see {wanted}, the cheapest is this race with {typed} ({number(minutes, 2)} CPU minutes of training)."
