@@ -1,15 +1,16 @@
 """How often the referee sees a difference where there is none: many races of a baseline against itself.
 
-    python benchmarks/false_alarms.py [--races 200] [--steps 100] [--seeds 8] [--jobs 2] [--folder DIR]
+    python benchmarks/false_alarms.py [--races 1000] [--steps 40] [--seeds 8] [--jobs 2] [--folder DIR] [--out FILE]
 
 Every race is a whole one through the real referee on `quadratic`: tuning, targets, racing and the A/A arm, which is the
 tuned baseline on other seeds. Counted is how often the A/A arm would have been called faster or slower. At most 5 % are
 promised, so the interval should not lie above 0.05. With --folder the races are kept and a second start goes on with
-those that are missing; without it they live in a temporary folder.
+those that are missing; without it they live in a temporary folder. --out writes the figures, with the command, the
+versions and the processor time, as one JSON file; the one of the present race rules is in evidence/rules.
 
-The second figure uses the same runs once more: in race i, the racing runs of the next two races that tuned to the same
-settings take the part of two contenders that are in truth the baseline, with the correction for two and with the A/A
-arm as noise floor, just as real contenders are judged. Its share counts races with at least one false verdict. Races
+Printed beside it: alarms when the same runs are judged by the final value, and when they are judged after every seed.
+The other rate uses the same runs once more: in race i, the racing runs of the next two races that tuned to the same
+settings take the part of two contenders that are in truth the baseline, with the correction for two, just as real contenders are judged. Its share counts races with at least one false verdict. Races
 that lend their runs to each other are not quite independent, so its interval is a little too narrow.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import tempfile
 import time
@@ -29,7 +31,7 @@ import cyclopts
 from scipy.stats import binomtest
 
 from sooner.race import statistics
-from sooner.race.limits import ALPHA
+from sooner.race.limits import ALPHA, RULES
 from sooner.race.plan import Plan
 from sooner.race.pool import Pool
 from sooner.race.referee import WORKER, run
@@ -82,7 +84,6 @@ def judge_strangers(result: Result, strangers: Sequence[Result]) -> list[str]:
             baseline=RECIPE,
             baseline_hits=sum(s is not None for s in baseline),
             alpha=ALPHA,
-            noise_floor=result["noise_floor"],
             smallest_effect=statistics.smallest_effect(spread, len(baseline), ALPHA / len(strangers)),
         )
         words.append(word)
@@ -102,33 +103,72 @@ def two_contenders(results: Sequence[Result]) -> list[list[str]]:
     ]
 
 
+def every_seed(result: Result) -> float:
+    """Return the p-value of the A/A arm at the primary target, had the race been judged after every seed."""
+    again = steps_to_target(result, result["a/a_curves"])
+    baseline = steps_to_target(result, result["contenders"][0]["curves"])
+    return statistics.betting_p(statistics.paired_log_ratios(again, baseline))
+
+
+def final_p(result: Result, every: bool = False) -> float:
+    """Return the p-value of the A/A arm's final value at equal budget, once or after every seed."""
+    again, baseline = (
+        [c["values"][-1] for c in curves] for curves in (result["a/a_curves"], result["contenders"][0]["curves"])
+    )
+    return statistics.difference_summary(again, baseline, every_seed=every)["p"]
+
+
+def share(alarms: int, of: int) -> dict[str, Any]:
+    """Return a count and its share with the exact (Clopper-Pearson) 95 % interval."""
+    interval = binomtest(alarms, of).proportion_ci(method="exact")
+    return {"alarms": alarms, "of": of, "share": alarms / of, "low": float(interval.low), "high": float(interval.high)}
+
+
 def rate(alarms: int, of: int) -> str:
     """Return a share with its exact (Clopper-Pearson) 95 % interval."""
-    interval = binomtest(alarms, of).proportion_ci(method="exact")
-    return f"{alarms} of {of} = {alarms / of:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    found = share(alarms, of)
+    return f"{alarms} of {of} = {found['share']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
+def figures(results: Sequence[Result]) -> dict[str, Any]:
+    """Return the rates of alarms, as plain numbers."""
+    of, pairs = len(results), two_contenders(results)
+    found = {
+        "verdict": share(sum(r["noise_floor"]["verdict"] in ALARMS for r in results), of),
+        "p at the target": share(sum(r["noise_floor"]["p"] <= ALPHA for r in results), of),
+        "p at the target, judged after every seed": share(sum(every_seed(r) <= ALPHA for r in results), of),
+        "p of the final value": share(sum(final_p(r) <= ALPHA for r in results), of),
+        "p of the final value, judged after every seed": share(sum(final_p(r, True) <= ALPHA for r in results), of),
+    }
+    if pairs:
+        found["any of two null contenders"] = share(sum(any(w in ALARMS for w in pair) for pair in pairs), len(pairs))
+    return found
 
 
 def report(results: Sequence[Result]) -> None:
-    """Print both rates, and what is needed to see whether the races were real tests."""
-    words = Counter(result["noise_floor"]["verdict"] for result in results)
-    print(f"false alarms of the A/A arm: {rate(sum(words[word] for word in ALARMS), len(results))}")
-    print(f"  verdicts: {', '.join(f'{word} {count}' for word, count in words.most_common())}")
+    """Print the rates, and what is needed to see whether the races were real tests."""
     floors = [result["noise_floor"] for result in results]
-    print(f"  p <= {ALPHA}: {rate(sum(floor['p'] <= ALPHA for floor in floors), len(floors))}")
-    print(f"  A/A runs that reach the target: {rate(sum(f['hits'] for f in floors), sum(f['of'] for f in floors))}")
+    for name, found in figures(results).items():
+        print(f"false alarms, {name}: {rate(found['alarms'], found['of'])}")
+    words = Counter(floor["verdict"] for floor in floors)
+    print(f"verdicts on the A/A arm: {', '.join(f'{word} {count}' for word, count in words.most_common())}")
+    each = Counter(itertools.chain.from_iterable(two_contenders(results)))
+    if each:
+        print(f"verdicts on two null contenders: {', '.join(f'{word} {count}' for word, count in each.most_common())}")
+    print(f"A/A runs that reach the target: {rate(sum(f['hits'] for f in floors), sum(f['of'] for f in floors))}")
     missing = sum(result["targets"][result["primary_target"]] is None for result in results)
     settings = Counter(result["contenders"][0]["tuned_recipe"] for result in results)
-    print(f"  races without a target: {missing}; tuned to: {', '.join(f'{t} {c}' for t, c in settings.most_common())}")
-    pairs = two_contenders(results)
-    if pairs:
-        false = sum(any(word in ALARMS for word in pair) for pair in pairs)
-        print(f"races with a false verdict on either of two null contenders: {rate(false, len(pairs))}")
-        each = Counter(itertools.chain.from_iterable(pairs))
-        print(f"  verdicts: {', '.join(f'{word} {count}' for word, count in each.most_common())}")
+    print(f"races without a target: {missing}; tuned to: {', '.join(f'{t} {c}' for t, c in settings.most_common())}")
 
 
 def main(
-    *, races: int = 200, steps: int = 100, seeds: int = 8, jobs: int = os.cpu_count() or 1, folder: Path | None = None
+    *,
+    races: int = 1000,
+    steps: int = 40,
+    seeds: int = 8,
+    jobs: int = os.cpu_count() or 1,
+    folder: Path | None = None,
+    out: Path | None = None,
 ) -> None:
     started, results = time.monotonic(), []
     with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
@@ -137,6 +177,20 @@ def main(
             if len(results) % 20 == 0:
                 print(f"{len(results)} races, {time.monotonic() - started:.0f} s", flush=True)
     report(results)
+    if out is not None:
+        kept = {
+            "command": f"python benchmarks/false_alarms.py --races {races} --steps {steps} --seeds {seeds}",
+            "rules": RULES,
+            "task": "quadratic",
+            "recipe": RECIPE,
+            "versions": results[0]["versions"],
+            "processor": results[0]["machine"]["processor"],
+            "finished": results[-1]["finished"],
+            "promised": ALPHA,
+            "false alarms": figures(results),
+        }
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every benchmark runs, at sizes too small to say anything about time."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -58,20 +59,36 @@ def test_false_alarms_races_and_goes_on_where_it_stopped(load, capsys, tmp_path)
     benchmark.main(races=1, steps=20, seeds=6, jobs=1, folder=tmp_path)
     first = capsys.readouterr().out
     journals = {path: path.read_bytes().count(b'"cell"') for path in tmp_path.glob("*/journal.jsonl")}
-    benchmark.main(races=1, steps=20, seeds=6, jobs=1, folder=tmp_path)
-    assert first.startswith("false alarms of the A/A arm: ")
+    benchmark.main(races=1, steps=20, seeds=6, jobs=1, folder=tmp_path, out=tmp_path / "kept" / "alarms.json")
+    assert first.startswith("false alarms, verdict: ")
     assert capsys.readouterr().out == first
+    kept = json.loads((tmp_path / "kept" / "alarms.json").read_text())
+    assert kept["command"] == "python benchmarks/false_alarms.py --races 1 --steps 20 --seeds 6"
+    assert {rate["of"] for rate in kept["false alarms"].values()} == {1}
     assert {path: path.read_bytes().count(b'"cell"') for path in tmp_path.glob("*/journal.jsonl")} == journals
     assert len(journals) == 1
 
 
-def result(settings, curves, aa_high=1.1):
+def test_verdict_rules_draws_every_kind_of_race(load, capsys, tmp_path):
+    benchmark = load("verdict_rules")
+    for part, options in (
+        ("floor", {"races": 40}),
+        ("looks", {"races": 20, "until": 32}),
+        ("cover", {"races": 20}),
+        ("plan", {"pilots": 2, "races": 4}),
+    ):
+        getattr(benchmark, part)(**options, out=tmp_path / f"{part}.json")
+        kept = json.loads((tmp_path / f"{part}.json").read_text())
+        assert kept["command"].startswith(f"python benchmarks/verdict_rules.py {part} --")
+        assert len(kept["rows"]) == len(capsys.readouterr().out.splitlines()) >= len(benchmark.NOISES)
+
+
+def result(settings, curves):
     """Return as much of a race's result as the benchmark reads; a curve is the step at which it falls below 1."""
     steps = [0, 100, 200, 300]
     return {
         "targets": {"middle": 1.0},
         "primary_target": "middle",
-        "noise_floor": {"low": 0.9, "high": aa_high},
         "contenders": [
             {
                 "tuned_recipe": settings,
@@ -138,3 +155,15 @@ def test_the_dora_layer_is_compared_with_peft_s(load, capsys):
     printed = capsys.readouterr().out
     for words in ("memory:", "forward:", "forward and backward:", "outputs differ by"):
         assert words in printed
+
+
+def test_gain_coverage_counts_intervals_that_hold_the_truth(load, capsys):
+    benchmark = load("gain_coverage")
+    share = benchmark.main(repeats=1, draws=20, sizes=(3,), truths=("constant", "growing"))
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in printed][:2] == ["constant", "low noise"]
+    assert printed[-1].startswith("all")
+    assert "of    6, width" in printed[-1]
+    assert share >= 0.5
+    tally = benchmark.Tally([True] * 9 + [False], [2.0] * 10)
+    assert tally.line().startswith(" 90.0 % [55, 100] of   10, width 2.00x")

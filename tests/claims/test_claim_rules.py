@@ -1,15 +1,17 @@
 """Criteria and verdicts: what is met, what can't be said, and that controls only take away."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sooner import claims
-from sooner.claims._claim import Criterion, Measured, Outcome, Race
+from sooner import claims, lab
+from sooner.claims._claim import Criterion, Known, Measured, Outcome, Race
 from sooner.claims._conclude import VERDICTS, conclude, settled
 from sooner.claims._findings import Findings
+from sooner.claims._known import known, spoken_of
 from sooner.error import SoonerError
 from sooner.race.statistics import smallest_effect
 
@@ -121,7 +123,7 @@ def test_it_says_how_many_seeds_an_answer_would_take():
         (Measured(0.5, undecided="too few seeds"), {"at_most": 0.85}, None),
         (Measured(0.5, p=0.01, floor=(0.9, 1.1)), {"at_most": 0.85, "gain": True}, True),
         (Measured(0.5, p=0.06, floor=(0.9, 1.1)), {"at_most": 0.85, "gain": True}, None),
-        (Measured(0.5, p=0.01, floor=(0.4, 1.1)), {"at_most": 0.85, "gain": True}, None),
+        (Measured(0.5, p=0.01, floor=(0.4, 1.1)), {"at_most": 0.85, "gain": True}, True),
         (Measured(0.5), {"at_most": 0.85, "gain": True}, False),
     ],
 )
@@ -132,8 +134,8 @@ def test_a_criterion_is_met_or_not_or_open(measured, limits, met):
 
 
 def test_a_miniature_keeps_the_recipes_and_shortens_the_rest():
-    small = Race("adamw; muon", "charlm_large", steps=300, seeds=16, tune=7).miniature()
-    assert (small.recipes, small.task, small.seeds, small.tune) == ("adamw; muon", "charlm", 6, 1)
+    small = Race("adamw; muon", "charlm", steps=300, seeds=16, tune=7, size=4).miniature()
+    assert (small.recipes, small.task, small.seeds, small.tune, small.size) == ("adamw; muon", "charlm", 6, 1, 1)
 
 
 def test_an_unknown_claim_is_answered_with_the_nearest():
@@ -148,5 +150,38 @@ def test_every_claim_is_of_a_part_and_complete():
         assert claim.criteria
         assert any(not c.control for c in claim.criteria)
         assert 0 < claim.minutes < 60
+        assert all(vars(claim.regime).values()), name
         for criterion in claim.criteria:
             assert (criterion.at_most is None) + (criterion.at_least is None) < 2, criterion.says
+
+
+EXACT = {"dense", "ef21_w", "normalized_logistic_gd", "softmax_ghosts"}
+"""Claims without a positive control, which therefore can't come to a negative verdict."""
+
+
+def test_every_claim_has_a_positive_control():
+    without = {
+        name
+        for name in claims.names()
+        if not (claim := claims.load(name)).known and not any(c.positive for c in claim.criteria)
+    }
+    assert without == EXACT
+
+
+def test_what_the_lab_is_said_to_show_speaks_of_a_race_of_the_claim():
+    for name in claims.names():
+        claim = claims.load(name)
+        for one in claim.known:
+            assert one.workload in lab.load(one.truth).on, (name, one)
+            assert spoken_of(claim, one), (name, one)
+            assert set(one.covers) <= claim.experiments.keys(), (name, one)
+
+
+def test_what_the_lab_has_not_shown_is_a_control_that_was_not_met(monkeypatch):
+    claim = replace(claims.load("adamw"), known=(Known("decay", "charlm"),))
+    monkeypatch.setattr(lab, "shown", lambda truth, workload: None)
+    (found,) = known(claim)
+    assert (found.positive, found.met, found.experiments) == (True, None, ("long",))
+    monkeypatch.setattr(lab, "shown", lambda truth, workload: outcome(True, experiments=("theirs",)))
+    (found,) = known(claim)
+    assert (found.positive, found.met, found.experiments) == (True, True, ("long",))

@@ -7,7 +7,7 @@ from few_examples import SEEDS, few, few_seeds
 from toy_claims import InProcess
 
 from sooner import claims
-from sooner.claims import _code, _evidence, _run
+from sooner.claims import _claim, _code, _evidence, _fingerprint, _run
 from sooner.claims._conclude import VERDICTS
 from sooner.race import limits
 
@@ -23,7 +23,11 @@ def _few(monkeypatch):
     """Races take few seeds and few examples here."""
     task_of = _code.task_of
     monkeypatch.setattr(limits, "LEAST_SEEDS", SEEDS)
+    monkeypatch.setattr(limits, "LEAST_STEPS", 6)
     monkeypatch.setattr(limits, "TARGET_SEEDS", SEEDS)
+    monkeypatch.setattr(_claim, "MINIATURE_STEPS", 6)
+    monkeypatch.setattr(_fingerprint, "STEPS", 1)
+    monkeypatch.setattr(_fingerprint, "LONGEST", 1)
     monkeypatch.setattr(_code, "task_of", lambda race: few(task_of(race)))
 
 
@@ -33,8 +37,9 @@ def test_miniature(name, shared, monkeypatch):
     monkeypatch.setattr(claims, "load", lambda name: claim)
     evidence = _run.run(claim, shared, jobs=1, pool=InProcess())
     assert evidence.verdict in VERDICTS
-    assert len(evidence.outcomes) == len(claim.criteria)
+    assert len(evidence.outcomes) == len(claim.criteria) + len(claim.known)
     assert evidence.trend.keys() == claim.trend.keys()
     again = _evidence.read(_run.folder_of(claim, shared) / "evidence.jsonl")
     assert json.dumps(again.findings) == json.dumps(evidence.findings)  # in which NaN is NaN
     assert again.code == evidence.code
+    assert again.fingerprint.keys() == claim.experiments.keys()

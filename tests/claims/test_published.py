@@ -2,8 +2,8 @@
 
 import pytest
 
-from sooner import claims
-from sooner.claims import _evidence
+from sooner import claims, lab
+from sooner.claims import _evidence, _published
 
 
 @pytest.mark.parametrize("name", _evidence.published())
@@ -17,6 +17,20 @@ def test_verdicts_follow_from_the_findings(name):
             (o.says, o.met, o.control) for o in evidence.outcomes
         ]
         assert again.verdict == evidence.verdict
+
+
+@pytest.mark.parametrize("name", _evidence.published())
+def test_a_negative_verdict_rests_on_a_positive_control_that_was_met(name):
+    evidence = _evidence.find(name)
+    assert _published.verdict(name) == evidence.verdict
+    if evidence.verdict != "not reproduced here":
+        return
+    missed = [o for o in evidence.outcomes if o.met is False and not o.control and not o.positive]
+    controls = [o for o in evidence.outcomes if o.positive and o.met]
+    assert any(set(o.experiments) <= {e for c in controls for e in c.experiments} for o in missed if o.experiments)
+    for one in claims.load(name).known:
+        said = [o for o in controls if o.says.startswith(f"the lab shows on {one.workload}: {one.truth} (")]
+        assert not said or lab.shown(one.truth, one.workload).met, f"{one} is not shown any more"
 
 
 def test_evidence_is_small():

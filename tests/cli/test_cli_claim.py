@@ -7,7 +7,7 @@ import pytest
 
 from sooner import claims
 from sooner.claims import _evidence
-from sooner.claims._claim import Claim, Criterion, Measurement
+from sooner.claims._claim import Claim, Criterion, Measurement, Regime
 
 
 def count(size):
@@ -24,6 +24,7 @@ CLAIM = Claim(
     experiments={"counts": Measurement(count, ({"size": 2},), ({"size": 1},))},
     criteria=[Criterion("at most three", lambda f: f.mean("counts", "count"), at_most=3, paper="2")],
     minutes=0.5,
+    regime=Regime("counting", "none", "none", "none", "counting is counting", start="one"),
     limits="Little is shown.",
 )
 
@@ -45,6 +46,7 @@ def test_a_claim_runs_and_prints_criteria_and_verdict(cli, counting, tmp_path, i
     assert "at most three" in told.out
     assert "verdict: reproduced" in told.out
     assert "Little is shown." in told.out
+    assert "counting is counting" in told.out
     assert "about 0 min on" in told.err
     assert _evidence.read(tmp_path / "evidence" / "muon.jsonl").verdict == "reproduced"
     listed = cli("claim")
@@ -79,6 +81,41 @@ def test_the_check_names_missing_and_old_evidence(cli, counting, tmp_path, in_pr
     told = cli("claim", "--check")
     assert "root: no evidence" in told.out
     assert "muon" not in told.out
+
+
+def test_edited_code_that_behaves_as_before_is_confirmed(cli, counting, tmp_path, in_process, monkeypatch):
+    monkeypatch.setattr(claims, "names", lambda: ["muon"])
+    cli("claim", "muon", "--publish", "evidence")
+    path = tmp_path / "evidence" / "muon.jsonl"
+    evidence = _evidence.read(path)
+    _evidence.write(replace(evidence, code={**evidence.code, "update/muon.py": "0" * 16}), path)
+    _evidence.find.cache_clear()
+    assert "reproduced (older than the code)" in cli("claim").out
+    told = cli("claim", "--check")
+    assert (told.code, "muon: edited, and behaves as before; `sooner claim muon --confirm`" in told.out) == (0, True)
+    assert "muon: behaves as before, confirmed" in cli("claim", "--confirm").out
+    _evidence.find.cache_clear()
+    assert cli("claim", "muon", "--confirm").out == "nothing is older than its code\n"
+    assert "older" not in cli("claim").out
+
+
+def test_other_behaviour_is_not_confirmed(cli, counting, tmp_path, in_process, monkeypatch):
+    cli("claim", "muon", "--publish", "evidence")
+    other = {**CLAIM.experiments, "counts": Measurement(lambda size: {"count": 2.0}, ({"size": 2},), ({"size": 1},))}
+    path = tmp_path / "evidence" / "muon.jsonl"
+    evidence = _evidence.read(path)
+    _evidence.write(replace(evidence, code={**evidence.code, "update/muon.py": "0" * 16}), path)
+    monkeypatch.setattr(claims, "load", lambda name: replace(CLAIM, part=name, experiments=other))
+    _evidence.find.cache_clear()
+    told = cli("claim", "muon", "--confirm")
+    assert told.code == 1
+    assert (
+        'muon: it behaves otherwise (counts, {"size": 1}; relative tolerance 1e-06); run `sooner claim muon`'
+        in told.out
+    )
+    missing = cli("claim", "root", "--confirm")
+    assert missing.code == 2
+    assert "root has no evidence to confirm; run `sooner claim root`" in missing.err.replace("\n", " ")
 
 
 def test_bad_input_is_one_sentence_and_exit_code_2(cli):

@@ -33,7 +33,22 @@ def test_help_reads_like_a_manual(cli):
     assert told.code == 0
     assert all(command in told.out for command in ("race", "show", "parts", "workloads", "explain"))
     race = cli("race", "--help").out
-    for option in ("recipes", "seeds", "looks", "tune", "steps", "regime", "jobs", "series", "ablate", "out", "json"):
+    for option in (
+        "recipes",
+        "seeds",
+        "looks",
+        "until",
+        "power",
+        "effect",
+        "tune",
+        "steps",
+        "regime",
+        "jobs",
+        "series",
+        "ablate",
+        "out",
+        "json",
+    ):
         assert f"--{option}" in race
 
 

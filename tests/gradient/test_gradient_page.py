@@ -15,7 +15,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 
 def test_the_code_of_the_page_runs_in_a_fresh_process():
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     code = "\n".join([*blocks, "recipe.build(model, 10)", "assert torch.isfinite(value)"])
     environment = {**os.environ, "PYTHONPATH": str(Path(sooner.__file__).parents[1])}
     command = [sys.executable, "-W", "error", "-c", code]

@@ -206,7 +206,7 @@ def test_clean_keeps_what_was_raced(folder):
 
 def test_the_benchmarks_stop_at_the_first_failure(folder):
     (folder / "benchmarks").mkdir()
-    for name in ("_shared", "a", "b", "false_alarms"):
+    for name in ("_shared", "a", "b", "false_alarms", "verdict_rules"):
         (folder / "benchmarks" / f"{name}.py").touch()
     make(folder, "race")
     assert make(folder, "bench").splitlines() == ["== benchmarks/a.py", "== benchmarks/b.py"]

@@ -1,16 +1,24 @@
 """The league table: what is collected, who is ranked, and the cautions that come with it."""
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sooner.cli import main
+from sooner.cli.league import cautions
 from sooner.error import SoonerError
-from sooner.league import Comparison, collect, table
+from sooner.league import Apart, Comparison, collect, table, variants
+from sooner.race.journal import read
+from sooner.race.journal_lines import write_line
 from sooner.race.plan import Plan
 from sooner.race.referee import run
 from sooner.recipe import Recipe
+from sooner.recipe.text import written
 from sooner.workloads import find
 
 
@@ -62,7 +70,79 @@ def test_a_workload_that_turns_the_order_round_is_told():
 def test_contenders_that_nothing_connects_stand_apart():
     found = table(comparisons("text", a=1, b=2, c=3) + comparisons("digits", d=1, e=2))
     assert sorted(row.recipe for row in found.rows) == ["a", "b", "c"]
-    assert found.apart == [["d", "e"]]
+    assert found.apart == [Apart(["d", "e"], "")]
+
+
+def test_a_rank_says_on_how_many_comparisons_it_rests_and_with_whom():
+    found = table(comparisons("text", 6, adamw=5, muon=4) + comparisons("digits", 8, adamw=3, sgd=4, adamp=2))
+    rests = {row.recipe: (row.comparisons, row.workloads, row.direct) for row in found.rows}
+    assert found.reference == "adamw"
+    assert rests == {"adamw": (14, 2, 14), "muon": (6, 1, 6), "sgd": (8, 1, 8), "adamp": (8, 1, 8)}
+    assert found.through == []
+
+
+def test_what_never_ran_beside_the_reference_is_told_with_the_race_in_which_it_would():
+    def raced(workload, command, **steps):
+        return [replace(c, race=command) for c in comparisons(workload, **steps)]
+
+    chain = raced("text", "sooner race text --steps 40", adamw=5, muon=4, sgd=7)
+    chain += raced("deep", "sooner race deep.py --steps 9", sgd=3, orthogonal=2, root=1)
+    chain += raced("clients", "sooner race clients.py --steps 8 --workers 4", local_sgd=3, gossip=2)
+    found = table(chain)
+    assert found.reference == "sgd", "the arm that most comparisons hold"
+    assert found.through == []
+    found = table(chain + raced("other", "sooner race other --steps 5", seeds=8, adamw=5, adamp=4))
+    assert found.reference == "adamw"
+    assert found.through == [
+        Apart(["orthogonal", "root"], 'sooner race deep.py --steps 9 --recipes "adamw; orthogonal; root"')
+    ]
+    assert found.apart == [
+        Apart(["gossip", "local_sgd"], 'sooner race clients.py --steps 8 --workers 4 --recipes "adamw; gossip"')
+    ]
+    told = "\n".join(cautions(found))
+    assert "are ranked by way of others alone: orthogonal, root; in this race they would: sooner race deep.py" in told
+    assert "this race would join them: sooner race clients.py --steps 8 --workers 4" in told
+
+
+def test_variants_fix_what_another_recipe_of_the_same_parts_leaves_open():
+    field = ["adamw", "adamw(weight_decay=0.0)", "adamw(lr=log(0.1, 1.0))", "muon + cosine", "muon(lr=0.1) + cosine"]
+    field += ["top_k(ratio=0.1) + sgd", "top_k(ratio=0.01) + sgd", "sooner.claims.conadv.Sequential + adamw"]
+    assert variants(field) == {field[1], field[2], field[4], field[7]}
+    assert variants(["root(quantile=1.0)"]) == set(), "alone it is what raced"
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
+)
+@settings(max_examples=20, deadline=None)
+def test_of_two_recipes_at_most_one_is_a_variant(first, second):
+    """Fixing more is an order: never both, and both only stand where neither holds the other's settings."""
+    one, two = (written("muon", settings, {}) for settings in (first, second))
+    found = variants([one, two])
+    assert len(found) <= 1
+    nested = first.items() <= second.items() or second.items() <= first.items()
+    assert bool(found) == (nested and first != second)
+
+
+def test_variants_of_claims_stand_apart_and_those_of_a_race_of_ones_own_do_not(races, tmp_path):
+    result = read(races / "0").find("result", "result")
+    assert collect([races], published=False).variants == []
+    claims = tmp_path / "claims"
+    for folder, recipe in (("0", "adamw"), ("1", "adamw(weight_decay=0)")):
+        target = claims / "races" / folder
+        shutil.copytree(races / "0", target)
+        lines = (target / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+        place = next(i for i, line in enumerate(lines) if '"kind":"result"' in line.replace(" ", ""))
+        data = json.loads(json.dumps(result).replace('"recipe": "adamw"', f'"recipe": "{recipe}"'))
+        lines[place] = write_line("result", "result", data).decode().rstrip()
+        (target / "journal.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert collect([claims], published=False).variants == []
+    (claims / "adamw-12345678").mkdir()
+    (claims / "adamw-12345678" / "evidence.jsonl").write_text("", encoding="utf-8")
+    found = collect([claims], published=False)
+    assert found.variants == ["adamw(weight_decay=0)"]
+    assert all(set(c.steps) <= {"sgd", "adamw"} for c in found.comparisons)
 
 
 def test_a_ranking_that_depends_on_the_set_says_so():
@@ -105,10 +185,11 @@ def races(tmp_path_factory):
 
 
 def test_races_on_disk_meet_in_their_common_baseline(races):
-    found = collect([races], published=False)
+    found = collect([races], published=False).comparisons
     assert len(found) == 6
     assert all(set(c.steps) == {"sgd", "adamw", "normalized_gd"} for c in found)
     assert {c.seed for c in found} == set(range(30_000, 30_006))
+    assert {c.race for c in found} == {"sooner race quadratic --steps 40"}
 
 
 def test_the_command_prints_the_table_and_its_cautions(races, monkeypatch, capsys):

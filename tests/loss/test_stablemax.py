@@ -50,8 +50,8 @@ def test_its_gradient_is_the_published_one(row, k):
 
 @given(st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=6, unique=True))
 def test_the_order_of_the_classes_is_kept(row):
-    z = torch.tensor(row, dtype=torch.float64)
-    assert torch.equal(log_s(z).argsort(stable=True), z.argsort(stable=True))
+    z = torch.tensor(sorted(row), dtype=torch.float64)
+    assert (log_s(z).diff() >= 0).all()  # what is less than a denormal apart may come out equal
 
 
 def test_it_passes_gradcheck_also_at_zero():

@@ -16,13 +16,14 @@ class Declared:
         recipe: in which it trains `generous_task`, with numbers that fit six steps.
         workers: of a simulated cluster; 1 for none.
         refused: why a recipe cannot use it at all, as a word of the sentence; empty where it can.
-        single: why half-precision weights are refused, as a word of the sentence; empty where they train.
+        looks: why it has to see the numbers that it works on, so that a device has to be waited for or weights have to
+            be there; empty where a step only gives orders.
     """
 
     recipe: str
     workers: int = 1
     refused: str = ""
-    single: str = ""
+    looks: str = ""
 
 
 def _of_cluster(**recipes):
@@ -35,25 +36,27 @@ def _plain(*names, station):
 
 
 DECLARED = {
-    **_plain(
-        "adabelief", "adagrad_norm", "adamp", "adamw", "apollo", "apollo_mini", "diffgrad", "muon", station="update"
-    ),
+    **_plain("adabelief", "adagrad_norm", "adamp", "adamw", "diffgrad", "muon", station="update"),
     **_plain("normalized_gd", "root", "sgd", "sgd_sai", "sgdp", "sophia_g", "sophia_h", station="update"),
-    **_plain("grad_norm_smooth", "normalized_logistic_gd", station="update"),
-    "leap_verify": Declared("adamw + leap_verify(interval=2, ahead=1)"),
+    **_plain("normalized_logistic_gd", station="update"),
+    "apollo": Declared("apollo", looks="projections are drawn on the device, and meta draws nothing"),
+    "apollo_mini": Declared("apollo_mini", looks="projections are drawn on the device, and meta draws nothing"),
+    "grad_norm_smooth": Declared("grad_norm_smooth", looks="a step is accepted by its loss"),
+    "leap_verify": Declared("adamw + leap_verify(interval=2, ahead=1)", looks="a leap is accepted by its loss"),
     "softmax_ghosts": Declared("adamw + softmax_ghosts"),
     **_plain("constant", "cosine", "linear", "refined", "uba", "warmup_stable_decay", station="schedule"),
     "adadagrad": Declared("adamw + adadagrad", refused="batch size"),
     "batch_scaling": Declared("adamw + batch_scaling(batch=64, base_batch=32)"),
-    **_plain("clip_adaptive", "clip_norm", "clip_value", "perpgrad", "cma_harmony", "conadv", station="gradient"),
+    **_plain("clip_adaptive", "clip_norm", "clip_value", "perpgrad", "cma_harmony", station="gradient"),
+    "conadv": Declared("conadv + adamw", looks="it attacks the batch, which the test keeps off the device"),
     "deepzero": Declared("deepzero(directions=8) + sgd"),
     "cooldown": Declared("cooldown + adamw"),
-    "orthogonal": Declared("orthogonal + adamw"),
-    "dora": Declared("dora(rank=2) + adamw"),
+    "orthogonal": Declared("orthogonal + adamw", looks="initial weights"),
+    "dora": Declared("dora(rank=2) + adamw", looks="initial weights"),
     "four_bit": Declared("four_bit + adamw"),
     "stablemax": Declared("stablemax + adamw"),
-    "ema": Declared("adamw + ema"),
-    "mixture": Declared("adamw + mixture(every=2, keep=3, probes=2)"),
+    "ema": Declared("adamw + ema", looks="initial weights"),
+    "mixture": Declared("adamw + mixture(every=2, keep=3, probes=2)", looks="snapshots are mixed by their losses"),
     "lazy_saver": Declared("adamw + lazy_saver"),
     "u_shaped": Declared("adamw + u_shaped"),
     "topr": Declared("adamw + topr"),

@@ -1,5 +1,6 @@
 """What every part of every station must do, driven by one entry per part in `declared`."""
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -165,6 +166,22 @@ class Loop:
             self.training.zero_grad()
         return losses
 
+    def run_by_hand(self, first, last, scaler=None, *, whole=True):
+        """As `run`, with a call of ``loss.backward()`` as scripts have it, and a GradScaler or none."""
+        torch.manual_seed(first)
+        for step in range(first, last):
+            objective = objective_of(self.task, self.model, self.batches, step)
+            with self.training.during_loss() if whole else contextlib.nullcontext():
+                loss = self.task.loss(self.model, self.batches[step])
+            if scaler is None:
+                loss.backward()
+                self.training.step(objective)
+            else:
+                scaler.scale(loss).backward()
+                scaler.step(self.training, objective)
+                scaler.update()
+            self.training.zero_grad()
+
     def weights(self):
         return {name: p.detach().clone() for name, p in self.model.named_parameters()}
 
@@ -235,3 +252,46 @@ def test_the_same_part_twice_is_refused(name, task):
     with pytest.raises(SoonerError) as refused:
         train(task, USED[name], f"{USED[name].recipe} + {written}", steps=1)
     assert name in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_loop_of_ones_own_takes_the_same_steps_or_says_what_it_leaves_out(name, task):
+    wanted = Loop(name, task)
+    wanted.run(0, 4)
+    acts_on_losses = wanted.training.around_loss or any(hasattr(part, "backward") for part in wanted.training.others)
+    forgetful = Loop(name, task)
+    if acts_on_losses:
+        with pytest.raises(SoonerError, match=name):
+            forgetful.run_by_hand(0, 1, whole=False)
+    else:
+        forgetful.run_by_hand(0, 4, whole=False)
+        assert same(wanted.weights(), forgetful.weights())
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=1024.0)):
+        whole = Loop(name, task)
+        try:
+            whole.run_by_hand(0, 4, scaler)
+        except SoonerError as refused:
+            assert "training.backward" in str(refused)  # noqa: PT017
+        else:
+            assert same(wanted.weights(), whole.weights())
+
+
+@pytest.mark.parametrize("name", [name for name in ALONE if not USED[name].looks])
+def test_a_step_looks_at_no_number(name, task):
+    """On the meta device there are none, so that whoever would wait for a device fails."""
+
+    def losses(model, batch):
+        return task.losses(model, [tensor.to("meta") for tensor in batch])
+
+    def model(seed):
+        return task.model(seed).to("meta")
+
+    nowhere = dataclasses.replace(
+        task, model=model, losses=losses, loss=lambda model, batch: sum(losses(model, batch).values())
+    )
+    loop = Loop(name, nowhere)
+    for step in range(4):
+        objective = objective_of(nowhere, loop.model, loop.batches, step)
+        loop.training.backward(objective)
+        loop.training.step(objective)
+        loop.training.zero_grad()

@@ -175,7 +175,9 @@ def test_a_torch_class_is_tuned_raced_and_wins(finished):
     assert math.isclose(middle["ratio"], math.exp(mean))
     assert winner["final"]["difference"] < 0
     assert winner["final"]["word"] == "better"
-    assert winner["final"]["sentence"].startswith(f"ends {-winner['final']['difference']:.3g} below sgd(lr=0.02) in loss")
+    assert winner["final"]["sentence"].startswith(
+        f"ends {-winner['final']['difference']:.3g} below sgd(lr=0.02) in loss"
+    )
     assert 0 < winner["final"]["smallest_difference"] < -winner["final"]["difference"]
     assert result["intervals"] == {"level": 0.95, "kind": "at one look"}
     assert winner["ratio_with_tuning"] > 1  # six trials cost more than the race saved

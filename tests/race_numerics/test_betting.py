@@ -98,7 +98,9 @@ def test_p_ignores_scale_direction_and_empty_seeds_and_never_rises(differences, 
 
 def test_p_of_nothing_and_of_misses():
     assert [statistics.betting_p(x) for x in ([], [nan, nan], [0.0] * 9, [0.4])] == [1, 1, 1, 1]
-    assert statistics.betting_p([inf] * 6) == statistics.smallest_betting_p(6) <= ALPHA < statistics.smallest_betting_p(5)
+    assert (
+        statistics.betting_p([inf] * 6) == statistics.smallest_betting_p(6) <= ALPHA < statistics.smallest_betting_p(5)
+    )
     assert statistics.betting_p([-1.0] * 7) <= ALPHA < statistics.betting_p([-1.0] * 6)
 
 

@@ -158,7 +158,15 @@ def test_the_vocabulary_is_closed_and_a_win_is_never_insignificant(
 
 
 def final(difference, low, high, values=(1.0,) * 8):
-    return {"mean": 1.0, "sd": 0.1, "values": list(values), "difference": difference, "low": low, "high": high, "p": 0.01}
+    return {
+        "mean": 1.0,
+        "sd": 0.1,
+        "values": list(values),
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "p": 0.01,
+    }
 
 
 def told(summary, p, **options):

@@ -43,7 +43,7 @@ UNINFORMED = {
     "digits_flow": (1.72, 0.15),  # variance of noise less image
     "draft_text": (0.5, 0.45),  # here the target has taken a single step
     "finetune": (7.2, 0.5),  # here the network has taken two steps
-    "grammar": (math.log(1936), 0.4),
+    "grammar": (math.log(1944), 0.4),
     "modular": (math.log(59), 0.2),
     "quadratic": (sum(1 / i for i in range(1, 101)) / 2, 2.5),
     "separable": (math.log(2), 8.0),

@@ -169,6 +169,33 @@ class TestQuadratic:
         error = heights.std() / seeds**0.5
         assert abs(heights.mean() - quadratic.expected_loss(learning_rate, steps)) < 4 * error
 
+    @pytest.mark.parametrize("batches", [1, 8])
+    def test_simulated_batches_agree_with_the_closed_forms(self, batches):
+        """Loss and noise scale of the linear recursion along the eigenvectors, drawn directly; four standard errors."""
+        random = np.random.default_rng(6)
+        h, rate, steps, runs = 1 / np.arange(1, 101), 0.7, 30, 4000
+        x = random.standard_normal((runs, 100))
+        for _ in range(steps):
+            noise = np.sqrt(0.1 * h / batches) * random.standard_normal((runs, 100))
+            x -= rate * (h * x + noise)
+        losses, squares = (h * x**2).sum(1) / 2, (h**2 * x**2).sum(1)
+        found = quadratic.expected_loss(rate, steps, batches)
+        assert abs(losses.mean() - found) < 4 * losses.std() / runs**0.5
+        found = 0.1 * h.sum() / quadratic.noise_scale(rate, steps, batches)
+        assert abs(squares.mean() - found) < 4 * squares.std() / runs**0.5
+
+    def test_larger_batches_save_steps_up_to_a_critical_size(self):
+        """Least steps to a loss over all constant rates: halved by doubling small batches, the same for large ones."""
+
+        def least(batches):
+            rates = np.geomspace(0.02, 1.5, 12)
+            found = (n for n in range(4, 4000, 4) if min(quadratic.expected_loss(r, n, batches) for r in rates) < 0.1)
+            return next(found)
+
+        needed = {batches: least(batches) for batches in (1, 2, 64, 128)}
+        assert needed[1] / needed[2] > 1.5
+        assert needed[64] / needed[128] < 1.1
+
     def test_torch_sgd_takes_the_steps_of_the_simulation(self):
         model = train(quadratic, partial(SGD, lr=0.4), steps=3)[0]
         points = quadratic.model(0)

@@ -52,7 +52,7 @@ class Race:
             seeds=6,
             tune=min(self.tune, 1),
             workers=min(self.workers, 2),
-            size=min(self.size, 2),
+            size=1,
         )
 
 
@@ -64,13 +64,13 @@ class Measurement:
         measure: ``measure(**case) -> {name: number, text or list}``, a function of its arguments alone.
         cases: keyword arguments of each call; plain numbers and texts, different from case to case.
         small: the cases of the miniature, seconds in all.
-        timed: names of values that depend on the clock or on chance, which no other run gives again.
+        timed: whether its values depend on the clock, which no fingerprint speaks of: any edit makes them old.
     """
 
     measure: Callable[..., Mapping[str, Any]]
     cases: Sequence[Mapping[str, Any]]
     small: Sequence[Mapping[str, Any]]
-    timed: frozenset[str] = frozenset()
+    timed: bool = False
 
     def miniature(self) -> Measurement:
         """Return the same measurement with its small cases."""
@@ -89,8 +89,8 @@ class Criterion:
         measured: returns the figure from the findings.
         at_most: met where the figure is at most this.
         at_least: met where the figure is at least this.
-        gain: the figure must also differ from no effect: its p-value is at most 5 % and it lies outside of the A/A
-            interval of its race. For figures of a race or of paired seeds.
+        gain: the figure must also differ from no effect: its p-value is at most 5 %. For figures of a race or of paired
+            seeds.
         control: rules out another explanation; it can't make a claim reproduced, only keep it from being so.
         positive: a positive control: it holds wherever the set-up shows effects of the size that the claim speaks of.
             It decides nothing itself, unless it is a control too, but without one that is met nothing counts as missed.
@@ -120,9 +120,7 @@ class Criterion:
             why = "the figure is not a number"
         if not why:
             met = self._within(found.value) and (not self.gain or (found.p is not None and found.p <= ALPHA))
-            if met and self.gain and found.floor and _inside(found.value, found.floor):
-                met, why = None, "the A/A arm of the race shows as much by chance"
-            elif not met and not self.control and not self._could_be_met(found):
+            if not met and not self.control and not self._could_be_met(found):
                 met, (why, takes) = None, unseen(found, self._asked())
         limits = [limit for limit in (self.at_most, self.at_least) if limit is not None]
         return Outcome(
@@ -266,7 +264,3 @@ class Claim:
         """Return the claim with its races on other seeds; measurements name their seeds and stay."""
         moved = {n: replace(e, series=series) if isinstance(e, Race) else e for n, e in self.experiments.items()}
         return replace(self, experiments=moved)
-
-
-def _inside(value: float, floor: tuple[float, float]) -> bool:
-    return min(1.0, floor[0]) <= value <= max(1.0, floor[1])

@@ -153,7 +153,7 @@ def make(
 
 def lengths(findings: dict[str, dict[str, Any]]) -> str:
     """Return steps, parameters and their ratio of every set-up that was raced, in words."""
-    said = {}
+    said: dict[str, None] = {}
     for found in findings.values():
         if "contenders" in found:
             task = found["task"]

@@ -137,7 +137,8 @@ class Findings:
         ps = [statistics.ratio_summary(_amounts(r, name, target), _amounts(base, name, target))["p"] for r in rows]
         if against is None:
             ps = statistics.holm(ps)
-        return replace(found, p=ps[rows.index(self.row(race, contender))])
+        ours = self.row(race, contender)
+        return replace(found, p=ps[rows.index(ours)] if ours in rows else None)  # who sends nothing has no test
 
     def hits(self, race: str, contender: str, target: str = "middle") -> Measured:
         """Return the share of racing seeds that reach a target, between 0 and 1."""

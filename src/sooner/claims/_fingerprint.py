@@ -11,11 +11,10 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sooner.claims import _code
 from sooner.claims._claim import Measurement, Race
 from sooner.race.pool import Cell
 from sooner.recipe import Recipe
@@ -41,7 +40,8 @@ def cells(
     found = {}
     for label, experiment in experiments.items():
         if isinstance(experiment, Measurement):
-            arms = _cases(experiment, {"finder": finder, "name": name, "experiment": label})
+            where = {"finder": finder, "name": name, "experiment": label}
+            arms = [] if experiment.timed else _cases(experiment, where)
         else:
             arms = _arms(experiment, findings[label])
         for arm, payload in arms:
@@ -49,21 +49,11 @@ def cells(
     return found
 
 
-def run(payload: Mapping[str, Any], measure: Callable[..., Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """Run one cell: an arm of a race, or a case of a miniature by its function."""
-    if measure is not None:
-        values = measure(**payload["case"])
-        return {k: _short(v) for k, v in json.loads(json.dumps(values)).items() if k not in payload["timed"]}
-    from sooner.cluster import train_cluster
-    from sooner.loop import train
-
-    race = Race(**payload["race"])
-    task, recipe, seed, steps = _code.task_of(race), payload["recipe"], payload["seed"], payload["steps"]
-    if race.workers > 1:
-        one: Any = train_cluster(task, recipe, seed, steps, race.workers, evaluate_at=[steps])
-    else:
-        one = train(task, recipe, seed, steps, evaluate_at=[steps])
-    return {"losses": _short([float(f"{v:.9g}") for v in one.losses.tolist()]), "end": one.values}
+def shortened(value: Any) -> Any:
+    """Return a list of numbers as evidence keeps it, anything else as it is."""
+    if isinstance(value, list) and len(value) > KEPT:
+        return [shortened(value[round(i * (len(value) - 1) / (KEPT - 1))]) for i in range(KEPT)]
+    return value
 
 
 def differences(ours: Any, theirs: Any, tolerance: float) -> list[str]:
@@ -89,20 +79,13 @@ def steps_of(recipe: str) -> int:
 
 
 def _cases(experiment: Measurement, where: dict[str, str]) -> list[tuple[str, dict[str, Any]]]:
-    common = {**where, "timed": sorted(experiment.timed)}
-    return [(json.dumps(dict(case), sort_keys=True), {**common, "case": dict(case)}) for case in experiment.small]
+    return [(json.dumps(dict(case), sort_keys=True), {**where, "case": dict(case)}) for case in experiment.small]
 
 
 def _arms(race: Race, found: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     common = {"race": asdict(race), "seed": found["seeds"]["racing"][0]}
     rows = [(row["recipe"], row["tuned_recipe"]) for row in found["contenders"] if row["status"] != "out"]
     return [(text, {**common, "recipe": tuned, "steps": steps_of(tuned)}) for text, tuned in rows if tuned]
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, list) and len(value) > KEPT:
-        return [_short(value[round(i * (len(value) - 1) / (KEPT - 1))]) for i in range(KEPT)]
-    return value
 
 
 def _agree(a: Any, b: Any, tolerance: float) -> bool:

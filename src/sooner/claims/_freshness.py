@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sooner import claims
 from sooner.claims import _evidence, _fingerprint
+from sooner.claims._claim import Measurement
 from sooner.claims._code import code_of, declared
 from sooner.claims._evidence import Evidence
 from sooner.claims._run import fingerprint_of, study_of
@@ -50,9 +51,11 @@ def tolerance_of(evidence: Evidence) -> float:
 
 
 def _declared_otherwise(evidence: Evidence) -> str:
-    claim = claims.load(evidence.claim)
     if evidence.provenance.get("rules") != RULES:
         return f"it was run by version {evidence.provenance.get('rules')} of the race rules, this is {RULES}"
+    claim = claims.load(evidence.claim)
+    if any(isinstance(e, Measurement) and e.timed for e in claim.experiments.values()):
+        return "it measures time, of which no fingerprint speaks"
     if not evidence.fingerprint:
         return "it keeps no fingerprint of its behaviour"
     if evidence.declared != declared(claim):

@@ -75,8 +75,8 @@ def steps_over(
 
 def changes(contender: str) -> dict[str, Callable[[Findings], Measured]]:
     """Return how the ratio of steps changes with the size of the model and with the length, over `at_scales`."""
-    sizes = {size: f"{label}, long" for label, size in SIZES.items()}
-    lengths = {steps: f"1x, {horizon}" for horizon, steps in HORIZONS.items()}
+    sizes: dict[float, str] = {size: f"{label}, long" for label, size in SIZES.items()}
+    lengths: dict[float, str] = {steps: f"1x, {horizon}" for horizon, steps in HORIZONS.items()}
     return {
         "per doubling of the parameters (1,000 steps, 1x to 4x)": lambda f: per_doubling(f, sizes, contender),
         "per doubling of the steps (250 to 1,000)": lambda f: per_doubling(f, lengths, contender),

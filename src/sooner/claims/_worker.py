@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 import threading
 from collections.abc import Callable
@@ -9,8 +10,11 @@ from typing import Any
 
 import torch
 
-from sooner.claims import _fingerprint
-from sooner.claims._claim import Measurement
+from sooner.claims import _code
+from sooner.claims._claim import Measurement, Race
+from sooner.claims._fingerprint import shortened
+from sooner.cluster import ClusterRun, train_cluster
+from sooner.loop import Run, train
 from sooner.race import worker
 
 Report = Callable[..., None]
@@ -32,13 +36,29 @@ def run_cell(payload: dict[str, Any], report: Report) -> dict[str, Any]:
     beat = threading.Thread(target=_beat, args=(stopped, report), daemon=True)
     beat.start()
     try:
-        if payload["do"] == "fingerprint":
-            return _fingerprint.run(payload, measure)
-        assert measure is not None
-        return dict(measure(**payload["case"]))
+        if measure is None:
+            return _first_steps(payload)
+        values = dict(measure(**payload["case"]))
+        return values if payload["do"] == "measure" else _kept(values)
     finally:
         stopped.set()
         beat.join()
+
+
+def _first_steps(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return losses of an arm's first steps, and where they lead."""
+    race, steps = Race(**payload["race"]), payload["steps"]
+    task, common = _code.task_of(race), {"seed": payload["seed"], "steps": steps, "evaluate_at": [steps]}
+    run: ClusterRun | Run
+    if race.workers > 1:
+        run = train_cluster(task, payload["recipe"], workers=race.workers, **common)
+    else:
+        run = train(task, payload["recipe"], **common)
+    return {"losses": shortened([float(f"{value:.9g}") for value in run.losses.tolist()]), "end": run.values}
+
+
+def _kept(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: shortened(value) for name, value in json.loads(json.dumps(values)).items()}  # as it is read back
 
 
 def _beat(stopped: threading.Event, report: Report) -> None:

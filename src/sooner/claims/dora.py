@@ -151,6 +151,7 @@ CLAIM = Claim(
                 {"width": 64, "rank": 8, "tokens": 4, "rounds": 1, "seed": 0},
                 {"width": 64, "rank": 4, "tokens": 4, "rounds": 1, "seed": 0},
             ],
+            timed=True,
         ),
         HALF: Measurement(
             norms,

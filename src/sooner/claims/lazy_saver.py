@@ -84,7 +84,7 @@ CLAIM = Claim(
     ),
     baseline="torch.save; a copy of everything that a thread then writes.",
     experiments={
-        "stalls": Measurement(stalls, [{"mib": 400, "rounds": 6}], [{"mib": 0.5, "rounds": 1, "steps": 2}]),
+        "stalls": Measurement(stalls, [{"mib": 400, "rounds": 6}], [{"mib": 0.5, "rounds": 1, "steps": 2}], timed=True),
         "restored": Measurement(
             restored,
             [{"arm": arm, "seed": seed, "width": 300} for arm in ("torch", "sooner") for seed in range(3)],

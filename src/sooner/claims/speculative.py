@@ -130,7 +130,7 @@ CLAIM = Claim(
     baseline="Plain decoding of the same model with the same cache, in turns with the other, in processor time.",
     experiments={
         "text": Measurement(
-            write, CASES, [{"arm": a, "k": 4, "seed": 0, "small": True} for a in ("distilled", "untrained")]
+            write, CASES, [{"arm": a, "k": 4, "seed": 0, "small": True} for a in ("distilled", "untrained")], timed=True
         ),
         "distribution": Measurement(
             distribution,

@@ -54,13 +54,17 @@ def _grid(league: League, console: Console) -> Table:
 
 
 def _table(league: League, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
-    grid = Table("rank", f"{LEVEL:.0%}", "contender", "strength", *headings, box=None, pad_edge=False)
-    for column in (grid.columns[0], grid.columns[1], grid.columns[3]):
+    grid = Table("rank", f"{LEVEL:.0%}", "contender", "strength", "rests on", *headings, box=None, pad_edge=False)
+    for column in (grid.columns[0], grid.columns[1], grid.columns[3], grid.columns[4]):
         column.no_wrap = True
     grid.columns[2].overflow = "fold"
     for row, more in zip(league.rows, cells, strict=True):
-        grid.add_row(str(row.rank), f"{row.low}-{row.high}", row.recipe, f"{row.strength:+.2f}", *more)
+        grid.add_row(str(row.rank), f"{row.low}-{row.high}", row.recipe, f"{row.strength:+.2f}", _rests(row), *more)
     return grid
+
+
+def _rests(row: Row) -> str:
+    return f"{row.comparisons} on {row.workloads}"
 
 
 def _named(row: Row, workloads: Sequence[str]) -> list[str]:
@@ -81,9 +85,24 @@ def cautions(league: League) -> list[str]:
         f"The second column is the {LEVEL:.0%} interval of the rank. Ratios are steps to the middle target over those "
         "of the median contender of the same race (geometric mean); there is none where a contender has not raced or "
         "misses.",
+        "A rank rests on so many comparisons (seeds of races) on so many workloads. The reference is "
+        f"{league.reference}.",
         f"{league.comparisons} comparisons (one per race and seed) among {len(league.rows)} contenders: {names}.",
     ]
-    lines += [f"Not connected with the table by any race: {', '.join(group)}." for group in league.apart]
+    for group in league.through:
+        remedy = f"; in this race they would: {group.race}" if group.race else ""
+        lines.append(
+            f"Never ran beside {league.reference}, and are ranked by way of others alone: "
+            f"{', '.join(group.contenders)}{remedy}."
+        )
+    for group in league.apart:
+        remedy = f"; this race would join them: {group.race}" if group.race else ""
+        lines.append(f"Apart, as no race joins them with the table: {', '.join(group.contenders)}{remedy}.")
+    if league.variants:
+        lines.append(
+            "Not in the table, as claims wrote them to take a method apart or to run it in its paper's settings: "
+            f"{', '.join(league.variants)}."
+        )
     for workload, tau in league.stability.items():
         moved = [r.recipe for r in league.rows if workload in r.without and abs(r.without[workload] - r.rank) > 2]
         missing = len(league.rows) - sum(workload in r.without for r in league.rows)

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sooner.cli.power import check_power, show_power
 from sooner.cli.progress import RaceProgress
 from sooner.error import SoonerError
 from sooner.race.journal import read
@@ -31,6 +32,8 @@ def run_race(
     seeds: int | None,
     looks: str | None,
     until: int | None,
+    power: float | None,
+    effect: float | None,
     as_json: bool,
     out: Path | None,
     jobs: int | None,
@@ -41,6 +44,7 @@ def run_race(
     Raises:
         SoonerError: anything the user can mend.
     """
+    check_power(power, effect)
     console = Console(stderr=True, highlight=False)
     if jobs is None:
         jobs = max(1, (os.cpu_count() or 1) // max(1, options.get("world", 1)))
@@ -49,12 +53,15 @@ def run_race(
         plan = Plan(
             find(workload),
             [Recipe(text) for text in split(recipes)],
-            looks=_looks(seeds, looks, until),
+            looks=looks_of(seeds, looks, until),
             until=until,
             out=out,
             command=shlex.join(["sooner", *sys.argv[1:]]),
             **options,
         )
+    if power is not None:
+        show_power(plan, power, effect, console, as_json=as_json)
+        return
     folder = plan.folder()
     console.print(
         f"{plan.task.name}: {plan.checked['parameters']:,} parameters, {plan.budget} steps, {plan.regime}; "
@@ -104,7 +111,12 @@ def _finished_cells(folder: Path) -> int:
         return 0
 
 
-def _looks(seeds: int | None, looks: str | None, until: int | None) -> list[int]:
+def looks_of(seeds: int | None, looks: str | None, until: int | None) -> list[int]:
+    """Return the numbers of seeds after which to judge.
+
+    Raises:
+        SoonerError: more than one of the options is given, or no such list.
+    """
     given = [f"--{name} {value}" for name, value in (("seeds", seeds), ("looks", looks), ("until", until)) if value]
     if len(given) > 1:
         raise SoonerError(f"{' and '.join(given)} say in two ways when to judge; give one of them")

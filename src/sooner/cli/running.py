@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from sooner.cli.numbers import Whole
+from sooner.error import SoonerError
 
 DEFAULT_RECIPES = "adamw; sgd; muon"
 
@@ -22,8 +23,12 @@ def race(
     seeds: Whole | None = None,
     looks: str | None = None,
     until: Whole | None = None,
+    power: float | None = None,
+    effect: float | None = None,
     tune: Whole = 5,
     steps: Whole | None = None,
+    sizes: str | None = None,
+    horizons: str | None = None,
     regime: str = "auto",
     jobs: Whole | None = None,
     series: Whole = 0,
@@ -54,10 +59,20 @@ def race(
     until
         Judge after every seed, and end as soon as all are decided, at the latest after so many seeds, e.g. 64. Tests
         and intervals hold at all these looks at once, so they are wider. Instead of --seeds.
+    power
+        Do not race: say how many seeds and steps effects need to be found with this chance, e.g. 0.9, and what they
+        cost; from finished races of the same baseline, task and budget, else from a short pilot of the baseline.
+    effect
+        With --power, the ratio of steps to the target that you want to see, e.g. 0.85.
     tune
         Quasi-random tuning trials per contender besides its default; everybody gets the same number.
     steps
         Training steps of one run. Default: the workload's own budget.
+    sizes
+        Race at several sizes of the model, such as 1,2,4,8, each tuned anew, and say whether the gain survives at
+        larger ones. The workload's model has to take a size.
+    horizons
+        With --sizes, race each at several budgets, such as 500,1000,2000. Instead of --steps.
     regime
         anytime: the first crossing of the target counts (constant learning rates). budgeted: every length is a run of
         its own (schedules that decay to the end). auto chooses budgeted if any recipe plans for a fixed end.
@@ -81,27 +96,35 @@ def race(
     json
         Print the result as JSON on standard output instead of the table.
     """
-    from sooner.cli.race import run_race
+    options: dict[str, Any] = {
+        "seeds": seeds,
+        "looks": looks,
+        "until": until,
+        "as_json": json,
+        "tune": tune,
+        "steps": steps,
+        "regime": regime,
+        "jobs": jobs,
+        "series": series,
+        "workers": workers,
+        "world": world,
+        "arms": arms,
+        "ablate": ablate,
+        "measure_cost": cost,
+        "out": out,
+    }
+    if sizes is not None:
+        if power is not None or effect is not None:
+            raise SoonerError("--power and --effect ask about one race; ask about each of --sizes by itself")
+        from sooner.cli.sizes import run_sizes
 
-    run_race(
-        workload,
-        recipes,
-        seeds=seeds,
-        looks=looks,
-        until=until,
-        as_json=json,
-        tune=tune,
-        steps=steps,
-        regime=regime,
-        jobs=jobs,
-        series=series,
-        workers=workers,
-        world=world,
-        arms=arms,
-        ablate=ablate,
-        measure_cost=cost,
-        out=out,
-    )
+        run_sizes(workload, recipes, sizes=sizes, horizons=horizons, **options)
+    elif horizons is not None:
+        raise SoonerError(f"--horizons {horizons} goes with --sizes, such as --sizes 1,2,4; one race has --steps")
+    else:
+        from sooner.cli.race import run_race
+
+        run_race(workload, recipes, power=power, effect=effect, **options)
 
 
 def train(

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from sooner.claims import _evidence
 from sooner.cli.race import finish
+from sooner.cli.sizes import show_sizes
 from sooner.error import SoonerError
-from sooner.race.journal import read
+from sooner.race.journal import FILE, read
 from sooner.report.claim import card
 from sooner.report.html import finite
 
@@ -27,6 +28,11 @@ def show_race(folder: Path, *, open_browser: bool, as_json: bool) -> None:
     """
     if folder.suffix == ".jsonl" or (folder / EVIDENCE).is_file():
         _show_claim(folder if folder.suffix == ".jsonl" else folder / EVIDENCE, as_json=as_json)
+        return
+    if not (folder / FILE).exists() and any(folder.glob(f"size-*/{FILE}")):
+        page = show_sizes(folder, as_json=as_json)
+        if open_browser:
+            webbrowser.open(page.resolve().as_uri())
         return
     journal = read(folder)
     result = journal.find("result", "result")

@@ -108,6 +108,8 @@ class Cluster:
                 "leave it out, for checkpoints of a cluster are written at once"
             )
         self.lanes.around = mover.trainings[0].around_loss
+        for training in mover.trainings:
+            training.loss_elsewhere = True
         return mover
 
     def _zeros(self, names: tuple[str, ...]) -> Buffers:

@@ -12,6 +12,7 @@ from sooner.forecast.curve import Curve, forecast_curve
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import Fit, Prediction
 from sooner.forecast.formula import Parameter
+from sooner.forecast.gain import Gain, gain
 from sooner.forecast.law import Law
 from sooner.forecast.laws import find, names
 from sooner.forecast.live import Live
@@ -23,6 +24,7 @@ __all__ = [
     "Check",
     "Curve",
     "Fit",
+    "Gain",
     "Law",
     "Live",
     "Parameter",
@@ -34,6 +36,7 @@ __all__ = [
     "find",
     "fit",
     "forecast_curve",
+    "gain",
     "join",
     "names",
     "parse",

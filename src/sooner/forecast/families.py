@@ -4,10 +4,10 @@ In each family (one size, tuned for one length) both arms run along one curve F 
 length) the contender's loss is F(u) and the baseline's F(u - h - g u): at the length, the baseline has the loss that
 the contender has at length / exp(h), so that exp(h) is the speed-up there, and g its slope in the length. F falls by S
 per e-fold of steps and bends: F(u) = T - S (1 - exp(-b u)) / b, a power law with a floor in other letters (E = T - S /
-b, exponent b), or T - S u + b S u^2 / 2. Both are fitted and count half each. Level T and slope S belong to each
-family; b and g are drawn together towards their means over families, by as much as one family leaves them open
-(partial pooling; Gelman et al., 2013, Bayesian Data Analysis, 5). Errors are those of drawing the seeds again, for both
-arms the same ones where they share them, and of the residuals that no law explains.
+b, exponent b), or T - S u + b S u^2 / 2. Both are fitted, and count by what they leave unexplained. Level T and slope S
+belong to each family; b and g are drawn together towards their means over families, by as much as one family leaves
+them open (partial pooling; Gelman et al., 2013, Bayesian Data Analysis, 5). Errors are those of drawing the seeds
+again, for both arms the same ones where they share them, and of the residuals that no law explains.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from sooner.forecast.solve import Model, solve
 from sooner.forecast.table import FloatArray
 from sooner.forecast.trend import Cells
 
-WINDOW = 0.1
+WINDOW = 0.25
 """Curves are fitted from this share of the length on: before it they warm up."""
-EARLIER = 0.25
-"""The share of the length at which the gain is told a second time, where only one length was raced."""
+EARLIER = 0.5
+"""The share of the length at which the gain is told a second time."""
+LAWS = ("power", "quadratic")
 MOST = float(np.log(30.0))
 """Gains are looked for up to this factor."""
 LEAST_ROWS = 3
 _PARAMETERS = 5
 _BENDS = (-1.0, 5.0)
 _POOLED = (0.5, 0.5, 0.5, 0.3, 0.1)
-"""Mean and deviation of the mean bend, deviation of a family's bend from it; the two deviations for slopes in length."""
+"""Mean and deviation of the mean bend, deviation of a family's bend from it; both deviations for slopes in length."""
 _INDEPENDENT = 4.0
 """Rows of a curve count as this many independent ones against the pooling."""
 
@@ -81,39 +82,49 @@ class Family:
         """The family in words, for messages."""
         return f"size {self.size:g} and {self.length:g} steps"
 
+    @property
+    def rises(self) -> bool:
+        """Whether a mean curve ends above its lowest point by a fifth of its fall since the first quarter."""
+        means = [arm.losses.mean(axis=0)[arm.steps >= WINDOW * self.length] for arm in (self.baseline, self.contender)]
+        return any(len(m) > 0 and m[-1] - m.min() > 0.2 * (m[0] - m.min()) for m in means)
+
     def window(self) -> Family:
-        """Return the part that is fitted: what both arms pass after the first tenth of the slower one.
+        """Return the part that is fitted: what both arms pass once the slower one has gone a quarter of the length.
 
         Raises:
-            SoonerError: too few evaluations are left, or the arms have no loss in common.
+            SoonerError: too few evaluations are left, or a loss does not fall.
         """
         arms = (self.baseline, self.contender)
         levels = []
         for arm in arms:
-            late = np.flatnonzero(arm.steps >= WINDOW * self.length)
-            levels.append(float(arm.losses.mean(axis=0)[late[0]]) if late.size else np.inf)
-        kept = [arm.since(max(levels)) for arm in arms]
-        for arm in kept:
-            if len(arm.steps) < LEAST_ROWS:
+            late = arm.losses.mean(axis=0)[arm.steps >= WINDOW * self.length]
+            if len(late) < LEAST_ROWS:
                 raise SoonerError(
-                    f"at {self.where} an arm has fewer than {LEAST_ROWS} evaluations in the range of losses that both "
-                    "pass, which tells no speed-up; train longer, or evaluate more often"
+                    f"at {self.where} an arm has {len(late)} evaluations after the first quarter, and {LEAST_ROWS} make "
+                    "a curve; evaluate more often"
                 )
-        worst = max(float(arm.losses.mean(axis=0).min()) for arm in kept)
-        if worst >= max(levels) or not np.isfinite(max(levels)):
+            if late[1:].min() >= late[0]:
+                raise SoonerError(
+                    f"at {self.where} a loss does not fall after the first quarter of the steps, so there is no "
+                    "speed-up to tell; train longer"
+                )
+            levels.append(float(late[0]))
+        kept = [arm.since(max(levels)) for arm in arms]
+        if min(len(arm.steps) for arm in kept) < LEAST_ROWS:
             raise SoonerError(
-                f"at {self.where} the loss does not fall after the first tenth of the steps, so there is no speed-up "
-                "to tell; train longer"
+                f"at {self.where} the arms have hardly a loss in common, which tells no speed-up; train longer, or "
+                "evaluate more often"
             )
         return Family(self.size, self.length, *kept)
 
 
-def measure(families: Sequence[Family], *, draws: int = 200, seed: int = 0) -> Cells:
-    """Return the gain in every family, and at an earlier length where all families have one length.
+def measure(families: Sequence[Family], *, earlier: bool = False, draws: int = 200, seed: int = 0) -> Cells:
+    """Return the gain in every family.
 
     Args:
         families: one or more.
-        draws: refits for the errors, half by each law of the curve.
+        earlier: tell it a second time at an earlier length, where all families have the same.
+        draws: refits for the errors, shared among the laws of the curve by what they leave unexplained.
         seed: of the draws.
 
     Raises:
@@ -121,27 +132,26 @@ def measure(families: Sequence[Family], *, draws: int = 200, seed: int = 0) -> C
     """
     fitted = _Fitted([family.window() for family in families])
     random = np.random.default_rng(seed)
-    targets = fitted.targets(random, draws)
-    made = []
-    for law, share in (("power", slice(0, draws // 2)), ("quadratic", slice(draws // 2, None))):
-        model, count = fitted.model(law), len(targets[share])
+    centres, misfits = [], []
+    for law in LAWS:
+        model = fitted.model(law)
         centre = solve(model, fitted.target, fitted.starts(), *fitted.bounds(), weights=fitted.loads, iterations=200)
-        best = centre.values[centre.best]
-        leftover = model(best[None])[0] - fitted.target
-        shaken = targets[share] + fitted.unexplained(leftover, random, count)
-        found = solve(
-            model,
-            shaken,
-            np.repeat(best[None], count, axis=0),
-            *fitted.bounds(),
-            weights=fitted.loads,
-            iterations=40,
-            tolerance=1e-5,
-        )
+        centres.append(centre.values[centre.best])
+        leftover = model(centres[-1][None])[0][: len(fitted.rows)] - fitted.rows
+        misfits.append((leftover, float(np.mean(leftover**2))))
+    floor = float(np.mean(fitted.errors**2)) + 1e-6
+    weights = np.array([1 / (misfit + floor) for _, misfit in misfits])
+    counts = np.maximum(np.round(draws * weights / weights.sum()).astype(np.intp), 1)
+    made = []
+    for law, best, (leftover, _), count in zip(LAWS, centres, misfits, counts.tolist(), strict=True):
+        shaken = fitted.targets(random, count) + fitted.unexplained(leftover, random, count)
+        starts = np.repeat(best[None], count, axis=0)
+        bounds, loads = fitted.bounds(), fitted.loads
+        found = solve(fitted.model(law), shaken, starts, *bounds, weights=loads, iterations=40, tolerance=1e-5)
         made.append(fitted.gains(found.values))
     gains = np.concatenate(made)
     lengths = np.array([family.length for family in families])
-    shares = [1.0, EARLIER] if len(np.unique(lengths)) == 1 else [1.0]
+    shares = [1.0, EARLIER] if earlier and len(np.unique(lengths)) == 1 else [1.0]
     cells = np.concatenate([gains[:, :, 0] + gains[:, :, 1] * np.log(share) for share in shares], axis=1)
     sizes = np.array([family.size for family in families])
     return Cells(
@@ -250,16 +260,15 @@ class _Fitted:
 
     def unexplained(self, leftover: FloatArray, random: np.random.Generator, draws: int) -> FloatArray:
         """Return (draws, n) what the law does not explain, with random signs in thirds of every curve."""
-        made = np.zeros((draws, len(leftover)))
-        rows = leftover[: len(self.rows)]
+        made = np.zeros((draws, len(self.target)))
         for k in range(len(self.families)):
             for arm in (0.0, 1.0):
                 own = np.flatnonzero((self.owner == k) & (self.is_baseline == arm))
-                size = float(np.mean(rows[own] ** 2))
+                size = float(np.mean(leftover[own] ** 2))
                 # the seeds' own noise is in what they are drawn again with
                 beyond = np.sqrt(max(0.0, 1 - float(np.mean(self.errors[own] ** 2)) / size)) if size > 0 else 0.0
                 block = np.arange(len(own)) * 3 // len(own)
-                made[:, own] = beyond * rows[own] * random.choice([-1.0, 1.0], size=(draws, 3))[:, block]
+                made[:, own] = beyond * leftover[own] * random.choice([-1.0, 1.0], size=(draws, 3))[:, block]
         return made
 
     def _spread_of_single_runs(self) -> FloatArray:

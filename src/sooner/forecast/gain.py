@@ -185,7 +185,7 @@ def _gain(
             f"{contender} and {baseline} ran together at one size ({sizes[0]:g} parameters), which says nothing of "
             "others; race at two sizes or more, with --sizes 1,2,4"
         )
-    cells = measure(families, draws=draws, seed=seed)
+    cells = measure(families, earlier=longer != 1, draws=draws, seed=seed)
     law = trend(cells, seed=seed)
     size, length = times * sizes[-1], longer * float(cells.length.max())
     target = _speedup(size, length, law.at(size, length, seed=seed + 1), level)
@@ -194,9 +194,9 @@ def _gain(
     drawn = np.stack([law.at(one, length) for one in along], axis=1)
     low, high = np.exp(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0))
     largest = _speedup(sizes[-1], length, law.at(sizes[-1], length), level)
-    direction = _direction(law.at(size, length) - law.at(sizes[-1], length), law.at(sizes[-1], length))
+    direction = _direction(law.at(size, length) - law.at(sizes[-1], length))
     vanishing = _vanishing(law, sizes, length, level)
-    verdict = _verdict(target, largest)
+    verdict = _verdict(target, measured)
     buy = _purchase(cells, law, families, target, level) if verdict == "open" else None
     return Gain(
         baseline,
@@ -228,16 +228,14 @@ def _speedup(size: float, length: float, drawn: FloatArray, level: float, seeds:
 def _measured(cells: Cells, k: int, family: Family, level: float) -> Speedup:
     width = float(stats.t.ppf((1 + level) / 2, cells.freedom) * np.sqrt(cells.covariance[k, k]))
     value, low, high = np.exp(cells.gain[k] + np.array([0.0, -width, width]))
-    return Speedup(
-        family.size, family.length, float(value), float(low), float(high), len(family.contender.seeds)
-    )
+    return Speedup(family.size, family.length, float(value), float(low), float(high), len(family.contender.seeds))
 
 
-def _direction(change: FloatArray, largest: FloatArray) -> str:
+def _direction(change: FloatArray) -> str:
     up = float((change > 0).mean())
     if max(up, 1 - up) < SURE:
         return "no trend told"
-    return "grows" if (up > 0.5) == (np.median(largest) > 0) or up > 0.5 else "shrinks"
+    return "grows" if up > 0.5 else "shrinks"
 
 
 def _vanishing(law: Trend, sizes: Sequence[float], length: float, level: float) -> Vanishing:
@@ -251,17 +249,15 @@ def _vanishing(law: Trend, sizes: Sequence[float], length: float, level: float) 
     return Vanishing(known[0], known[1], known[2], share, float(grid[-1]))
 
 
-def _verdict(target: Speedup, largest: Speedup) -> str:
+def _verdict(target: Speedup, measured: Sequence[Speedup]) -> str:
     if target.low > 1:
         return "survives"
     if target.high <= GONE:
-        return "vanishes" if largest.value > GONE else "none"
+        return "vanishes" if any(one.low > 1 for one in measured) else "none"
     return "open"
 
 
-def _purchase(
-    cells: Cells, law: Trend, families: Sequence[Family], target: Speedup, level: float
-) -> Purchase | None:
+def _purchase(cells: Cells, law: Trend, families: Sequence[Family], target: Speedup, level: float) -> Purchase | None:
     """Return the cheapest races that would tell the expected gain from none, else what narrows the answer most.
 
     What a race would add to a straight law does not depend on how it ends, so it is known before it is paid for.
@@ -349,6 +345,12 @@ def _warnings(
         )
     if any(f.baseline.seeds != f.contender.seeds for f in families):
         told.append("the arms ran on different seeds, so their luck does not cancel; run both on the same ones")
+    rising = sorted({f.size for f in families if f.rises})
+    if rising:
+        told.append(
+            f"at size {', '.join(f'{one:g}' for one in rising)} a loss rises again towards the end (it fits its data, "
+            "or its learning rate is too large), where speed-ups mean little; race over fewer steps or more data"
+        )
     if np.abs(cells.gain).max() > np.log(20):
         told.append("the arms are so far apart that their curves hardly meet: the speed-up is rough")
     return told

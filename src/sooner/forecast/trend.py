@@ -80,7 +80,7 @@ class Trend:
     length: float
 
     def at(self, size: float, length: float, *, seed: int | None = None) -> FloatArray:
-        """Return (k,) draws of the logarithm of the speed-up, with the deviation of a single size if a seed is given."""
+        """Return (k,) draws of the logarithm of the speed-up, with a single size's deviation if a seed is given."""
         x, z = np.log(size / self.size), np.log(length / self.length)
         made: FloatArray = self.level * np.exp(-self.fading * x) + self.slope * x + self.slope_of_length * z
         if seed is not None:
@@ -119,7 +119,7 @@ def trend(cells: Cells, *, draws: int = DRAWS, seed: int = 0) -> Trend:
         whole = np.stack(noises) + (design * prior) @ design.T
         solved = np.linalg.solve(whole, np.column_stack([cells.gain, design * prior])[None])
         evidence.append(-0.5 * (np.linalg.slogdet(whole)[1] + solved[:, :, 0] @ cells.gain))
-        means.append((prior * (solved[:, :, 0] @ design)))
+        means.append(prior * (solved[:, :, 0] @ design))
         covariances.append(np.diag(prior) - (prior[:, None] * design.T) @ solved[:, :, 1:])
     weight = (np.stack(evidence) + before[:, None] + believed).ravel()
     share = np.exp(weight - weight.max())

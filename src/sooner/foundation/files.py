@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def save_whole(content: Any, path: Path, incomplete: Path) -> None:
     """Write what `torch.save` makes of the content, under another name until it is complete.
@@ -21,6 +19,8 @@ def save_whole(content: Any, path: Path, incomplete: Path) -> None:
     Raises:
         OSError, RuntimeError: it can't be written; torch reports a full disk as RuntimeError.
     """
+    import torch  # here, since whoever only needs `sync` does without
+
     try:
         with incomplete.open("wb") as file:
             torch.save(content, file)
@@ -33,7 +33,11 @@ def save_whole(content: Any, path: Path, incomplete: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Bring the names in a folder to the disk.
+
+    Raises:
+        OSError: its file system can't (some network ones).
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sooner.error import SoonerError
+from sooner.foundation.files import sync
 from sooner.race.journal_lines import (
     FORMAT,
     Content,
@@ -181,8 +182,9 @@ class Journal(View):
             )
         if not content.records:
             self.append("race", "", {"format": FORMAT, "identity": identity, "provenance": provenance})
-            _force(self.folder)
-            _force(self.folder.absolute().parent)
+            for folder in (self.folder, self.folder.absolute().parent):
+                with suppress(OSError):  # some network file systems can't
+                    sync(folder)
         self.append("session", str(len(self.sessions) + 1), provenance)
 
 
@@ -281,16 +283,6 @@ def _free(folder: Path) -> Path:
     while (candidate := base.with_name(f"{base.name}-{number}")).exists():
         number += 1
     return candidate
-
-
-def _force(folder: Path) -> None:
-    """Put the names in `folder` on the disk, where its file system can (some network ones cannot)."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _explain(error: OSError, folder: Path, finished: int | None) -> SoonerError:

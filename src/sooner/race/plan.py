@@ -33,6 +33,8 @@ from sooner.task import Task, check
 
 _SERIES = 100_000
 _OFFSETS = {"tuning": 10_000, "target": 20_000, "racing": 30_000, "a/a": 40_000}
+_PILOT = 50_000
+"""A pilot has seeds of its own, which no race of the series uses."""
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Plan:
         command: what to type to repeat the race, for the report.
         workers: of a simulated cluster, in which every run trains; 1 for none.
         world: processes that train every run together, on the loopback interface; 1 for none.
+        pilot: nobody races; the baseline alone is tuned and run on seeds of their own, to plan a race (see `pilot`).
         arms: where communication is compared, also race what nobody should do without (see `arms`).
 
     Raises:
@@ -79,6 +82,7 @@ class Plan:
     world: int = 1
     arms: bool = False
     until: int | None = None
+    pilot: bool = False
 
     def __post_init__(self) -> None:
         limits.check_counts(self.jobs, self.tune, self.series, self.workers, self.world)
@@ -154,7 +158,7 @@ class Plan:
     def seeds(self, purpose: str) -> list[int]:
         """Return the seeds used for "tuning", "target", "racing" or "a/a"; the four sets are disjoint."""
         count = {"tuning": 1, "target": limits.TARGET_SEEDS}.get(purpose, self.looks[-1])
-        first = self.series * _SERIES + _OFFSETS[purpose]
+        first = self.series * _SERIES + _OFFSETS[purpose] + (_PILOT if self.pilot else 0)
         return list(range(first, first + count))
 
     def warnings(self) -> list[str]:
@@ -207,6 +211,7 @@ class Plan:
             "regime": self.regime,
             "looks": [] if self.until else list(self.looks),
             **({"until": self.until} if self.until else {}),
+            **({"pilot": True} if self.pilot else {}),
             "tune": self.tune,
             "series": self.series,
             "cost measured": self.measure_cost,
@@ -220,11 +225,16 @@ class Plan:
         if self.out is not None:
             return self.out
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-        return Path("races") / f"{self.task.name}-{digest[:8]}"
+        return Path("races") / f"{'pilot-' if self.pilot else ''}{self.task.name}-{digest[:8]}"
 
     def trial(self, recipe: Recipe, settings: Settings, seed: int) -> Cell:
         """Return one full-length run, as tuning needs it."""
         return self._cell(recipe, settings, seed, self.budget, [self.budget])
+
+    def long_run(self, recipe: Recipe, settings: Settings, seed: int, budgets: Sequence[int]) -> Cell:
+        """Return one run to the longest of several budgets, evaluated as runs of each of them would be."""
+        grid = set().union(*(evaluation_steps(budget, self.task.evaluations) for budget in budgets))
+        return self._cell(recipe, settings, seed, max(budgets), sorted(grid))
 
     def runs(self, recipe: Recipe, settings: Settings, seed: int) -> list[Cell]:
         """Return the runs that one contender needs on one seed: one, or one per horizon in the budgeted regime.

@@ -58,24 +58,38 @@ def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None, shelf:
     Raises:
         SoonerError: the folder can't be used, the disk is full, or the baseline itself cannot run.
     """
-    provenance = {
-        "command": plan.command,
-        "versions": versions(),
-        "machine": machine(),
-        "jobs": plan.jobs,
-        "started": now(),
-    }
-    with Journal.open(plan.folder(), plan.identity(), provenance) as journal:
+    with Journal.open(plan.folder(), plan.identity(), provenance(plan)) as journal:
         if journal.find("result", "result") is None:
             with contextlib.nullcontext(pool) if pool else Pool(plan.jobs, WORKER) as workers:
-                _Race(plan, journal, workers, watch or Watch(), shelf).run()
+                Race(plan, journal, workers, watch or Watch(), shelf).run()
         result = journal.find("result", "result")
         assert result is not None
         result["notes"] = [*result["notes"], *journal.notes]
         return result
 
 
-class _Race:
+def provenance(plan: Plan) -> dict[str, Any]:
+    """Return where a session of a race comes from, for its journal."""
+    return {
+        "command": plan.command,
+        "versions": versions(),
+        "machine": machine(),
+        "jobs": plan.jobs,
+        "started": now(),
+    }
+
+
+class Race:
+    """The phases of one race. Each asks the journal first, and runs what is missing.
+
+    Args:
+        plan: the race.
+        journal: its open journal.
+        pool: workers.
+        watch: is told what happens.
+        shelf: runs of other races, or None.
+    """
+
     def __init__(self, plan: Plan, journal: Journal, pool: Pool, watch: Watch, shelf: Shelf | None) -> None:
         self.plan, self.journal, self.pool, self.watch, self.shelf = plan, journal, pool, watch, shelf
         self.contenders = [Contender(recipe) for recipe in plan.recipes]
@@ -84,6 +98,19 @@ class _Race:
         self.given_up: set[str] = set()  # of this session only: another session tries once more
 
     def run(self) -> None:
+        """Run all phases and write the result."""
+        self.tune()
+        self._set_targets()
+        self._race()
+        costs, memory = self._measure_cost() if self.plan.measure_cost else (None, {})
+        self.journal.append("result", "result", make_result(self.evidence, costs, memory, now()))
+
+    def tune(self) -> None:
+        """Tune everybody alike.
+
+        Raises:
+            SoonerError: no settings of the baseline can be used.
+        """
         self._tune()
         if self.baseline.why_out:
             mend = "mend that" if self.baseline.failure else "give it a range that works, written lr=log(low, high)"
@@ -91,10 +118,6 @@ class _Race:
                 f"the baseline {self.baseline.recipe} can't race: {self.baseline.why_out}; {mend}, or put another "
                 "recipe first"
             )
-        self._set_targets()
-        self._race()
-        costs, memory = self._measure_cost() if self.plan.measure_cost else (None, {})
-        self.journal.append("result", "result", make_result(self.evidence, costs, memory, now()))
 
     def _tune(self) -> None:
         count = self.plan.tune + 1
@@ -125,7 +148,7 @@ class _Race:
             [self.plan.trial(c.recipe, s, seed) for s in some]
             for c, some in zip(self.contenders, settings, strict=True)
         ]
-        self._ensure(
+        self.ensure(
             phase,
             [cell for trial in itertools.zip_longest(*cells) for cell in trial if cell],
             self._work(10 + self._arms()),
@@ -141,7 +164,7 @@ class _Race:
     def _set_targets(self) -> None:
         plan, evidence = self.plan, self.evidence
         numbers = range(len(plan.seeds("target")))
-        self._ensure(
+        self.ensure(
             "setting targets",
             [x for i in numbers for x in evidence.cells(self.baseline, "target", i)],
             self._work(self._arms()),
@@ -166,7 +189,7 @@ class _Race:
                 for c in running:
                     cells += self.evidence.cells(c, "racing", number)
                 cells += self.evidence.cells(self.baseline, "a/a", number)
-            self._ensure(f"racing on {look} seeds", cells, 0.0)
+            self.ensure(f"racing on {look} seeds", cells, 0.0)
             for c in running:
                 c.seeds = look
             for c, judgement in [(c, self.evidence.settled(c)) for c in running if c is not self.baseline]:
@@ -179,7 +202,7 @@ class _Race:
         costs = None
         for attempt in range(COST_ATTEMPTS):
             cell = Cell(f"blocks, attempt {attempt + 1}", {"do": "blocks", "recipes": texts, **common})
-            self._ensure("cost per step", [cell], 0.0)
+            self.ensure("cost per step", [cell], 0.0)
             costs = self.evidence.data(cell) or costs
             if costs is not None and contention(costs) is None:
                 break
@@ -188,7 +211,7 @@ class _Race:
             cell = Cell(f"memory | {text}", {"do": "memory", "recipe": text, **common})
             if self.evidence.data(cell) is None:
                 self.pool.close()  # memory is measured in a fresh process
-            self._ensure("memory", [cell], 0.0)
+            self.ensure("memory", [cell], 0.0)
             if data := self.evidence.data(cell):
                 memory[text] = data["peak_memory_mib"]
         return costs, memory
@@ -199,7 +222,7 @@ class _Race:
     def _work(self, runs: int) -> float:
         return float(runs * (sum(self.plan.horizons) if self.plan.regime == "budgeted" else self.plan.budget))
 
-    def _ensure(self, phase: str, cells: Iterable[Cell], later: float) -> None:
+    def ensure(self, phase: str, cells: Iterable[Cell], later: float) -> None:
         """Run the cells that the journal does not have yet."""
         journal, watch = self.journal, self.watch
         wanted = {c.key: c for c in cells}

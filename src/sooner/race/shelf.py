@@ -28,7 +28,7 @@ class Shelf:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.identity = plan.identity()
-        self._views = [view for view in _views(folder) if view.folder != plan.folder() and self._comparable(view)]
+        self._views = [view for view in views(folder) if view.folder != plan.folder() and self._comparable(view)]
 
     def find(self, cell: Cell) -> dict[str, Any] | None:
         """Return what an equal run recorded, or None."""
@@ -49,7 +49,8 @@ class Shelf:
         return all(theirs.get(name) == self.identity.get(name) for name in _SAME)
 
 
-def _views(folder: Path) -> list[View]:
+def views(folder: Path) -> list[View]:
+    """Return the journals of the races in a folder; damaged and foreign ones are passed over."""
     found = []
     for path in sorted(folder.glob(f"*/{FILE}")):
         try:

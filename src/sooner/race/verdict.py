@@ -114,7 +114,9 @@ def judge_final(
             return "too noisy", f"too many runs diverge to compare the final {metric} ({counts}), {chance}"
         word: FinalWord = "worse" if diverged > baseline_diverged else "better"
         return word, f"{'' if word == 'worse' else baseline + ' '}diverges in most seeds ({counts}), {chance}"
-    ends = "{}, {}".format(*("unbounded" if end is None else f"{end:+.3g}" for end in (summary["low"], summary["high"])))
+    ends = "{}, {}".format(
+        *("unbounded" if end is None else f"{end:+.3g}" for end in (summary["low"], summary["high"]))
+    )
     kind = f" (a median, since some runs diverge: {counts})" if diverged or baseline_diverged else ""
     side = f"{abs(difference):.3g} {'above' if difference > 0 else 'below'}" if difference else "level with"
     measured = f"ends {side} {baseline} in {metric} at equal budget [{ends}], {chance}{kind}"

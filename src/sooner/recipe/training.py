@@ -55,7 +55,11 @@ class Training(Several):
             called after every step, `view()` chooses the evaluation weights and `export(model)` makes a copy of the
             model plain again.
         communication: what lets several workers train the model together; None where nothing does.
+        loss_elsewhere: whether somebody else enters `around_loss` where the loss is evaluated, default False. Where it
+            is False, `step` refuses gradients in whose making such parts had no say.
     """
+
+    loss_elsewhere = False
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Training(Several):
         self._views = self._offered("view")
         self._attached = False
         self._averaged = False
+        self._had_a_say = False  # those parts that act on the loss, in the gradients that are there
 
     def _offered(self, method: str) -> list[Callable[..., Any]]:
         return [getattr(part, method) for part in self.others if hasattr(part, method)]
@@ -90,10 +95,47 @@ class Training(Several):
         objective.around = self.around_loss
         objective.averaging = lambda: self._averaging(objective.model)
         objective.trained = self._trained
+        self._had_a_say = True
         for source in self._sources:
             found: Tensor = source(objective)
             return found
         return objective.backward()
+
+    @contextlib.contextmanager
+    def during_loss(self) -> Iterator[None]:
+        """Inside, the parts that act on the training loss do so, for loops that call ``loss.backward()`` themselves.
+
+        Raises:
+            SoonerError: a part finds the gradients itself, for which it needs ``training.backward(objective)``.
+        """
+        if self._sources:
+            raise SoonerError(self._unheard("backward"))
+        with contextlib.ExitStack() as stack:
+            for enter in self.around_loss:
+                stack.enter_context(enter())
+            yield
+        self._had_a_say = True
+
+    def _unheard(self, *methods: str) -> str:
+        """Return the sentence on the first part that had no say in the gradients."""
+        part = next(part for part in self.others if any(hasattr(part, method) for method in methods))
+        name = part.name() if isinstance(part, Part) else type(part).__name__
+        if hasattr(part, "backward"):
+            return (
+                f"{name} finds the gradients itself, which loss.backward() leaves out; call "
+                "training.backward(sooner.Objective(model, loss, [batch])) in its place"
+            )
+        return (
+            f"{name} acts on the training loss, which this loop has evaluated without it; call "
+            "training.backward(sooner.Objective(model, loss, [batch])), or evaluate the loss inside "
+            "`with training.during_loss():`"
+        )
+
+    def _refuse_unheard(self) -> None:
+        """Refuse gradients that were made without the parts that act on the loss: nothing of a recipe is dropped."""
+        if not (self._had_a_say or self.loss_elsewhere) and (self._sources or self.around_loss):
+            raise SoonerError(self._unheard("backward", "around_loss"))
+        self._had_a_say = False
 
     def _trained(self) -> Iterator[Tensor]:
         for optimizer in self.optimizers:
@@ -140,10 +182,14 @@ class Training(Several):
         given = objective if closure is None else closure
         result = None
         asking = [asks(unwrapped(one)) for one in self.optimizers]
-        if given is not None and not isinstance(given, Objective) and asking != [True]:
-            with torch.enable_grad():
-                result = given()
-            given = given if any(asking) else None
+        if given is not None and not isinstance(given, Objective):
+            given = self._with_parts(given)
+            if asking != [True]:
+                with torch.enable_grad():
+                    result = given()
+                given = given if any(asking) else None
+        if asking != [True] or given is None or isinstance(given, Objective):
+            self._refuse_unheard()
         self._refuse_own_infinities()
         if overflows(self):
             self._averaged = False
@@ -165,6 +211,17 @@ class Training(Several):
         for hook in self._post_hooks.values():
             hook(self, (), {})
         return result
+
+    def _with_parts(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a closure that evaluates the loss with the parts that act on it."""
+        if not (self._sources or self.around_loss):
+            return closure
+
+        def evaluate() -> Any:
+            with self.during_loss():
+                return closure()
+
+        return evaluate
 
     def _take_step(self, given: Any) -> tuple[dict[int, bool], Any]:
         """Step with every optimizer; return which of them, by `id`, have really moved, and what the last one gave."""
@@ -257,7 +314,7 @@ class Training(Several):
         """Drop the gradients, or fill them with zeros where `set_to_none` is False."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=set_to_none)
-        self._averaged = False
+        self._averaged = self._had_a_say = False
         if self.communication is not None:  # where the step was not taken
             self.communication.skip_step()
 

@@ -30,9 +30,7 @@ TARGETS = ("loose", "middle", "tight")
 # In the order in which contenders are listed.
 VERDICTS = {
     "baseline": "What the others are measured against. It is tuned exactly as hard as they are.",
-    "faster": (
-        "It needs fewer steps to the target than the baseline, and luck alone would rarely show that."
-    ),
+    "faster": ("It needs fewer steps to the target than the baseline, and luck alone would rarely show that."),
     "no difference found": (
         "The race cannot tell it from the baseline. That is not proof of equality: the sentence beside it says how "
         "large an effect would have to be for this race to see it."
@@ -45,9 +43,7 @@ VERDICTS = {
         "The best settings found, its own or the baseline's, lie at the border of what was tried, even after the "
         "search was widened once. Better ones may lie beyond, so the comparison is left open."
     ),
-    "slower": (
-        "It needs more steps to the target than the baseline, and luck alone would rarely show that."
-    ),
+    "slower": ("It needs more steps to the target than the baseline, and luck alone would rarely show that."),
     "out": "It did not race, for the reason given; for instance no settings survived tuning.",
 }
 # A sign beside each word, so that no meaning hangs on colour alone.

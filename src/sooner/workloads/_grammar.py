@@ -12,12 +12,12 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-TOPICS = 8
+TOPICS = 16
 CLASSES = 4
 """Classes of nouns, with which determiners, adjectives, relatives and verbs agree."""
-CLUSTERS = 8
+CLUSTERS = 16
 """Clusters of nouns, verbs, prepositions and pronouns: they decide which words are preferred with them."""
-SPREAD = 1.0
+SPREAD = 1.5
 """How far the orders of words differ between topics and clusters, in units of log rank."""
 CONSTANT = 2048  # seeds the language
 
@@ -40,10 +40,10 @@ _CATEGORIES = {
 _OF_CLASS = ("adjective", "noun", "verb", "relative")  # their words are divided by class
 _CLASSED = ("determiner", "pronoun")  # word i of these is of class i % CLASSES
 
-# state: (probability, category of the word that comes, states pushed, the first of them on top). Where a state's choices
-# begin with different categories, the words tell the stack. A state has a feature, class and cluster; what is pushed
-# takes that of the state, that of the word ("word"), or the class of the word and the cluster of the state ("class").
-# Only transitive verbs push their object.
+# state: (probability, category of the word that comes, states pushed, the first of them on top). The choices of a state
+# begin with different categories, so that the words tell the stack. A state has a feature, class and cluster; what is
+# pushed takes that of the state, that of the word ("word"), or the class of the word and the cluster of the state
+# ("class"). Only transitive verbs push their object.
 _RULES = {
     "sentence": ((0.85, "determiner", "nominal:class stop:"), (0.15, "pronoun", "predicate:word stop:")),
     "nominal": ((0.25, "adjective", "nominal:"), (0.75, "noun", "subject:word")),
@@ -152,14 +152,13 @@ def _rules() -> _Rules:
 def _contexts() -> Ints:
     """Return for each category its first context and what topic, class and cluster add to it, [categories, 4]."""
     found, first = [], 0
-    for name, (_, depends) in _CATEGORIES.items():
+    for _, depends in _CATEGORIES.values():
         strides, count = [], 1
         for what, choices in (("cluster", CLUSTERS), ("class", CLASSES), ("topic", TOPICS)):
             strides.append(count if what in depends else 0)
             count *= choices if what in depends else 1
         found.append([first, *reversed(strides)])
         first += count
-        assert name in _NAMES
     return np.array(found)
 
 
@@ -197,7 +196,8 @@ def language(shift: float = 0.0) -> Language:
     transitive = np.zeros(VOCABULARY, bool)
     verbs = np.array(category("verb"))
     transitive[verbs] = own.random(len(verbs)) < 0.6
-    bounds, words, surprise, number = [], [], [], 0
+    bounds: list[Floats] = []
+    words, surprise, number = [], [], 0
     for name, (count, depends) in _CATEGORIES.items():
         tokens = np.array(category(name)).reshape(-1, count)  # [classes or 1, count]
         if name in _OF_CLASS:
@@ -209,7 +209,7 @@ def language(shift: float = 0.0) -> Language:
             for kind in range(len(tokens)):
                 for cluster in range(CLUSTERS if "cluster" in depends else 1):
                     chances = (general[0, kind] + of_topic[topic, kind] + of_cluster[cluster, kind]) / 3
-                    bounds += [number + np.cumsum(chances)[:-1], [number + 1.0]]
+                    bounds.append(number + np.append(np.cumsum(chances)[:-1], 1.0))
                     words.append(tokens[kind])
                     surprise.append(-np.log(chances))
                     number += 1

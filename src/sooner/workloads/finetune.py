@@ -1,4 +1,4 @@
-"""A Transformer that knows the language of `grammar` learns a dialect of it from 256 documents.
+"""A Transformer that knows the language of `grammar` learns a dialect of it from 800 documents.
 
 It shows what most training is today: a pretrained network, little data from elsewhere, many passes, and something to
 lose. The dialect has the same grammar and words but prefers other ones, so that the network has most of it to keep and
@@ -24,9 +24,9 @@ steps = 300
 metric = "excess"
 evaluations = 20
 
-SHIFT = 0.5
-"""Share of the words in another cluster, and of the variance of their orders that is another."""
-DOCUMENTS = 256
+SHIFT = 1.0
+"""Of the dialect: all words are in clusters and orders drawn anew."""
+DOCUMENTS = 800
 """Documents of the dialect to learn from, the same for every seed."""
 SEQUENCES = 8  # in a training batch
 EVALUATED = 64  # documents of each language
@@ -64,7 +64,7 @@ def metrics(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 def fingerprint() -> str:
     """Return the size of the dialect's text, and the size and hash of the dialect."""
-    return f"{DOCUMENTS} documents of a dialect, shift {SHIFT}, after {START_STEPS} steps, of {fingerprint_of(SHIFT)}"
+    return f"{DOCUMENTS} documents of a dialect, shift {SHIFT}, of {fingerprint_of(SHIFT)}"
 
 
 @cache

@@ -65,17 +65,44 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
     return value
 
 
-def expected_loss(learning_rate: float, steps: int) -> float:
+def expected_loss(learning_rate: float, steps: int, batches: int = 1) -> float:
     """Return the expected evaluation loss after `steps` of plain SGD at a constant learning rate, by exact recursion.
 
     Along each eigenvector, with curvature h, the mean square distance m starts at 1 and follows
-    m <- (1 - learning_rate h)^2 m + learning_rate^2 NOISE h.
+    m <- (1 - learning_rate h)^2 m + learning_rate^2 NOISE h / batches.
+
+    Args:
+        learning_rate: of every step.
+        steps: how many.
+        batches: whose gradients a step averages, as `sooner.train` does with ``accumulate``.
     """
+    return float((_curvatures() * _mean_squares(learning_rate, steps, batches)).sum() / 2)
+
+
+def noise_scale(learning_rate: float, steps: int, batches: int = 1) -> float:
+    """Return how many batches have to be averaged until the noise is as large as the gradient, after `steps` of SGD.
+
+    It is tr(S) / |G|^2 with the covariance S of a batch's gradient and the mean of the squared true gradient, the
+    simple noise scale of McCandlish et al. (2018, arXiv 1812.06162, eq. 2.9). Batches well below it halve the steps
+    when doubled, batches well above it hardly change them.
+
+    Args:
+        learning_rate: of every step.
+        steps: after how many.
+        batches: whose gradients a step averages.
+    """
+    curvatures = _curvatures()
+    signal = (curvatures**2 * _mean_squares(learning_rate, steps, batches)).sum()
+    return float(NOISE * curvatures.sum() / signal)
+
+
+def _mean_squares(learning_rate: float, steps: int, batches: int) -> npt.NDArray[np.float64]:
+    """Return the expected square of the distance along each eigenvector."""
     curvatures = _curvatures()
     square = np.ones(DIMENSIONS)
     for _ in range(steps):
-        square = (1 - learning_rate * curvatures) ** 2 * square + learning_rate**2 * NOISE * curvatures
-    return float((curvatures * square).sum() / 2)
+        square = (1 - learning_rate * curvatures) ** 2 * square + learning_rate**2 * NOISE * curvatures / batches
+    return square
 
 
 def fingerprint() -> str:

@@ -46,7 +46,7 @@ class Block(nn.Module):
         self.first_norm = nn.BatchNorm2d(outward)
         self.second = nn.Conv2d(outward, outward, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(outward)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or inward != outward:
             self.shortcut = nn.Sequential(nn.Conv2d(inward, outward, 1, stride, bias=False), nn.BatchNorm2d(outward))
 
@@ -169,20 +169,20 @@ def _images(random: np.random.Generator, count: int) -> tuple[Tensor, npt.NDArra
 
 def _step(x: Array) -> Array:
     """Return the logistic function, a soft edge."""
-    return 1 / (1 + np.exp(-x.clip(-30, 30)))
+    return np.asarray(1 / (1 + np.exp(-x.clip(-30, 30))), dtype=np.float32)
 
 
 def _complex(random: np.random.Generator, *shape: int) -> npt.NDArray[np.complex64]:
     """Draw the waves of outlines, [*shape, HARMONICS], of standard deviation 1."""
     real, imaginary = random.standard_normal((2, *shape, HARMONICS), dtype=np.float32)
-    return (real + 1j * imaginary).astype(np.complex64)
+    return np.asarray(real + 1j * imaginary, dtype=np.complex64)
 
 
 @cache
 def _grid() -> npt.NDArray[np.complex64]:
     """Return the places of the pixels from the centre of the image, x + iy, [SIDE * SIDE]."""
     along = np.arange(SIDE) - (SIDE - 1) / 2
-    return (along[None, :] + 1j * along[:, None]).astype(np.complex64).ravel()
+    return np.asarray(along[None, :] + 1j * along[:, None], dtype=np.complex64).ravel()
 
 
 @cache

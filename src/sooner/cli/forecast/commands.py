@@ -214,3 +214,34 @@ def plan(
     from sooner.cli.forecast.decide import run_plan
 
     run_plan(list(files), at, given, goal=goal, budget=budget)
+
+
+@forecast.command
+def gain(
+    *files: Path,
+    baseline: str | None = None,
+    contender: str | None = None,
+    size_times: float = 10.0,
+    length_times: float = 1.0,
+    given: Reading = Reading(),
+) -> None:
+    """Say whether a contender's gain over a baseline survives at a larger size or length, or which races would tell.
+
+    Parameters
+    ----------
+    files
+        Folders of `sooner race --sizes`, or tables with arm, size, steps, loss and seed.
+    baseline
+        The arm to beat. Default: the first.
+    contender
+        Another arm. Default: each of the others.
+    size_times
+        The size asked for, over the largest that ran.
+    length_times
+        The steps asked for, over the longest that ran.
+    """
+    from sooner.cli.forecast.decide import run_gain
+
+    run_gain(
+        list(files), given, baseline=baseline, contender=contender, size_times=size_times, length_times=length_times
+    )

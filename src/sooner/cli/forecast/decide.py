@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sooner.cli.forecast.asked import checked_numbers, of_final_losses, places, positive, shared_scale
+from sooner.cli.forecast.asked import checked_numbers, of_final_losses, pairs, places, positive, shared_scale
 from sooner.cli.forecast.options import Choice, Reading
 from sooner.cli.forecast.run import doubted, finish, measured, ready, working
 from sooner.error import SoonerError
@@ -16,10 +16,12 @@ from sooner.forecast.decide.compare import compare
 from sooner.forecast.decide.optimal_hyperparameters import StepLaw, fit_step_law, published
 from sooner.forecast.decide.plan import plan
 from sooner.forecast.fit import fit
+from sooner.forecast.gain import gain
 from sooner.forecast.laws.loss_to_error import LossToError
 from sooner.forecast.laws.task_ladder import TaskLadder
+from sooner.forecast.read.arms import read_arms
 from sooner.forecast.table import Table
-from sooner.report.forecast import decisions
+from sooner.report.forecast import decisions, gains
 
 
 def run_schedule(files: list[Path], given: Choice, *, total: float | None, peak: float | None, warmup: float) -> None:
@@ -87,6 +89,34 @@ def run_plan(files: list[Path], at: str, given: Choice, *, goal: float, budget: 
         made = plan(fitted, places([at], law.needs), goal=goal, budget=most, level=given.level)
         answer = decisions.of_plan(made, fitted, at, errors)
     finish(answer, given)
+
+
+def run_gain(
+    files: list[Path],
+    given: Reading,
+    *,
+    baseline: str | None,
+    contender: str | None,
+    size_times: float,
+    length_times: float,
+) -> None:
+    """Say whether gains survive and show why."""
+    checked_numbers(given)
+    positive(**{"size-times": size_times, "length-times": length_times})
+    with working() as told:
+        columns, where = pairs(given.column), pairs(given.where, "--where", "HEADING=TEXT", "kind=val")
+        runs = read_arms(files, columns=columns, where=where)
+        told("fitting")
+        made = gain(
+            runs,
+            baseline=baseline,
+            contender=contender,
+            size_times=size_times,
+            length_times=length_times,
+            level=given.level,
+            draws=given.draws,
+        )
+    finish(gains.of_gains(made), given)
 
 
 def _shares(rows: Table, target: str) -> None:

@@ -97,14 +97,18 @@ def betting_interval(differences: ArrayLike, level: float = 0.95) -> tuple[float
     low, high = float(finite.min()), float(finite.max())
     reach = 2 * (high - low) + 1e-9 * max(abs(low), abs(high), 1e-300)
     candidates = np.linspace(low - reach, high + reach, _CANDIDATES)
-    open_to = _not_refuted(x, np.concatenate([candidates, candidates[[0, -1]] + 1e6 * reach * np.array([-1, 1])]), level)
+    open_to = _not_refuted(
+        x, np.concatenate([candidates, candidates[[0, -1]] + 1e6 * reach * np.array([-1, 1])]), level
+    )
     left, right, inside = open_to[-2], open_to[-1], np.flatnonzero(open_to[:-2])
     if not inside.size:
         middle = center(x)
         return (-math.inf if left else middle), (math.inf if right else middle)
     first, last = int(inside[0]), int(inside[-1])
     lower = -math.inf if left or first == 0 else _edge(x, candidates[first - 1], candidates[first], level)
-    upper = math.inf if right or last == len(candidates) - 1 else _edge(x, candidates[last + 1], candidates[last], level)
+    upper = (
+        math.inf if right or last == len(candidates) - 1 else _edge(x, candidates[last + 1], candidates[last], level)
+    )
     return lower, upper
 
 

@@ -35,9 +35,7 @@ def seeds_needed(contenders: int, alpha: float = 0.05, every_seed: bool = False)
     return next(n for n in range(2, 10_000) if can_reach(n, contenders, alpha, every_seed))
 
 
-def smallest_effect(
-    log_ratio_sd: float | None, n: int, alpha: float = 0.05, every_seed: bool = False
-) -> float | None:
+def smallest_effect(log_ratio_sd: float | None, n: int, alpha: float = 0.05, every_seed: bool = False) -> float | None:
     """Return the ratio of steps below 1 that a race finds with 80 % power; lower means a blunter race.
 
     Args:
