@@ -1,4 +1,4 @@
-"""What claims declare alike: races at sizes and lengths, how a gain changes with them, what a verdict's sentence says."""
+"""Claims at several sizes: the races, how a gain changes from one to the next, and what a verdict's sentence says."""
 
 import math
 from dataclasses import replace
