@@ -1,4 +1,4 @@
-"""What finetune promises: starts that are kept and shared by nobody, a fixed little text, and both languages measured."""
+"""What finetune promises: starts that are kept and that nobody spoils, one little text, and both languages measured."""
 
 from functools import partial
 

@@ -1,6 +1,6 @@
 """A Transformer that knows the language of `grammar` learns a dialect of it from 800 documents.
 
-It shows what most training is today: a pretrained network, little data from elsewhere, many passes, and something to
+It shows what most training is today: a pretrained network, little data from elsewhere, a few passes, and something to
 lose. The dialect has the same grammar and words but prefers other ones, so that the network has most of it to keep and
 some to learn. What it has learned and what it has forgotten are both measured from the best that is possible.
 """
