@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         update,
         weights,
     )
+    from sooner.contending import contender
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
@@ -45,6 +46,7 @@ __all__ = [
     "__version__",
     "adapter",
     "communication",
+    "contender",
     "create_optimizer",
     "data",
     "decoding",
@@ -72,6 +74,7 @@ _HOMES = {
     "explain": "sooner.recipe",
     "slot": "sooner.recipe",
     "Task": "sooner.task",
+    "contender": "sooner.contending",
     "Run": "sooner.loop",
     "train": "sooner.loop",
 }

@@ -16,6 +16,7 @@ from sooner.loop.workers import Report as Together
 from sooner.objective import Found
 from sooner.race.cost import measure_blocks, measure_memory
 from sooner.task import Task
+from sooner.task.placing import placed
 from sooner.workloads import find
 
 Report = Callable[..., None]
@@ -108,5 +109,12 @@ def _found(spec: str, digest: str) -> Task:
     return task
 
 
-def _task(task: Task | None = None, spec: str = "", digest: str = "", size: float = 1) -> Task:
-    return _found(spec, digest).at(size) if task is None else task
+def _task(
+    task: Task | None = None,
+    spec: str = "",
+    digest: str = "",
+    size: float = 1,
+    device: str = "cpu",
+    amp: str | None = None,
+) -> Task:
+    return placed(_found(spec, digest).at(size) if task is None else task, device, amp)

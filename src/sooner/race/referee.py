@@ -20,9 +20,11 @@ from sooner.race.evidence import Contender, Evidence
 from sooner.race.journal import Journal
 from sooner.race.machine import machine, now, versions
 from sooner.race.plan import Plan
-from sooner.race.pool import Cell, Pool
+from sooner.race.planned import Planned
+from sooner.race.pool import SILENCE_SECONDS, Cell, Pool
 from sooner.race.result import make_result
 from sooner.race.shelf import Shelf
+from sooner.race.stamps import costs_of_runs
 from sooner.race.targets import targets_anytime, targets_budgeted
 from sooner.space import Settings
 
@@ -46,7 +48,9 @@ class Watch:
         """A cell has failed for good."""
 
 
-def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None, shelf: Shelf | None = None) -> dict[str, Any]:
+def run(
+    plan: Planned, watch: Watch | None = None, pool: Pool | None = None, shelf: Shelf | None = None
+) -> dict[str, Any]:
     """Run the race, or what is left of it, and return the result (its fields are in docs/result.md).
 
     Args:
@@ -60,7 +64,7 @@ def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None, shelf:
     """
     with Journal.open(plan.folder(), plan.identity(), provenance(plan)) as journal:
         if journal.find("result", "result") is None:
-            with contextlib.nullcontext(pool) if pool else Pool(plan.jobs, WORKER) as workers:
+            with contextlib.nullcontext(pool) if pool else pool_of(plan) as workers:
                 Race(plan, journal, workers, watch or Watch(), shelf).run()
         result = journal.find("result", "result")
         assert result is not None
@@ -68,7 +72,12 @@ def run(plan: Plan, watch: Watch | None = None, pool: Pool | None = None, shelf:
         return result
 
 
-def provenance(plan: Plan) -> dict[str, Any]:
+def pool_of(plan: Planned) -> Pool:
+    """Return the workers of a race: so many, each in its place, and as patient as the plan says."""
+    return Pool(plan.jobs, WORKER, silence_seconds=plan.silence or SILENCE_SECONDS, slots=plan.slots)
+
+
+def provenance(plan: Planned) -> dict[str, Any]:
     """Return where a session of a race comes from, for its journal."""
     return {
         "command": plan.command,
@@ -90,7 +99,7 @@ class Race:
         shelf: runs of other races, or None.
     """
 
-    def __init__(self, plan: Plan, journal: Journal, pool: Pool, watch: Watch, shelf: Shelf | None) -> None:
+    def __init__(self, plan: Planned, journal: Journal, pool: Pool, watch: Watch, shelf: Shelf | None) -> None:
         self.plan, self.journal, self.pool, self.watch, self.shelf = plan, journal, pool, watch, shelf
         self.contenders = [Contender(recipe) for recipe in plan.recipes]
         self.baseline = self.contenders[0]
@@ -197,6 +206,8 @@ class Race:
             done = look
 
     def _measure_cost(self) -> tuple[dict[str, Any] | None, dict[str, float]]:
+        if not isinstance(self.plan, Plan):
+            return costs_of_runs(self.evidence), {}
         texts = [str(c.tuned) for c in self.contenders if not c.why_out]
         common = {"task": self.plan.sendable_task(), "steps": self.plan.budget, **self.plan.crew()}
         costs = None

@@ -16,6 +16,7 @@ from sooner.error import SoonerError
 from sooner.objective import mean_of
 from sooner.task._task import EVALUATION_SEED, Task
 from sooner.task.seeds import derived_seed
+from sooner.task.streams import Stream
 
 
 def check(task: Task) -> dict[str, Any]:
@@ -36,7 +37,8 @@ def check(task: Task) -> dict[str, Any]:
             )
         train = _call(task, "batches", derived_seed(1, "order"), "train")
         evaluation = _call(task, "batches", EVALUATION_SEED, "eval")
-        _batch(task, "train", train, task.steps - 1)
+        if not isinstance(train, Stream):  # a stream would have to be walked through to there
+            _batch(task, "train", train, task.steps - 1)
         sample = [_batch(task, "train", train, i) for i in (0, 1, 7) if i < task.steps]
         sample += [_batch(task, "eval", evaluation, i) for i in range(_length(task, evaluation))]
         _check_seeded(task, model, train, evaluation)
