@@ -4,6 +4,7 @@ import argparse
 import random
 import sys
 import time
+from pathlib import Path
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--lr", type=float, default=0.1)
@@ -25,16 +26,16 @@ if a.fault == "silent":
     time.sleep(600)
 x = [draw.gauss(0, 1) + 3 for _ in range(8)]
 v = [0.0] * 8
-file = open(f"{a.out}/log.csv", "w") if a.out else None
-if file:
-    print("step,train_loss,val_loss", file=file)
+log = Path(a.out, "log.csv")
+if a.out:
+    log.write_text("step,train_loss,val_loss\n")
 for step in range(a.steps + 1):
     if step % max(1, a.steps // 20) == 0 or step == a.steps:
         loss = sum(one * one for one in x) / 8 + 0.1
         if a.fault == "unnamed":
             print(f"epoch {step} accuracy {loss:.6f}")
-        elif file:
-            print(f"{step},,{loss:.6f}", file=file, flush=True)
+        elif a.out:
+            log.write_text(f"{log.read_text()}{step},,{loss:.6f}\n")
         else:
             print(f"step {step}: val loss {loss:.6f}", flush=True)
     rate = a.lr * (1 - step / a.steps) if a.fault == "decay" else a.lr

@@ -6,12 +6,12 @@ import hashlib
 import json
 import math
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ def _follow(
     process: subprocess.Popen[bytes], payload: Mapping[str, Any], folder: Path, attempt: int, report: Report
 ) -> tuple[int, float, dict[float, float]]:
     """Wait for the end, and tell meanwhile how far the run is."""
+    assert process.stdout is not None
     followed = [Following(payload["metric"], rewinds=True) for _ in range(2)]
     heard, told, pause = time.monotonic(), -1.0, _POLLS[0]
     while True:
@@ -151,7 +152,7 @@ def _follow(
                 f"it wrote nothing for {payload['silence']:g} s and was ended"
                 f"{_words(folder / f'stdout-{attempt}.txt', 'it ends')}; give more with --silence if that is its way"
             )
-        select.select([process.stdout], [], [], pause)
+        wait([process.stdout.fileno()], pause)  # ends with the command
         pause = min(2 * pause, _POLLS[1])
 
 
