@@ -139,20 +139,36 @@ def test_a_file_that_changes_stops_the_race():
 
 
 def test_a_race_killed_at_three_moments_goes_on_where_it_was(folder):
-    arguments = ["-m", "sooner", "race", "--metric", "val_loss", "--steps", "40", "--jobs", "1", "--seeds", "6"]
-    call = [sys.executable, *arguments, "--command", command_text(PLAIN), "--tune", "0", "--out", "kept", "--json"]
+    driver = subprocess.Popen(
+        [sys.executable, str(HERE / "killed_race.py"), command_text(PLAIN)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def start():
+        print("race", file=driver.stdin, flush=True)
+        return int(driver.stdout.readline())
+
+    def end():
+        return int(driver.stdout.readline())
+
     for cells in (1, 9, 17):  # while it is tried out, while targets are set, while it races
-        process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        race = start()
         while finished(folder) < cells:
-            assert process.poll() is None
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    made = sorted(path.name for path in (folder / "kept" / "runs").iterdir())
-    done = subprocess.run(call, capture_output=True, check=True)
-    assert set(made) < {path.name for path in (folder / "kept" / "runs").iterdir()}
-    assert len(read_journal(Path("kept")).sessions) == 3
-    assert json.loads(done.stdout)["contenders"] == run(planned(PLAIN))["contenders"]
+            time.sleep(0.01)
+        os.kill(race, signal.SIGKILL)
+        assert end() == -signal.SIGKILL
+    made = {path.name for path in (folder / "kept" / "runs").iterdir()}
+    start()
+    assert end() == 0
+    driver.stdin.close()
+    driver.wait()
+    driver.stdout.close()
+    assert made < {path.name for path in (folder / "kept" / "runs").iterdir()}
+    kept = read_journal(Path("kept"))
+    assert len(kept.sessions) == 3
+    assert kept.find("result", "result")["contenders"] == run(planned(PLAIN))["contenders"]
 
 
 def test_a_killed_run_goes_on_from_its_folder(folder):

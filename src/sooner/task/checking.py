@@ -83,6 +83,8 @@ def _batch(task: Task, split: str, batches: Any, index: int) -> Any:
         if split == "eval":
             remedy = "make its length the number of batches it gives"
         raise SoonerError(f"{where} has no batch {index} ({error}); {remedy}") from error
+    except SoonerError as error:
+        raise SoonerError(f"{where}[{index}]: {error}") from error
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise SoonerError(f"{where}[{index}] raised {what}; make it return the batch of that step") from error

@@ -49,6 +49,7 @@ class Stream:
     def __init__(self, first: Any, make: Callable[[], Any], seed: int, split: str) -> None:
         self._source, self._make, self._seed, self._split = first, make, seed, split
         self._walk: Iterator[Any] | None = None
+        self._walked = False
         self._number = -1
         self._batch: Any = None
         self._passes = 0
@@ -87,13 +88,13 @@ class Stream:
         return self._batch
 
     def _begin(self) -> None:
-        if self._walk is not None:  # a generator can't be walked through twice
+        if self._walked:  # a generator can't be walked through twice
             self._source = self._make()
         self._number, self._passes = -1, 0
         self._walk_on()
 
     def _again(self) -> None:
-        if iter(self._source) is self._source or self._number < 0:
+        if isinstance(self._source, Iterator) or self._number < 0:
             raise SoonerError(
                 f"the training batches end after {self._number + 1} steps, and the run is longer; return a DataLoader, "
                 "which goes through its data again, or an object where b[i] is the batch of step i"
@@ -102,6 +103,7 @@ class Stream:
         self._walk_on()
 
     def _walk_on(self) -> None:
+        self._walked = True
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed((1_000_003 * self._seed + self._passes) % 2**63)
             self._walk = iter(self._source)
