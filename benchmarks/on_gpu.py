@@ -1,9 +1,9 @@
-"""What only a GPU can tell, in at most five minutes: ours against PyTorch's own, each warmed up, interleaved, synchronised.
+"""What only a GPU can tell, in at most five minutes: ours against PyTorch's own, warmed up, interleaved, synchronised.
 
     python benchmarks/on_gpu.py
 
-Measures a step of every update part that is not Muon, of Muon, gradient clipping, EMA, a race of two cells on the device,
-and saving and loading a distributed checkpoint. Without CUDA it says so and ends. It was never run where it was written:
+Measures a step of update parts, of Muon, gradient clipping and EMA, a race of two cells on the device, and saving and
+loading a distributed checkpoint. Without CUDA it says so and ends. It was never run where it was written:
 no GPU was at hand, so it brings no figures of its own.
 """
 
@@ -32,7 +32,6 @@ WIDTH, LAYERS = 1024, 8
 PAIRS: dict[str, tuple[Callable[..., torch.optim.Optimizer], Callable[..., torch.optim.Optimizer]]] = {
     "AdamW": (update.AdamW, lambda p: torch.optim.AdamW(p, fused=True)),
     "SGD": (lambda p: update.SGD(p, lr=0.01), lambda p: torch.optim.SGD(p, lr=0.01, fused=True)),
-    "Lion against AdamW": (update.Lion, lambda p: torch.optim.AdamW(p, fused=True)),
 }
 
 
