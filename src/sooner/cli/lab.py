@@ -75,6 +75,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
 
     truths = [_panel.load(name) for name in names]
     jobs = jobs or os.cpu_count() or 1
+    cores = f"{jobs} core{'s' * (jobs != 1)}"
     console = Console(stderr=True, highlight=False)
     command = shlex.join(["sooner", *sys.argv[1:]])
     done = [truth for truth in truths if finished(truth, out)]
@@ -83,7 +84,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
     amount = _cost.minutes(left)
     console.print(
         f"{counted(len(truths))}, {len(done)} already there: about {_cost.said(amount)} of processor time, "
-        f"{_cost.said(amount / jobs)} on {jobs} {'core' if jobs == 1 else 'cores'}, less what was begun",
+        f"{_cost.said(amount / jobs)} on {cores}, less what was begun",
         soft_wrap=True,
     )
     began = time.monotonic()
@@ -122,7 +123,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
         _console().print(card(found[0]))
     elif found:
         _print(found)
-        _console().print(f"{counted(len(found))} in {(time.monotonic() - began) / 60:.0f} min on {jobs} cores")
+        _console().print(f"{counted(len(found))} in {(time.monotonic() - began) / 60:.0f} min on {cores}")
     if left_out:
         _console().print(
             f"left out, for want of time or because they failed: {', '.join(left_out)}; run them with sooner lab NAME",
