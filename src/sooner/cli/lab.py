@@ -51,6 +51,35 @@ def check_truths(names: list[str]) -> bool:
     return not wrong
 
 
+def confirm_truths(names: list[str], jobs: int | None, publish: Path | None) -> bool:
+    """Write into evidence that is older than its code that the code behaves as before, where it does; say of which.
+
+    Evidence without a fingerprint of its behaviour gets one, where it is of the code as it stands.
+    """
+    from sooner.lab import _evidence, _published
+    from sooner.lab._freshness import confirm
+    from sooner.lab._run import WORKER
+    from sooner.race.pool import Pool
+
+    found = [evidence for name in names if (evidence := _evidence.find(name))]
+    asked = [evidence for evidence in found if evidence.older_than_code() or not evidence.fingerprint]
+    console, sound = _console(), True
+    with Pool(jobs or os.cpu_count() or 1, WORKER) as pool:
+        for evidence in asked:
+            renewed, why = confirm(evidence, pool)
+            if renewed is None:
+                sound = False
+                console.print(
+                    f"{evidence.truth}: {why}; run `sooner lab {evidence.truth}`", markup=False, soft_wrap=True
+                )
+            else:
+                _evidence.write(renewed, (publish or _published.folder()) / f"{evidence.truth}.jsonl")
+                console.print(f"{evidence.truth}: confirmed")
+    if not asked:
+        console.print("nothing is older than its code")
+    return sound
+
+
 def missing() -> list[str]:
     """Return the truths without published evidence, or with evidence older than the code."""
     from sooner.lab import _evidence
