@@ -5,13 +5,14 @@
 Every race is a whole one through the real referee on `quadratic`: tuning, targets, racing and the A/A arm, which is the
 tuned baseline on other seeds. Counted is how often the A/A arm would have been called faster or slower. At most 5 % are
 promised, so the interval should not lie above 0.05. With --folder the races are kept and a second start goes on with
-those that are missing; without it they live in a temporary folder. --out writes the figures, with the command, the
-versions and the processor time, as one JSON file; the one of the present race rules is in evidence/rules.
+those that are missing; without it they live in a temporary folder. --out writes the figures, with the command and
+the versions, as one JSON file; the one of the present race rules is in evidence/rules.
 
 Printed beside it: alarms when the same runs are judged by the final value, and when they are judged after every seed.
 The other rate uses the same runs once more: in race i, the racing runs of the next two races that tuned to the same
-settings take the part of two contenders that are in truth the baseline, with the correction for two, just as real contenders are judged. Its share counts races with at least one false verdict. Races
-that lend their runs to each other are not quite independent, so its interval is a little too narrow.
+settings take the part of two contenders that are in truth the baseline, with the correction for two, just as real
+contenders are judged. Its share counts races with at least one false verdict. Races that lend their runs to each other
+are not quite independent, so its interval is a little too narrow.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """What the rules of verdicts promise and cost, on races that are drawn instead of run.
 
-    python benchmarks/verdict_rules.py floor [--races 2000] [--out FILE]     does the A/A interval pay as a second hurdle?
-    python benchmarks/verdict_rules.py looks [--races 2000] [--out FILE]     alarms and power of the ways of looking
-    python benchmarks/verdict_rules.py cover [--races 2000] [--out FILE]     do intervals after every seed cover?
-    python benchmarks/verdict_rules.py plan [--pilots 100] [--out FILE]      do races find what --power planned them for?
+    python benchmarks/verdict_rules.py floor [--races 2000] [--out FILE]    does the A/A interval pay as a hurdle?
+    python benchmarks/verdict_rules.py looks [--races 2000] [--out FILE]    alarms and power of the ways of looking
+    python benchmarks/verdict_rules.py cover [--races 2000] [--out FILE]    do intervals after every seed cover?
+    python benchmarks/verdict_rules.py plan [--pilots 100] [--out FILE]     do races find what --power promised?
 
-A race is drawn as logarithms of steps to the target: a part that contender and baseline share on a seed (`shared` is its
-share of the variance, the correlation of the pair), a part of their own, and an effect. The A/A arm is drawn on other
-seeds, as in a race. Noise is normal or has Student's tails with 2 degrees of freedom; `misses` is the share of runs that
-do not arrive. Nothing here trains; `false_alarms.py` does.
+A race is drawn as logarithms of steps to the target: a part that contender and baseline share on a seed (`shared` is
+its share of the variance, the correlation of the pair), a part of their own, and an effect. The A/A arm is drawn on
+other seeds, as in a race. Noise is normal, skewed or has Student's tails with 2 degrees of freedom; `misses` is the
+share of runs that do not arrive. Nothing here trains; `false_alarms.py` does.
 
 `floor` asks of significant results whether the ratio also lies outside the A/A interval, as version 1 of the race rules
 did, and counts what that saves in false alarms and costs in power. Beside it stands the paired t-test at the level at

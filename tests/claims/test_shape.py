@@ -1,4 +1,4 @@
-"""What claims declare alike: races at sizes and lengths, how a gain changes with them, what a verdict's sentence says."""
+"""Claims at several sizes: the races, how a gain changes from one to the next, and what a verdict's sentence says."""
 
 import math
 from dataclasses import replace
@@ -7,11 +7,11 @@ import pytest
 
 from sooner import claims
 from sooner.claims._claim import Measured, Outcome, Race
+from sooner.claims._code import task_of
 from sooner.claims._conclude import conclude, settled
 from sooner.claims._evidence import Evidence, lengths
 from sooner.claims._findings import Findings
 from sooner.claims._regimes import oracle
-from sooner.claims._code import task_of
 from sooner.claims._shape import HORIZONS, SIZES, at_scales, changes, per_doubling
 from sooner.report.claim import sentence
 

@@ -218,3 +218,18 @@ def test_what_a_task_prints_does_not_get_into_the_json(cli, tmp_path):
     )
     assert json.loads(told.out)["task"]["name"] == "chatty"
     assert "loading" in told.err
+
+
+def test_power_before_a_race_runs_a_pilot_once_and_no_race(cli, tmp_path):
+    words = ("race", "quadratic", "--recipes", "sgd(lr=0.02); adamw", "--steps", "40", "--tune", "0", "--jobs", "1")
+    told = cli(*words, "--power", "0.9", "--effect", "0.7")
+    assert told.code == 0
+    assert "seeds for 90%" in told.out
+    assert "As typed, 40 steps and 8 seeds, the race would see a ratio of" in told.out
+    assert "To see 0.70x of the steps with a chance of 90%, the cheapest is this race with --steps" in told.out
+    (folder,) = (tmp_path / "races").iterdir()
+    assert folder.name.startswith("pilot-quadratic-")
+    before = (folder / "journal.jsonl").read_bytes().count(b'"kind":"cell"')
+    found = json.loads(cli(*words, "--power", "0.8", "--until", "40", "--json").out)
+    assert (found["power"], found["until"], found["level"]) == (0.8, 40, 0.05)
+    assert (folder / "journal.jsonl").read_bytes().count(b'"kind":"cell"') == before == 11

@@ -61,9 +61,13 @@ def test_a_constant_gain_survives():
 def test_a_gain_that_vanishes_is_told_with_its_place():
     made = only(lambda x: 0.6 - 0.3 * x, times=30, sizes=5, noise=0.0005)
     assert made.direction == "shrinks"
-    assert made.verdict in ("vanishes", "open")
-    assert made.vanishing.low < 1e4 * np.exp(2) < (made.vanishing.high or np.inf)
-    assert "it vanishes at" in made.sentence or "it shrinks with the size" in made.sentence
+    assert made.verdict == "vanishes"
+    place = 1e4 * np.exp((0.6 - np.log(1.02)) / 0.3)  # where a speed-up of 1.02 is left
+    assert made.vanishing.low == pytest.approx(place, rel=0.05)
+    assert made.vanishing.high == pytest.approx(place, rel=0.05)
+    assert made.vanishing.low < made.vanishing.size < made.vanishing.high
+    assert made.vanishing.share == 1
+    assert "; it vanishes at 6" in made.sentence or "; it vanishes at 7" in made.sentence
 
 
 def test_a_growing_gain_grows_and_none_is_none():
@@ -119,6 +123,23 @@ def test_arms_that_change_places_have_the_inverse_gain(level, seed):
     (two,) = gain(made, draws=60, baseline="new")
     for first, second in zip(one.measured, two.measured, strict=True):
         assert first.value * second.value == pytest.approx(1, rel=0.1)
+
+
+def test_lengths_that_were_raced_tell_how_the_gain_goes_on_with_the_length(tmp_path):
+    """log gain = 0.3 + 0.2 log(length / 1000), in races of three lengths: a table with a column for the length."""
+    random = np.random.default_rng(3)
+    lines = ["arm,size,length,steps,loss,seed"]
+    for length in (500.0, 1000.0, 2000.0):
+        law = 0.3 + 0.2 * np.log(length / 1000)
+        for size, arm, seed, values in losses(lambda x, law=law: law, sizes=2, length=1000.0, random=random):
+            for step, value in zip(STEPS * length / 1000, values, strict=True):
+                lines.append(f"{arm},{size:g},{length:g},{step:g},{value:.6f},{seed}")
+    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (made,) = gain([tmp_path / "runs.csv"], size_times=1, length_times=2, draws=60)
+    assert sorted({one.length for one in made.measured}) == [500, 1000, 2000]
+    assert made.target.length == 4000
+    assert made.target.low < np.exp(0.3 + 0.2 * np.log(4)) < made.target.high
+    assert not any("within their runs" in text for text in made.warnings)
 
 
 def test_exact_curves_give_the_exact_gain():

@@ -69,7 +69,7 @@ def test_a_race_judged_after_every_seed_goes_on_from_any_look(judged_always, tmp
 
 
 def test_a_race_judged_after_every_seed_takes_runs_from_the_shelf_and_comes_out_the_same(judged_always, tmp_path):
-    whole, told, result = judged_always
+    whole, _, result = judged_always
     fixed = small_plan(whole.folder().parent / "fixed", *TRIO, looks=(9,), steps=60, tune=0)
     shelf = Shelf(fixed, whole.folder().parent)
     watch = Notes()

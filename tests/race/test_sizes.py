@@ -5,8 +5,11 @@ import json
 import pytest
 from small_races import Inline, Notes, numbers, written
 
+from sooner.cli import main
 from sooner.cli.sizes import show_sizes
 from sooner.error import SoonerError
+from sooner.forecast.gain import gain
+from sooner.forecast.read.arms import read_arms
 from sooner.race.journal import FILE, read
 from sooner.race.referee import run
 from sooner.race.sizes import finished, plans
@@ -89,6 +92,21 @@ def test_the_races_end_in_one_table_a_page_and_json(family, capsys, monkeypatch)
     assert [one["size"] for one in data["gains"][0]["measured"]] == [25, 49, 97]
 
 
+def test_a_budgeted_family_is_read_by_the_ends_of_its_runs(tmp_path):
+    task = find(str(written(tmp_path, TASK)))
+    arms = ["sgd(lr=0.05)", "sgd(lr=0.1) + cosine"]
+    for plan in plans(task, arms, sizes=(1, 2), **{**OPTIONS, "tune": 0, "out": tmp_path / "races"}):
+        assert plan.regime == "budgeted"
+        run(plan, pool=Inline())
+    made = read_arms([tmp_path / "races"])
+    assert sorted(made.curves) == [(25.0, 40.0), (49.0, 40.0)]
+    for arms in made.curves.values():
+        for seeds in arms.values():
+            assert [sorted(points) for points in seeds.values()] == [[10, 14, 20, 28, 40, 56]] * 6
+    (found,) = gain(made, draws=40)
+    assert [(one.size, one.length, one.seeds) for one in found.measured] == [(25, 40, 6), (49, 40, 6)]
+
+
 def test_without_a_folder_the_same_command_finds_its_races_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, again = planned(tmp_path, sizes=(1, 2)), planned(tmp_path, sizes=(1, 2))
@@ -122,3 +140,25 @@ def test_a_task_without_a_size_or_with_one_it_ignores_is_refused(tmp_path):
         planned(tmp_path, TASK.replace("4 * size", "4"))
     with pytest.raises(SoonerError, match=r"no race in .* is finished"):
         show_sizes(tmp_path, as_json=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--horizons", "100"], "--horizons 100 goes with --sizes"),
+        (["--sizes", "a,b"], "--sizes 'a,b' is not a list of positive numbers"),
+        (["--sizes", "0,1"], "--sizes '0,1' is not a list of positive numbers"),
+        (["--sizes", "1,2", "--horizons", "50.5,100"], "--horizons '50.5,100' are steps, in whole numbers"),
+        (["--sizes", "1,2", "--horizons", "50,100", "--steps", "20"], "say the same thing twice"),
+        (["--sizes", "1,2"], "task quadratic: model(seed) takes no size whose default is 1"),
+    ],
+)
+def test_the_command_line_refuses_in_one_sentence(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["sooner", "race", "quadratic", *words])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert said in told.err
+    assert len(told.err.splitlines()) == 1

@@ -1,5 +1,6 @@
-"""Betting on paired differences: fair where there is no difference, at every seed at once, whatever the noise is like."""
+"""Betting on paired differences: fair where there is no difference, at every seed at once, whatever the noise."""
 
+import itertools
 import math
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_intervals_cover_after_every_seed_at_once():
 def test_an_interval_only_shrinks_while_nothing_is_refuted_twice():
     differences = np.random.default_rng(7).normal(0.3, 1, 64)
     ends = [statistics.betting_interval(differences[:n]) for n in (8, 16, 32, 64)]
-    for (low, high), (later_low, later_high) in zip(ends, ends[1:], strict=False):
+    for (low, high), (later_low, later_high) in itertools.pairwise(ends):
         assert low - 1e-6 <= later_low < later_high <= high + 1e-6
     low, high = statistics.betting_interval(differences, 0.8)
     assert ends[-1][0] < low < high < ends[-1][1]

@@ -166,3 +166,42 @@ def test_a_noise_floor_without_hits_is_unknown():
 def test_hostile_names_are_the_ones_meant():
     assert HOSTILE[1].startswith("<script>")
     assert "\x1b" in HOSTILE[3]
+
+
+def judged_always():
+    """A result of a race that was judged after every seed, with words on the final values."""
+    result = copy.deepcopy(SAMPLES["plain"])
+    result.update(looks=list(range(6, 65)), until=64, intervals={"level": 0.95, "kind": "after every seed"})
+    muon = result["contenders"][1]
+    muon["final"].update(
+        smallest_difference=0.0123, word="better", sentence="ends 0.045 below adamw + linear in loss at equal budget"
+    )
+    return result
+
+
+@pytest.mark.parametrize("width", [60, 160])
+def test_final_values_and_smallest_effects_are_said_under_the_table(width):
+    text = " ".join(table.text(judged_always(), width).split())
+    assert (
+        "Final loss of muon(lr=0.02) + linear, better: it ends 0.045 below adamw + linear in loss at equal budget."
+        in text
+    )
+    assert "muon(lr=0.02) + linear 0.85x of the steps or less and 0.012 at the end or more;" in text
+    assert "p-values hold after every seed at once: the race could stop at any of them, at the latest after 64." in text
+
+
+def test_the_kind_of_intervals_is_said_where_it_is_known():
+    result = judged_always()
+    page = html.page(result)
+    assert page.count("hold after every seed at once") == 2  # under the table and in the guide
+    assert "results were looked at after every seed from 6 on, up to 64, as declared" in page
+    assert "0.012 or more" in page
+    result.update(until=None, looks=[8, 16], intervals={"level": 0.975, "kind": "at one look"})
+    assert words.intervals(result) == (
+        "Intervals are 97.5 % bootstrap intervals of one look; the race was declared to look 2 times, and the level is "
+        "divided by that."
+    )
+    old = SAMPLES["plain"]  # by rules of version 1
+    assert words.intervals(old) == ""
+    assert words.finals(old) == []
+    assert "after every seed at once" not in table.text(old, 100)

@@ -30,7 +30,7 @@ def _known(claim: Claim, one: Known) -> Outcome:
 
     experiments = tuple(sorted(spoken_of(claim, one)))
     says = f"the lab shows on {one.workload}: {one.truth}"
-    found = lab.shown(one.truth, one.workload)
+    found: Outcome | None = lab.shown(one.truth, one.workload)
     if found is None:
         nothing = Measured(math.nan, undecided="the lab has no evidence of it")
         return Outcome(says, nothing, None, nothing.undecided, False, "", positive=True, experiments=experiments)

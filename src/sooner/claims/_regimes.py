@@ -61,9 +61,11 @@ def clients_regime(paper: str, why: str, *, noise: str = "") -> Regime:
     )
 
 
-def quadratics_regime(paper: str, why: str, *, noise: str = "0.3 in every number of a gradient") -> Regime:
+def quadratics_regime(
+    paper: str, why: str, *, noise: str = "0.3 in every number of a gradient", schedule: str = "constant, tuned"
+) -> Regime:
     """Return the regime of descent on quadratic losses."""
-    return Regime(paper, "gradient descent", "constant, tuned", noise, why, start="zero")
+    return Regime(paper, "gradient descent", schedule, noise, why, start="zero")
 
 
 def averaging_shows(race: str, local: str, silent: str, at_most: float = 0.95) -> Criterion:

@@ -80,6 +80,6 @@ CLAIM = Claim(
         "small batches from random weights as there; shorter, and without the late cut",
     ),
     known=ON_TEXT,
-    minutes=9,
+    minutes=35,
     limits="Neither GANs, where the paper reports the greatest gains in stability, nor long training are tried.",
 )

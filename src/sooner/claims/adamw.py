@@ -36,6 +36,6 @@ CLAIM = Claim(
         "a Transformer on text from random weights, as there; characters have a lighter tail than words",
     ),
     known=ON_TEXT,
-    minutes=4,
+    minutes=6,
     limits="One small model, constant learning rates; both kinds of momentum are fixed at 0.9.",
 )

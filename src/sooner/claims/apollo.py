@@ -60,7 +60,7 @@ CLAIM = Claim(
         "pre-training from random weights, as there; constant rates, and embeddings weigh more",
     ),
     known=ON_TEXT,
-    minutes=10,
+    minutes=38,
     limits=(
         "Embeddings, which keep AdamW's state, are a large share of so small a model: over all parameters less is "
         "saved (see the trend). Learning rates are constant and there is no warm-up."

@@ -58,6 +58,6 @@ CLAIM = Claim(
         "pre-training from random weights, as there; constant rates, and embeddings weigh more",
     ),
     known=ON_TEXT,
-    minutes=5,
+    minutes=10,
     limits="Embeddings keep AdamW's state and dominate so small a model. Learning rates are constant, without warm-up.",
 )

@@ -167,6 +167,6 @@ CLAIM = Claim(
         "batches of 4 to 32 windows that do not repeat: a gradient is mostly noise",
         "small batches of fresh data, where noise limits the rate, which the theory asks for",
     ),
-    minutes=12,
+    minutes=10,
     limits="The rate that ends lowest stands in for the largest stable one, of which the theory speaks.",
 )

@@ -91,7 +91,7 @@ CLAIM = Claim(
         "residual networks without normalization on ImageNet, batches of 256 to 4,096, warm-up and cosine",
         "no normalization and rates at which training breaks, as there; a batch of 64 and three layers",
     ),
-    minutes=16,
+    minutes=8,
     limits="The paper clips residual networks on ImageNet at batches of 4096; here the batch is 64.",
     extra="sklearn",
 )

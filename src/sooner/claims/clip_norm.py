@@ -127,6 +127,6 @@ CLAIM = Claim(
         optimizer="SGD with momentum",
     ),
     known=ON_TEXT,
-    minutes=6,
+    minutes=12,
     limits="The theorems speak of descent without noise or momentum; the language model has both.",
 )

@@ -151,7 +151,7 @@ CLAIM = Claim(
         optimizer="SGD with momentum",
     ),
     known=ON_TEXT,
-    minutes=6,
+    minutes=13,
     limits=(
         "Gradients are clipped, also under AdamW; the paper clips the update of adaptive methods. Curvature is that of "
         "one held-out batch."

@@ -57,6 +57,6 @@ CLAIM = Claim(
         "batches of synthetic triplets, two in five with a wrong text",
         "noisy labels between modalities, as there; synthetic, and small encoders",
     ),
-    minutes=9,
+    minutes=4,
     limits="Synthetic data; samples are dropped by micro-batch, as the loop offers gradients of whole batches only.",
 )

@@ -38,6 +38,6 @@ CLAIM = Claim(
         schedule="cosine, and what is compared with it, after 5 % of warm-up",
     ),
     known=(*ON_TEXT, Known("decay", "charlm")),
-    minutes=18,
+    minutes=26,
     limits="One small model, 2,000 steps.",
 )

@@ -92,6 +92,6 @@ CLAIM = Claim(
         noise="batches of 64 images that never repeat, 4 % of the labels wrong",
     ),
     known=ON_TEXT,
-    minutes=25,
+    minutes=20,
     limits="Small networks for hundreds of steps; the paper trains residual networks on CIFAR for 100 passes.",
 )

@@ -46,6 +46,6 @@ CLAIM = Claim(
         "Nesterov outside, 64,000 steps in windows of 500",
         "pretrained start, AdamW with cosine inside and Nesterov outside, as there; windows of 20 and four workers",
     ),
-    minutes=9,
+    minutes=7,
     limits="Windows of 20 steps, where the paper takes 500; all workers draw from the same text.",
 )

@@ -109,6 +109,7 @@ CLAIM = Claim(
         "least squares and logistic regression with workers of very unequal smoothness",
         "unequal smoothness and exact gradients, as there",
         noise="none",
+        schedule="constant, the largest that theory allows",
     ),
     minutes=2,
     limits="What is gained is a step size; where that is tuned, nothing is.",

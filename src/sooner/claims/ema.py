@@ -49,6 +49,6 @@ CLAIM = Claim(
         "a constant rate under noise, which averages replace the decay of; a language model, trained shortly",
     ),
     known=ON_TEXT,
-    minutes=4,
+    minutes=7,
     limits="One small model; the decay of the average is one of five values.",
 )

@@ -42,6 +42,6 @@ CLAIM = Claim(
         "AdamW on text; from random weights, where paths turn sooner",
     ),
     known=ON_TEXT,
-    minutes=4,
+    minutes=7,
     limits="A gain of 2 % lies below what eight seeds can show; the study itself measured acceptance, not time saved.",
 )

@@ -46,6 +46,6 @@ CLAIM = Claim(
         schedule="cosine, and what is compared with it, after 5 % of warm-up",
     ),
     known=(*ON_TEXT, Known("decay", "charlm")),
-    minutes=30,
+    minutes=45,
     limits="Two of the paper's ten kinds of problem, in miniature.",
 )

@@ -40,6 +40,6 @@ CLAIM = Claim(
         "a GPT from random weights, as there; constant rates, since steps to a loss are read within a run",
     ),
     known=ON_TEXT,
-    minutes=6,
+    minutes=33,
     limits="Learning rates are constant: the speed run decays them. A step of Muon costs more than one of AdamW.",
 )

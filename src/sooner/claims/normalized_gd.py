@@ -43,6 +43,6 @@ CLAIM = Claim(
         optimizer="SGD with momentum",
     ),
     known=(*ON_DIGITS, *ON_TEXT),
-    minutes=4,
+    minutes=7,
     limits="Constant learning rates; ours normalises each gradient before the average, as the paper's appendix allows.",
 )

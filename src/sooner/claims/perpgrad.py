@@ -83,7 +83,7 @@ CLAIM = Claim(
         "the same task, modulo 59, for 2,000 steps, in which weight decay groks it",
     ),
     known=ON_DIGITS,
-    minutes=27,
+    minutes=28,
     trend={
         "loose target": lambda f: f.steps_ratio(GROKKING, PERPGRAD, target="loose"),
         "tight target": lambda f: f.steps_ratio(GROKKING, PERPGRAD, target="tight"),

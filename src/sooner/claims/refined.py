@@ -133,7 +133,7 @@ CLAIM = Claim(
         "batches of 8 windows of text; of 64 images that never repeat",
         "long enough for decay to show, as there",
     ),
-    minutes=25,
+    minutes=14,
     limits="Two tasks, 1,000 and 500 steps. Batch normalization is the method's known weak spot.",
     extra="sklearn",
 )

@@ -37,6 +37,6 @@ CLAIM = Claim(
         "windows of 20 to 100 steps",
         "AdamW with a decay inside and Nesterov outside, as there; a small network and a pretrained start",
     ),
-    minutes=9,
+    minutes=5,
     limits="A model of 65,000 parameters, a hundred outer steps.",
 )

@@ -44,7 +44,7 @@ CLAIM = Claim(
         "a GPT from random weights, as there; constant rates, and at most 1,000 steps",
     ),
     known=ON_TEXT,
-    minutes=9,
+    minutes=33,
     limits=(
         "The paper trains a thousand times longer with warm-up and decay; here rates are constant, and six trials "
         "cover two knobs where AdamW has one."

@@ -71,6 +71,6 @@ CLAIM = Claim(
         "a GPT from random weights, as there; constant rates, and at most 1,000 steps",
     ),
     known=ON_TEXT,
-    minutes=4,
+    minutes=7,
     limits="On a diagonal bowl one Hutchinson draw is exact. The paper trains a thousand times longer, with decay.",
 )

@@ -40,6 +40,6 @@ CLAIM = Claim(
         "of 30 to 100 steps",
         "AdamW with cosine inside and Nesterov outside, as there; windows of 20, four workers, a pretrained start",
     ),
-    minutes=14,
+    minutes=10,
     limits="A hundred outer steps per fragment, of 20 steps each; a network of four layers.",
 )

@@ -83,6 +83,6 @@ CLAIM = Claim(
         schedule="cosine, and what is compared with it, after 5 % of warm-up",
     ),
     known=(*ON_TEXT, Known("decay", "charlm")),
-    minutes=30,
+    minutes=52,
     limits="Two knobs share the trials that the cosine has for one. One phase only.",
 )

@@ -36,6 +36,6 @@ CLAIM = Claim(
         schedule="cosine, and what is compared with it, after 5 % of warm-up",
     ),
     known=(*ON_TEXT, Known("decay", "charlm")),
-    minutes=18,
+    minutes=30,
     limits="One small model, 2,000 steps; that lengths share most of a run follows from the shape and is not measured.",
 )

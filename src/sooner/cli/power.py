@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import sys
 from typing import Any
 
@@ -92,8 +91,8 @@ def lines(found: dict[str, Any], steps: int) -> list[str]:
     for budget in found["budgets"]:
         if budget["sd_log_ratio"] is None:
             told.append(
-                f"{count(budget['steps'])} steps are too few: {budget['hits']} of {budget['runs']} runs of the baseline "
-                "reach the middle target."
+                f"{count(budget['steps'])} steps are too few: {budget['hits']} of {budget['runs']} runs of the "
+                "baseline reach the middle target."
             )
     here = next(b for b in found["budgets"] if b["steps"] == steps)
     last = found["looks"][-1]
@@ -107,10 +106,11 @@ def lines(found: dict[str, Any], steps: int) -> list[str]:
         f"{' or '.join(sees) or 'nothing'}, in {number(here['cpu_minutes_as_planned'], 2)} CPU minutes of training."
     )
     if here["sd_log_ratio"] is not None:
+        rivals = len(found["recipes"]) - 1
         told.append(
-            f"By luck, one paired ratio differs from the next by a factor of {number(math.exp(here['sd_log_ratio']), 3)} (from "
-            f"{here['source']}). With {len(found['recipes']) - 1} contender"
-            f"{'s' * (len(found['recipes']) != 2)} and these looks each must meet p <= {number(found['level'], 2)}."
+            "By luck, one paired ratio differs from the next by a factor of "
+            f"{number(math.exp(here['sd_log_ratio']), 3)} (from {here['source']}). With {rivals} contender"
+            f"{'s' * (rivals != 1)} and these looks each must meet p <= {number(found['level'], 2)}."
         )
     if found["effect"] is not None:
         told.append(_cheapest(found))
@@ -131,6 +131,5 @@ def _cheapest(found: dict[str, Any]) -> str:
         "until" if found["until"] else "seeds": row["seeds"],
         **({"series": series} if series else {}),
     }
-    typed = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    command = shlex.join(["sooner", "race", found["task"], "--recipes", "; ".join(found["recipes"]), *typed])
-    return f"To see {wanted}, the cheapest is {command} ({number(minutes, 2)} CPU minutes)."
+    typed = " ".join(f"--{name} {value}" for name, value in options.items())
+    return f"To see {wanted}, the cheapest is this race with {typed} ({number(minutes, 2)} CPU minutes of training)."

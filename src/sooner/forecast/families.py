@@ -84,7 +84,7 @@ class Family:
 
     @property
     def rises(self) -> bool:
-        """Whether a mean curve ends above its lowest point by a fifth of its fall since the first quarter."""
+        """Whether a mean curve ends above its lowest point by a fifth of what it fell."""
         means = [arm.losses.mean(axis=0)[arm.steps >= WINDOW * self.length] for arm in (self.baseline, self.contender)]
         return any(len(m) > 0 and m[-1] - m.min() > 0.2 * (m[0] - m.min()) for m in means)
 
@@ -100,8 +100,8 @@ class Family:
             late = arm.losses.mean(axis=0)[arm.steps >= WINDOW * self.length]
             if len(late) < LEAST_ROWS:
                 raise SoonerError(
-                    f"at {self.where} an arm has {len(late)} evaluations after the first quarter, and {LEAST_ROWS} make "
-                    "a curve; evaluate more often"
+                    f"at {self.where} an arm has {len(late)} evaluations after the first quarter, and {LEAST_ROWS} "
+                    "make a curve; evaluate more often"
                 )
             if late[1:].min() >= late[0]:
                 raise SoonerError(

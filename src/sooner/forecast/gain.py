@@ -197,6 +197,14 @@ def _gain(
     direction = _direction(law.at(size, length) - law.at(sizes[-1], length))
     vanishing = _vanishing(law, sizes, length, level)
     verdict = _verdict(target, measured)
+    left_out = _left_out(cells, families, sizes, level, seed)
+    warnings = _warnings(families, sizes, times, longer, cells)
+    if left_out is not None and not left_out[1].low <= left_out[0].value <= left_out[1].high:
+        warnings.append(
+            f"without the largest size it would have been forecast at {shown(left_out[1])}, and "
+            f"{shown(left_out[0])} was measured: sizes differ by more than a law explains, as with few tuning trials; "
+            "race with more (--tune 8)"
+        )
     buy = _purchase(cells, law, families, target, level) if verdict == "open" else None
     return Gain(
         baseline,
@@ -212,10 +220,10 @@ def _gain(
         np.exp(np.median(drawn, axis=0)),
         low,
         high,
-        _left_out(cells, families, sizes, level, seed),
+        left_out,
         law.shares,
         level,
-        _warnings(families, sizes, times, longer, cells),
+        warnings,
         [*arms.notes, *notes],
     )
 
@@ -239,14 +247,18 @@ def _direction(change: FloatArray) -> str:
 
 
 def _vanishing(law: Trend, sizes: Sequence[float], length: float, level: float) -> Vanishing:
-    """Find the first size at which each draw has no gain; those that have none at the smallest vanish there."""
-    grid = np.geomspace(sizes[0], LOOKED * sizes[-1], 400)
-    gone = np.stack([law.at(one, length) <= np.log(GONE) for one in grid], axis=1)
-    share = float(gone.any(axis=1).mean())
-    first = np.where(gone.any(axis=1), grid[np.argmax(gone, axis=1)], np.inf)
+    """Find the size from which on each draw has no gain; a draw that has none at the smallest vanishes there."""
+    least = np.log(GONE) - law.slope_of_length * np.log(length / law.length)
+    with np.errstate(all="ignore"):
+        straight = np.where(law.slope < 0, (least - law.level) / law.slope, np.inf)
+        fades = np.where(least > 0, np.log(law.level / least) / law.fading, np.inf)
+    x = np.where(law.level <= least, 0.0, np.where(law.fading > 0, fades, straight))
+    limit = LOOKED * sizes[-1]
+    farthest = np.log(limit / law.size)
+    first = np.where(x <= farthest, law.size * np.exp(np.minimum(x, farthest)), np.inf)
     low, middle, high = np.quantile(first, [(1 - level) / 2, 0.5, (1 + level) / 2], method="nearest")
     known = [None if np.isinf(one) else float(one) for one in (middle, low, high)]
-    return Vanishing(known[0], known[1], known[2], share, float(grid[-1]))
+    return Vanishing(known[0], known[1], known[2], float(np.isfinite(first).mean()), float(limit))
 
 
 def _verdict(target: Speedup, measured: Sequence[Speedup]) -> str:

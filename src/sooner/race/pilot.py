@@ -1,8 +1,8 @@
 """Before a race: how many seeds and steps a wanted effect needs on this task, from a few runs of the baseline.
 
 A pilot tunes the baseline and runs it ten times, on seeds that no race of the series uses, so that nothing of it can
-enter a verdict. From one long run of each seed it also sees shorter and longer budgets. Where finished races of the same
-task and budget lie beside it, they tell more, since they know how contender and baseline go together on a seed.
+enter a verdict. From one long run of each seed it also sees shorter and longer budgets. Where finished races of the
+same task and budget lie beside it, they tell more, since they know how contender and baseline go together on a seed.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _at(some: Sequence[Any], step: int, sign: float) -> float | None:
 
 
 def from_races(plan: Plan) -> Known | None:
-    """Return what finished races of the same baseline, task and budget know, of the plan's contenders where they ran."""
+    """Return what finished races of the same baseline, task and budget know, of these contenders where they ran."""
     results = list(_results(plan))
     names = {str(recipe) for recipe in plan.recipes[1:]}
     rows = [
@@ -213,7 +213,7 @@ def from_races(plan: Plan) -> Known | None:
 
 
 def _results(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Yield the results of comparable finished races of the same baseline, each with the seconds of a run in "pilot"."""
+    """Yield the results of finished races of the same baseline, each with the seconds of a run in "pilot"."""
     mine = plan.identity()
     for view in views(plan.folder().parent):
         result, theirs = view.find("result", "result"), view.identity

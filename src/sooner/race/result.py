@@ -252,8 +252,8 @@ def _notes(evidence: Evidence, contenders: list[dict[str, Any]]) -> list[str]:
             )
         if row["verdict"] in ("faster", "slower") and inside(row["targets"][PRIMARY]["ratio"], evidence.noise_floor()):
             notes.append(
-                f"{c.recipe}: the pairs tell it from the baseline, but single runs would not, since the baseline against "
-                "itself on other seeds differs as much"
+                f"{c.recipe}: the pairs tell it from the baseline, but single runs would not, since the baseline "
+                "against itself on other seeds differs as much"
             )
         if failed := _failed(evidence, c):
             notes.append(f"{failed} of the racing runs of {c.recipe} failed, and count as not reaching anything")

@@ -169,7 +169,8 @@ def provenance(result: words.Result) -> dict[str, str]:
 def looks(result: words.Result) -> str:
     """Return when the race was judged."""
     if result.get("until"):
-        return f"results were looked at after every seed from {result['looks'][0]} on, up to {result['until']}, as declared"
+        first = result["looks"][0]
+        return f"results were looked at after every seed from {first} on, up to {result['until']}, as declared"
     return f"results were looked at after {', '.join(str(look) for look in result['looks'])} seeds, as declared"
 
 

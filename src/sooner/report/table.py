@@ -26,7 +26,7 @@ STYLES = {
 
 
 class ResultTable:
-    """A rich renderable: the table of contenders, then what the final values say, the noise floor, time, tuning cost, notes and failures."""
+    """A rich renderable: the table of contenders, final values, noise floor, time, tuning cost, notes, failures."""
 
     def __init__(self, result: words.Result):
         self.result = result

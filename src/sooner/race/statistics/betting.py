@@ -1,10 +1,10 @@
 """Tests and intervals that hold after every seed: somebody bets against "there is no difference" and may not get rich.
 
-If contender and baseline are equally good, each paired difference is as likely as its negative, whatever its size. A bet
-on its sign is then fair, and so is the wealth of whoever bets a share of it on every seed, as long as the share depends
-on nothing later: wealth is a martingale that begins at 1, and reaches 1 / alpha at any time whatsoever with a chance of
-at most alpha (Ville, 1939). So a race may look after every seed and stop when it likes. Bets on symmetric differences
-are in Ramdas et al., 2020, arXiv 2009.03167, section 4; intervals by betting in Waudby-Smith & Ramdas, 2020, arXiv
+If contender and baseline are equally good, each paired difference is as likely as its negative, whatever its size. A
+bet on its sign is then fair, and so is the wealth of whoever bets a share of it on every seed, as long as the share
+depends on nothing later: wealth is a martingale that begins at 1, and reaches 1 / alpha at any time whatsoever with a
+chance of at most alpha (Ville, 1939). So a race may look after every seed and stop when it likes. Bets on symmetric
+differences are in Ramdas et al., 2020, arXiv 2009.03167; intervals by betting in Waudby-Smith & Ramdas, 2020, arXiv
 2010.09686.
 
 Half of the wealth bets on signs alone, so that few clear seeds suffice and misses count; half bets more on larger
@@ -48,7 +48,7 @@ def wealth(differences: ArrayLike) -> Array:
     sizes, signs = np.abs(x), np.sign(x)
     counted = np.isfinite(x) & (x != 0)
     roots = np.cumsum(np.where(counted, np.sqrt(np.where(counted, sizes, 0.0)), 0.0), axis=-1)
-    # the typical size so far: a power mean near the median of a normal law, which neither outliers nor ties can move far
+    # the typical size so far: a power mean near the median of a normal law, which neither outliers nor ties move far
     typical = (roots / np.maximum(np.cumsum(counted, axis=-1), 1)) ** 2
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(counted, sizes / typical, np.inf)
@@ -78,8 +78,8 @@ def smallest_betting_p(n: int) -> float:
 def betting_interval(differences: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Return an interval for the centre of the differences that holds after every seed at once, with this chance.
 
-    It is what no bettor has refuted so far: the values m for which the bets against "differences lie as often and as far
-    above m as below" never reached 1 / (1 - level). 0 lies outside where `betting_p` is at most 1 - level.
+    It is what no bettor has refuted so far: the values m for which the bets against "differences lie as often and as
+    far above m as below" never reached 1 / (1 - level). 0 lies outside where `betting_p` is at most 1 - level.
 
     Args:
         differences: one per seed in the order of the seeds.

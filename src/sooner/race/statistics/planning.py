@@ -1,4 +1,4 @@
-"""How many seeds an effect needs, before the race: what is known of the spread, drawn many times and judged each time."""
+"""How many seeds an effect needs, before the race: what is known of the spread, drawn many times and judged."""
 
 from __future__ import annotations
 

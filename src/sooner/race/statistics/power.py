@@ -75,7 +75,7 @@ def smallest_difference(sd: float | None, n: int, alpha: float = 0.05, every_see
 
 @lru_cache
 def _detectable_by_betting(n: int, alpha: float) -> float:
-    """Return the mean, in standard deviations, that betting on up to n normal differences finds in 80 %, or infinity."""
+    """Return the mean, in standard deviations, that betting on n normal differences finds in 80 %, or infinity."""
     draws = np.random.default_rng(SEED).standard_normal((_DRAWS, n))
 
     def missing(shift: float) -> float:

@@ -1,6 +1,5 @@
 """How likely differences are luck: the exact sign-flip test, alone and for several contenders and looks."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
