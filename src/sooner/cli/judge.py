@@ -120,14 +120,18 @@ def _show(folder: Path | None, *, as_json: bool) -> None:
     if as_json:
         print(to_json.dumps({"q": ledger.q, "next_level": ledger.next_level(), "judged": strict(rows)}, indent=1))
         return
-    table = Table("", "candidate", "baseline", "metric", "verdict", "gain (95 %)", "seeds", "p", "level", box=None)
+    table = Table("", box=None)
+    for name in ("candidate", "baseline"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=40)
+    for name in ("metric", "verdict", "gain (95 %)", "seeds", "p", "level"):
+        table.add_column(name)
     for row in rows:
         table.add_row(*row.words())
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        f"{kept} of {len(rows)} kept; at most {100 * ledger.q:g} % of what is kept is expected to be luck. The next candidate "
-        f"has to reach p = {ledger.next_level():.2g}.",
+        f"{kept} of {len(rows)} kept; at most {100 * ledger.q:g} % of what is kept is expected to be luck. The next "
+        f"candidate has to reach p = {ledger.next_level():.2g}.",
         soft_wrap=True,
         markup=False,
     )

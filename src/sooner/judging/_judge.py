@@ -24,7 +24,7 @@ from sooner.race.statistics.planning import Looking, Spread, power
 
 FOLDER = ".sooner"
 EXIT_CODES = {BETTER: 0, WORSE: 1, SAME: 1, UNDECIDED: 3}
-"""Of the command line: 0 keep it, 1 don't, 3 not known. 2 is bad input or a run that failed, as everywhere in sooner."""
+"""Of the command line: 0 keep it, 1 don't, 3 not known. 2 is bad input or a failed run, as everywhere here."""
 DEFAULT_SEEDS = 64
 ALIKE = 5
 """So many seeds that all give one side the same single number are no chance."""
@@ -105,7 +105,7 @@ def judge(
     candidates of a ledger share one budget of false discoveries.
 
     Args:
-        command: what to run in each revision, with `{seed}` where it takes the seed; `{out}` is a folder of the run's own.
+        command: what to run in each revision, with `{seed}` where it takes the seed; `{out}` is a folder of each run.
         baseline: a git revision, "HEAD" where only the candidate is given.
         candidate: a git revision, or "." for the working tree as it stands.
         baseline_command: instead of revisions.
@@ -262,8 +262,8 @@ class _Bench:
         now = of_commands(self.here, self.sides[0].program, self.sides[1].program)
         if [side.identity for side in now] != [side.identity for side in self.sides]:
             raise SoonerError(
-                "the files changed while they were judged; run the same command again to judge them as they are now, or "
-                "judge git revisions, which nobody edits"
+                "the files changed while they were judged; run the same command again to judge them as they are now, "
+                "or judge git revisions, which nobody edits"
             )
 
     def _values(self) -> tuple[list[float], list[float]]:
@@ -290,11 +290,12 @@ class _Bench:
         fewest = next((n for n in range(1, most + 1) if statistics.smallest_betting_p(n) <= level), None)
         if fewest is None:
             raise SoonerError(
-                f"candidate {self.number or len(self.ledger.all('level')) + 1} has to reach p = {level:.2g}, which {most} seeds "
-                f"can't, however clear they are; give more with --seeds (at most {MOST_UNTIL})"
+                f"candidate {self.number or len(self.ledger.all('level')) + 1} has to reach p = {level:.2g}, which "
+                f"{most} seeds can't, however clear they are; give more with --seeds (at most {MOST_UNTIL})"
             )
         self.say(
-            f"{self.sides[1].name} against {self.sides[0].name}: level {level:.3g}, so {fewest} seeds are the fewest that decide"
+            f"{self.sides[1].name} against {self.sides[0].name}: better has to reach p = {level:.2g}, which takes "
+            f"{fewest} seeds at least"
         )
         known = spread_of(self.ledger, self.metric, self.sides[0], self.worth, self.higher_is_better)
         if known is not None:
@@ -303,20 +304,25 @@ class _Bench:
                 gain = times * self.worth.size
                 chance, used = power(known, math.exp(-gain), looking)
                 self.say(
-                    f"a gain of {self.worth.show(gain)} would be found with a chance of {100 * chance:.0f} %, after {used:.0f} "
-                    "seeds on average, if luck is as large as in what the ledger holds"
+                    f"a gain of {self.worth.show(gain)} would be found with a chance of {100 * chance:.0f} %, after "
+                    f"{used:.0f} seeds on average, if luck is as large as in what the ledger holds"
                 )
 
     def _tell(self, found: Finding) -> None:
         b, c = (runs[-1]["value"] for runs in self.runs)
         self.say(
-            f"seed {self.first + len(self.runs[0]) - 1}: {b:.5g} and {c:.5g}; gain {self.worth.show(found.gain, sign=True)} "
-            f"in {len(self.runs[0])} seeds, p {found.p:.2g} (level {self.level:.2g})"
+            f"seed {self.first + len(self.runs[0]) - 1}: {b:.5g} and {c:.5g}; {len(self.runs[0])} so far, gain "
+            f"{self.worth.show(found.gain, sign=True)}, p {found.p:.2g} (level {self.level:.2g})"
         )
 
     def _conclude(self, found: Finding, most: int) -> Judgement:
         b, c = self._values()
-        told = {"outcome": found.outcome, "seeds": found.seeds, "worth": str(self.worth), "gain": found.gain}
+        told: dict[str, Any] = {
+            "outcome": found.outcome,
+            "seeds": found.seeds,
+            "worth": str(self.worth),
+            "gain": found.gain,
+        }
         identical = found.outcome == UNDECIDED and self._identical()
         if identical:
             told["outcome"] = SAME
@@ -350,7 +356,7 @@ _PLACES = ("baseline", "candidate")
 
 
 def spread_of(ledger: Ledger, metric: str, baseline: Side, worth: Worth, higher_is_better: bool) -> Spread | None:
-    """Return how far gains scatter by luck, from earlier comparisons of the same metric and command; None without any."""
+    """Return how far gains scatter by luck, from earlier comparisons of this metric and command; None without any."""
     squares, freedom = 0.0, 0
     for key, record in ledger.all("comparison").items():
         if (record.data["metric"], record.data["command"]) != (metric, " ".join(baseline.program.words)):
@@ -382,7 +388,8 @@ def _refuse_deaf(side: Side, runs: Sequence[dict[str, Any]], first: int) -> None
     if len(runs) >= enough and math.isfinite(runs[0]["value"]) and len({run["digest"] for run in runs}) == 1:
         raise SoonerError(
             f"{side.name} gives the same numbers for the seeds {first} to {first + len(runs) - 1} (at last "
-            f"{runs[0]['value']:g}), so it does not heed its seed; use {{seed}} for the initial weights and the order of the data"
+            f"{runs[0]['value']:g}), so it does not heed its seed; use {{seed}} for the initial weights and the order of "
+            "the data"
         )
 
 

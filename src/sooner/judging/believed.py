@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from sooner.error import SoonerError
 from sooner.judging._judge import FOLDER, home_of, plain
 from sooner.judging.evidence import SAME, Worth
 from sooner.judging.ledger import FILE, Ledger
+from sooner.judging.words import end_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Row:
         gain = ""
         if self.gain is not None and self.low is not None and self.high is not None:
             size = Worth(1.0, self.relative)
-            gain = f"{size.show(self.gain, sign=True)} ({size.show(self.low)} to {size.show(self.high)})"
+            sign = size.show(self.gain, sign=True) if math.isfinite(self.gain) else end_of(self.gain, size)
+            gain = f"{sign} ({end_of(self.low, size)} to {end_of(self.high, size)})"
         outcome = f"{self.outcome} worth {self.worth}" if self.outcome == SAME else self.outcome
         p, level = ("" if value is None else f"{value:.2g}" for value in (self.p, self.level))
         number = str(self.number or "")

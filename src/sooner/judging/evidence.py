@@ -47,7 +47,8 @@ class Worth:
             size = math.nan
         if not (size > 0 and math.isfinite(size)) or (relative and size >= 1):
             raise SoonerError(
-                f"worth {written!r} is no size of a difference; give a share such as 1%, or a number in the metric's unit"
+                f"worth {written!r} is no size of a difference; give a share such as 1%, or a number in the metric's "
+                "unit"
             )
         return cls(size, relative)
 
@@ -104,8 +105,8 @@ def gains(baseline: Sequence[float], candidate: Sequence[float], *, higher_is_be
         values = np.concatenate([b[both], c[both]])
         if (values < 0).any() and (values > 0).any():
             raise SoonerError(
-                "the metric is now positive and now negative, so a share of it says nothing; give --worth in its own unit, "
-                "such as 0.05"
+                "the metric is now positive and now negative, so a share of it says nothing; give --worth in its own "
+                "unit, such as 0.05"
             )
         size = np.where(both & (b != c), (np.abs(b) + np.abs(c)) / 2, 1.0)
         found = np.where(both, found / size, found)
@@ -121,9 +122,18 @@ def decide(x: Array, level: float, worth: float) -> Finding:
             no different, so for these the usual 5 % do.
         worth: the smallest gain or loss that matters, in the same unit.
     """
+    outcome, seeds = first_decision(x, level, worth)
+    if not seeds:
+        return Finding(UNDECIDED, 0, 1.0, math.nan, -math.inf, math.inf)
+    low, high = statistics.betting_interval(x[:seeds])
+    return Finding(outcome, seeds, statistics.betting_p(x[:seeds]), statistics.center(x[:seeds]), low, high)
+
+
+def first_decision(x: Array, level: float, worth: float) -> tuple[str, int]:
+    """Return the outcome and the seeds that it takes; the arguments are those of `decide`."""
     n = len(x)
     if not n:
-        return Finding(UNDECIDED, 0, 1.0, math.nan, -math.inf, math.inf)
+        return UNDECIDED, 0
     zero, up, down = (np.maximum.accumulate(statistics.wealth(x - m)) for m in (0.0, worth, -worth))
     for k in range(LEAST_SEEDS, n + 1):
         inside = up[k - 1] >= 1 / ALPHA and down[k - 1] >= 1 / ALPHA
@@ -131,14 +141,9 @@ def decide(x: Array, level: float, worth: float) -> Finding:
             continue
         gain = statistics.center(x[:k])
         if inside and abs(gain) < worth:
-            return _found(SAME, x[:k])
+            return SAME, k
         if gain > 0 and zero[k - 1] >= 1 / level:
-            return _found(BETTER, x[:k])
+            return BETTER, k
         if gain < 0 and zero[k - 1] >= 1 / ALPHA:
-            return _found(WORSE, x[:k])
-    return _found(UNDECIDED, x)
-
-
-def _found(outcome: str, x: Array) -> Finding:
-    low, high = statistics.betting_interval(x)
-    return Finding(outcome, len(x), statistics.betting_p(x), statistics.center(x), low, high)
+            return WORSE, k
+    return UNDECIDED, n

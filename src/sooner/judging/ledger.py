@@ -102,7 +102,7 @@ class Ledger:
         self._take(line)
 
     def begin(self, q: float | None) -> None:
-        """Start the stream, inside `alone`, or check that the present one has the same budget; None takes what is there.
+        """Start the stream, inside `alone`, or check that its budget is this one; None takes what is there.
 
         Raises:
             SoonerError: it has another.
@@ -111,8 +111,8 @@ class Ledger:
             self.add("stream", "", {"format": FORMAT, "q": Q if q is None else q})
         elif q is not None and (known := self.q) != q:
             raise SoonerError(
-                f"{self.path} allows a share of {known:g} false discoveries, and --q asks for {q:g}; leave --q out, or keep "
-                "another ledger with --folder"
+                f"{self.path} allows a share of {known:g} false discoveries, and --q asks for {q:g}; leave --q out, or "
+                "keep another ledger with --folder"
             )
 
     @property
@@ -137,7 +137,7 @@ class Ledger:
         return known
 
     def enter(self, key: str) -> tuple[int, float]:
-        """Return a comparison's place in the stream and its level, inside `alone`; both stay what they were at first."""
+        """Return a comparison's place in the stream and its level, inside `alone`; both stay what they were."""
         known = self.find("level", key)
         if known is None:
             number = len(self.all("level")) + 1
@@ -151,7 +151,8 @@ class Ledger:
 
     def discoveries(self) -> list[int]:
         """Return, for each candidate that was found better, how many had entered the stream by then."""
-        entered, found = 0, {}
+        entered = 0
+        found: dict[str, int] = {}
         for record in self.records:
             entered += record.kind == "level"
             if record.kind == "verdict" and record.data["outcome"] == BETTER:

@@ -70,8 +70,8 @@ def read(path: Path, metric: str) -> Course:
         raise SoonerError(f"cannot read {path} ({error.strerror}); --log names a file that each run writes") from None
     if not values:
         raise SoonerError(
-            f"{path.name} has no value of {metric!r}; print a line such as '{metric}: 3.21', or name another with --metric. "
-            f"It ends with: {tail(path)}"
+            f"{path.name} has no value of {metric!r}; print a line such as '{metric}: 3.21', or name another with "
+            f"--metric. It ends with: {tail(path)}"
         )
     return Course(tuple(values))
 

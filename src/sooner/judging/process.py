@@ -48,8 +48,8 @@ class Program:
             )
         if not any(SEED in word for word in self.words):
             raise SoonerError(
-                f"{' '.join(self.words)!r} has no {SEED}, so that all runs would be the same; write it where the program takes "
-                f"its seed, such as --seed {SEED}"
+                f"{' '.join(self.words)!r} has no {SEED}, so that all runs would be the same; write it where the "
+                f"program takes its seed, such as --seed {SEED}"
             )
 
     def filled(self, seed: int, out: Path) -> list[str]:

@@ -90,7 +90,7 @@ class Repository:
         ]
 
     def snapshot(self, scratch: Path) -> str:
-        """Return a commit of the working tree as it stands, new files included; the index and branches stay as they are.
+        """Return a commit of the working tree as it stands, new files included; index and branches stay as they are.
 
         Args:
             scratch: a folder for an index of its own.
@@ -175,8 +175,8 @@ def of_revisions(
     """Return the two sides for two revisions of a repository; "." is the working tree as it stands.
 
     Raises:
-        SoonerError: one is not there, both have the same files, or the candidate is HEAD and there are changes beside it
-            that would silently be left out.
+        SoonerError: one is not there, or the candidate is HEAD and there are changes beside it that would silently be
+            left out.
     """
     head = repository.commit_of("HEAD")
     sides = []
@@ -188,8 +188,8 @@ def of_revisions(
     if sides[1].commit == head and (changed := repository.changed()):
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise SoonerError(
-            f"{changed[0]}{more} in {repository.root} differ from the candidate {candidate}, so they would not be judged; commit "
-            f"them, or judge the working tree as it stands with --candidate {WORKING_TREE}"
+            f"{changed[0]}{more} in {repository.root} differ from the candidate {candidate}, so they would not be "
+            f"judged; commit them, or judge the working tree as it stands with --candidate {WORKING_TREE}"
         )
     return sides[0], sides[1]
 

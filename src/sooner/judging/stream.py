@@ -37,9 +37,7 @@ def level(number: int, discoveries: Sequence[int], q: float) -> float:
         q: the share of false discoveries that is allowed; half of it is the initial wealth w0.
     """
     w0 = q / 2
-    first, *others = [*sorted(discoveries), None]
     found = w0 * share(number)
-    if first is not None:
-        found += (q - w0) * share(number - first)
-        found += q * sum(share(number - at) for at in others if at is not None)
+    for j, at in enumerate(sorted(discoveries)):
+        found += (q if j else q - w0) * share(number - at)
     return found

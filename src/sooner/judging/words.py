@@ -35,8 +35,8 @@ def sentence(
     if found.outcome == SAME:
         return f"{SAME} worth {worth}: in {metric}, {candidate} and {baseline} are {by} apart {after}."
     return (
-        f"{UNDECIDED}: in {metric}, {candidate} and {baseline} are {by} apart {after}; {reached}. The same command with more "
-        "--seeds or --seconds goes on from here."
+        f"{UNDECIDED}: in {metric}, {candidate} and {baseline} are {by} apart {after}; {reached}. The same command "
+        "with more --seeds or --seconds goes on from here."
     )
 
 
@@ -52,7 +52,8 @@ def notes(
         yield "if the change should matter, check that the program runs the code of the folder that it is started in"
     kept = len(ledger.discoveries())
     if kept:
-        yield f"{kept} of {len(ledger.all('level'))} candidates of the ledger were kept; at most {100 * ledger.q:g} % of those are expected to be luck"
+        of = len(ledger.all("level"))
+        yield f"{kept} of {of} candidates were kept; at most {100 * ledger.q:g} % of those are expected to be luck"
 
 
 def _size(gain: float, worth: Worth) -> str:
@@ -62,8 +63,9 @@ def _size(gain: float, worth: Worth) -> str:
 def _interval(found: Finding, worth: Worth) -> str:
     """Return the interval on the side that the sentence speaks of."""
     low, high = (-found.high, -found.low) if found.gain < 0 else (found.low, found.high)
-    return f"{_end(low, worth)} to {_end(high, worth)}"
+    return f"{end_of(low, worth)} to {end_of(high, worth)}"
 
 
-def _end(value: float, worth: Worth) -> str:
+def end_of(value: float, worth: Worth) -> str:
+    """Return an end of an interval in words."""
     return worth.show(value) if math.isfinite(value) else ("-∞" if value < 0 else "∞")
