@@ -6,8 +6,8 @@ A greedy loop tries one candidate after another and makes each that is better it
 count what is kept by luck, under normal noise, heavy tails (Student's t with 2 degrees of freedom) and runs of which
 some diverge. Streams in which some candidates are real, by --gain, count those that are kept, and compare that with
 the power that `sooner judge` says beforehand from the level and the spread. Runs are drawn, not trained: what is
-measured are the decisions, by the code that makes them. Beside it stand the loops that people write: keep what is better
-in one run, in the mean of three, or by a t-test on eight pairs at 5 %.
+measured are the decisions, by the code that makes them. Beside it stand the loops that people write: keep what is
+better in one run, in the mean of three, or by a t-test on eight pairs at 5 %.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, ttest_1samp
 
-from sooner.judging.evidence import BETTER, SAME, UNDECIDED, WORSE, first_decision, gains
+from sooner.judging.evidence import BETTER, NO_GAIN, SAME, UNDECIDED, WORSE, first_decision, gains
 from sooner.judging.stream import level
 from sooner.race.statistics.planning import Looking, Spread, power
 from sooner.version import __version__
 
-Q, WORTH, SPREAD, SEEDS = 0.05, 0.01, 0.02, 64
+Q, WORTH, SPREAD = 0.05, 0.01, 0.02
 Array = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Array]
 NOISES: dict[str, Noise] = {
@@ -43,9 +43,9 @@ NOISES: dict[str, Noise] = {
 
 def pairs(generator: np.random.Generator, noise: Noise, gain: float, seeds: int) -> Array:
     """Return the gains that a candidate shows on so many seeds: losses near 3, of which both share the seed's luck."""
-    shared = 1 + 0.05 * generator.standard_normal(seeds)
+    shared = 0.05 * generator.standard_normal(seeds)
     own = SPREAD / math.sqrt(2) * noise(generator, (2, seeds))
-    baseline, candidate = 3 * shared * (1 + own[0]), 3 * shared * (1 + own[1]) * (1 - gain)
+    baseline, candidate = 3 * np.exp(shared + own[0]), 3 * np.exp(shared + own[1]) * (1 - gain)
     return gains(list(baseline), list(candidate), higher_is_better=False, relative=True)
 
 
@@ -56,7 +56,7 @@ def one_run(x: Array) -> bool:
 
 def three_runs(x: Array) -> bool:
     """Keep what is better in the mean of three."""
-    return bool(np.mean(x[:3]) > 0)
+    return bool(np.isfinite(x[:3]).all() and np.mean(x[:3]) > 0)
 
 
 def t_test(x: Array) -> bool:
@@ -64,16 +64,18 @@ def t_test(x: Array) -> bool:
     return bool(np.isfinite(x[:8]).all() and ttest_1samp(x[:8], 0.0, alternative="greater").pvalue <= 0.05)
 
 
-def stream(generator: np.random.Generator, noise: Noise, candidates: int, real: float, gain: float) -> dict[str, Any]:
+def stream(
+    generator: np.random.Generator, noise: Noise, candidates: int, real: float, gain: float, most: int
+) -> dict[str, Any]:
     """Run one greedy loop and return what it kept."""
-    outcomes = dict.fromkeys((BETTER, WORSE, SAME, UNDECIDED), 0)
+    outcomes = dict.fromkeys((BETTER, WORSE, NO_GAIN, SAME, UNDECIDED), 0)
     discoveries: list[int] = []
     kept_false = kept_real = tried = seeds = 0
     said = 0.0
     others = dict.fromkeys(("one run", "mean of three", "t-test"), 0)
     for number in range(1, candidates + 1):
         is_real = generator.random() < real
-        x = pairs(generator, noise, gain if is_real else 0.0, SEEDS)
+        x = pairs(generator, noise, gain if is_real else 0.0, most)
         alpha = level(number, discoveries, Q)
         outcome, used = first_decision(x, alpha, WORTH)
         outcomes[outcome] += 1
@@ -84,7 +86,7 @@ def stream(generator: np.random.Generator, noise: Noise, candidates: int, real: 
         kept_real += is_real and outcome == BETTER
         kept_false += not is_real and outcome == BETTER
         if is_real:
-            said += chance(alpha, gain)
+            said += chance(alpha, gain, most)
         else:
             for name, rule in zip(others, (one_run, three_runs, t_test), strict=True):
                 others[name] += rule(x)
@@ -99,29 +101,30 @@ def stream(generator: np.random.Generator, noise: Noise, candidates: int, real: 
     }
 
 
-_CHANCES: dict[tuple[int, float], float] = {}
+_CHANCES: dict[tuple[int, float, int], float] = {}
 
 
-def chance(alpha: float, gain: float) -> float:
+def chance(alpha: float, gain: float, most: int) -> float:
     """Return the power that is said beforehand at this level (rounded to 1/4 of a factor e, since it is slow)."""
-    key = (round(4 * math.log(alpha)), gain)
+    key = (round(4 * math.log(alpha)), gain, most)
     if key not in _CHANCES:
-        looking = Looking(tuple(range(6, SEEDS + 1)), math.exp(key[0] / 4), every_seed=True)
+        looking = Looking(tuple(range(6, most + 1)), math.exp(key[0] / 4), every_seed=True)
         _CHANCES[key] = power(Spread(SPREAD, 1_000), math.exp(-gain), looking)[0]
     return _CHANCES[key]
 
 
-def figures(streams: int, candidates: int, noise: str, real: float, gain: float) -> dict[str, Any]:
+def figures(streams: int, candidates: int, noise: str, real: float, gain: float, most: int) -> dict[str, Any]:
     """Return what so many streams come to, as plain numbers."""
     began = time.process_time()
     generator = np.random.default_rng([streams, candidates, sum(noise.encode()), round(1_000 * real)])
-    each = [stream(generator, NOISES[noise], candidates, real, gain) for _ in range(streams)]
+    each = [stream(generator, NOISES[noise], candidates, real, gain, most) for _ in range(streams)]
     false = np.array([one["kept by luck"] for one in each])
     true = np.array([one["kept and real"] for one in each])
     any_false = binomtest(int((false > 0).sum()), streams).proportion_ci(method="exact")
     found: dict[str, Any] = {
         "noise": noise,
         "share of real ones": real,
+        "seeds at most": most,
         "streams": streams,
         "candidates": candidates,
         "most kept by luck in a stream": int(false.max()),
@@ -156,23 +159,24 @@ def main(
         out: also write the figures here, as JSON.
     """
     found = []
-    for noise, share in [*((name, 0.0) for name in NOISES), ("normal", real)]:
-        found.append(figures(streams, candidates, noise, share, gain))
-        one = found[-1]
+    nulls = [(name, 0.0, 64) for name in NOISES]
+    for noise, share, most in (*nulls, *(("normal", real, most) for most in (16, 24, 64))):
+        found.append(one := figures(streams, candidates, noise, share, gain, most))
+        others = ", ".join(f"{value:.1f} ({name})" for name, value in one["kept by luck by others, mean"].items())
+        low, high = one["its interval"]
         print(
-            f"{noise}, {100 * share:g} % real: at most {one['most kept by luck in a stream']} kept by luck in a stream, "
-            f"{one['mean kept by luck']:.3f} on average; {100 * one['share of streams with any']:.1f} % of streams have any "
-            f"[{one['its interval'][0]:.3f}, {one['its interval'][1]:.3f}]; {one['mean seeds per candidate']:.1f} seeds each; "
-            f"others keep {', '.join(f'{value:.1f} ({name})' for name, value in one['kept by luck by others, mean'].items())}"
+            f"{noise}, {100 * share:g} % real, {most} seeds: kept by luck {one['mean kept by luck']:.3f} a stream, "
+            f"{one['most kept by luck in a stream']} at most; any in {100 * one['share of streams with any']:.1f} % of "
+            f"streams [{low:.3f}, {high:.3f}]; {one['mean seeds per candidate']:.1f} seeds each; others: {others}"
         )
         if share:
             print(
-                f"  of what is really {100 * gain:g} % better, {one['real ones kept']:.3f} were kept and "
-                f"{one['said beforehand']:.3f} were said beforehand; false discovery rate {one['false discovery rate']:.4f}"
+                f"  of what is really {100 * gain:g} % better, {one['real ones kept']:.3f} were kept, "
+                f"{one['said beforehand']:.3f} said beforehand; false discovery rate {one['false discovery rate']:.4f}"
             )
     if out is not None:
         about = {"command": ["python", "benchmarks/judge_errors.py", *sys.argv[1:]], "sooner": __version__, "q": Q}
-        about |= {"worth": WORTH, "gain": gain, "spread": SPREAD, "seeds": SEEDS}
+        about |= {"worth": WORTH, "gain": gain, "spread": SPREAD}
         out.write_text(json.dumps({**about, "figures": found}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -22,6 +22,7 @@ def judge(
     metric: str = "val_loss",
     higher_is_better: Annotated[bool, Parameter(negative=())] = False,
     worth: str = "1%",
+    both_sides: Annotated[bool, Parameter(negative=())] = False,
     seeds: Whole = 64,
     seconds: float | None = None,
     q: float | None = None,
@@ -35,8 +36,8 @@ def judge(
 
     sooner judge --baseline main --candidate HEAD -- python train.py --seed {seed}
 
-    Exit code 0: better, keep it. 1: worse, or no difference worth having. 3: undecided when the budget ended. 2: bad
-    input, or a run that failed. The same command goes on where it stopped and runs nothing twice.
+    Exit code 0: better, keep it. 1: worse, or no gain worth having. 3: undecided when the budget ended. 2: bad input,
+    or a run that failed. The same command goes on where it stopped and runs nothing twice.
 
     Parameters
     ----------
@@ -56,6 +57,8 @@ def judge(
         For accuracies and rewards.
     worth
         The smallest difference that matters: a share such as 1%, or a number in the metric's unit.
+    both_sides
+        Go on until a loss of that size is excluded too: to show that a candidate loses nothing.
     seeds
         Pairs of runs at most, 8 to 200.
     seconds
@@ -92,6 +95,7 @@ def judge(
         metric=metric,
         higher_is_better=higher_is_better,
         worth=worth,
+        both_sides=both_sides,
         seeds=seeds,
         seconds=seconds,
         q=q,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sooner.error import SoonerError
-from sooner.judging.evidence import BETTER, SAME, UNDECIDED, WORSE, Finding, Worth, decide, gains
+from sooner.judging.evidence import BETTER, NO_GAIN, SAME, UNDECIDED, WORSE, Finding, Worth, decide, gains
 from sooner.judging.ledger import Ledger, claimed, prepare
 from sooner.judging.process import OutOfTimeError, Program, words_of
 from sooner.judging.sides import Repository, Side, Tree, of_commands, of_revisions
@@ -23,7 +23,7 @@ from sooner.race.limits import LEAST_SEEDS, LEAST_UNTIL, MOST_UNTIL
 from sooner.race.statistics.planning import Looking, Spread, power
 
 FOLDER = ".sooner"
-EXIT_CODES = {BETTER: 0, WORSE: 1, SAME: 1, UNDECIDED: 3}
+EXIT_CODES = {BETTER: 0, WORSE: 1, NO_GAIN: 1, SAME: 1, UNDECIDED: 3}
 """Of the command line: 0 keep it, 1 don't, 3 not known. 2 is bad input or a failed run, as everywhere here."""
 DEFAULT_SEEDS = 64
 ALIKE = 5
@@ -35,7 +35,7 @@ class Judgement:
     """What came out.
 
     Args:
-        outcome: "better", "worse", "no difference" (worth `worth`), or "undecided" when the budget ended.
+        outcome: "better", "worse", "no gain" or "no difference" worth having, or "undecided" when the budget ended.
         sentence: all of it in one.
         gain: by how much the candidate is better: a share of the metric, or in its unit; negative where it is worse,
             infinite where runs diverged, NaN where no pair says anything.
@@ -71,7 +71,7 @@ class Judgement:
 
     @property
     def exit_code(self) -> int:
-        """Of the command line: 0 better, 1 worse or no difference, 3 undecided."""
+        """Of the command line: 0 better, 1 worse, no gain or no difference, 3 undecided."""
         return EXIT_CODES[self.outcome]
 
     def to_json(self) -> str:
@@ -90,6 +90,7 @@ def judge(
     metric: str = "val_loss",
     higher_is_better: bool = False,
     worth: str | float = "1%",
+    both_sides: bool = False,
     seeds: int = DEFAULT_SEEDS,
     seconds: float | None = None,
     q: float | None = None,
@@ -113,6 +114,8 @@ def judge(
         metric: its name in what the program prints; its last value counts, and NaN or infinity is the worst there is.
         higher_is_better: for accuracies and rewards.
         worth: the smallest difference that matters: a share such as "1%", or a number in the metric's unit.
+        both_sides: go on until a loss of that size is excluded too, to show that a candidate loses nothing. Otherwise
+            "no gain" ends the judgement, which takes fewer runs.
         seeds: pairs at most, 8 to 200.
         seconds: start no run after these, and stop the one that is going on; None for no limit.
         q: the share of false discoveries that the ledger allows, 0.05 when it is begun.
@@ -156,7 +159,16 @@ def judge(
             f"{sides[0].name} and {sides[1].name} are the same files and the same command; change one of them"
         )
     bench = _Bench(
-        home.resolve(), here, sides, metric, higher_is_better, limit, tuple(share), repository, say or _silent
+        home.resolve(),
+        here,
+        sides,
+        metric,
+        higher_is_better,
+        limit,
+        both_sides,
+        tuple(share),
+        repository,
+        say or _silent,
     )
     with claimed(home, bench.key):
         return bench.judge(seeds, math.inf if seconds is None else time.monotonic() + seconds, q)
@@ -172,6 +184,7 @@ class _Bench:
     metric: str
     higher_is_better: bool
     worth: Worth
+    both_sides: bool
     shared: tuple[str, ...]
     repository: Repository | None
     say: Callable[[str], None]
@@ -277,7 +290,7 @@ class _Bench:
         if len(x):
             with self.ledger.alone():
                 self.number, self.level = self.ledger.enter(self.key)
-        return decide(x, self.level, self.worth.size)
+        return decide(x, self.level, self.worth.size, self.both_sides)
 
     def _identical(self) -> bool:
         """Whether candidate and baseline do the very same, number by number, on several seeds."""
@@ -388,8 +401,8 @@ def _refuse_deaf(side: Side, runs: Sequence[dict[str, Any]], first: int) -> None
     if len(runs) >= enough and math.isfinite(runs[0]["value"]) and len({run["digest"] for run in runs}) == 1:
         raise SoonerError(
             f"{side.name} gives the same numbers for the seeds {first} to {first + len(runs) - 1} (at last "
-            f"{runs[0]['value']:g}), so it does not heed its seed; use {{seed}} for the initial weights and the order of "
-            "the data"
+            f"{runs[0]['value']:g}), so it does not heed its seed; use {{seed}} for the initial weights and the "
+            "order of the data"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from sooner.error import SoonerError
 from sooner.judging._judge import FOLDER, home_of, plain
-from sooner.judging.evidence import SAME, Worth
+from sooner.judging.evidence import NO_GAIN, SAME, Worth
 from sooner.judging.ledger import FILE, Ledger
 from sooner.judging.words import end_of
 
@@ -53,9 +52,8 @@ class Row:
         gain = ""
         if self.gain is not None and self.low is not None and self.high is not None:
             size = Worth(1.0, self.relative)
-            sign = size.show(self.gain, sign=True) if math.isfinite(self.gain) else end_of(self.gain, size)
-            gain = f"{sign} ({end_of(self.low, size)} to {end_of(self.high, size)})"
-        outcome = f"{self.outcome} worth {self.worth}" if self.outcome == SAME else self.outcome
+            gain = f"{end_of(self.gain, size, sign=True)} ({end_of(self.low, size)} to {end_of(self.high, size)})"
+        outcome = f"{self.outcome} worth {self.worth}" if self.outcome in (NO_GAIN, SAME) else self.outcome
         p, level = ("" if value is None else f"{value:.2g}" for value in (self.p, self.level))
         number = str(self.number or "")
         return [number, self.candidate, self.baseline, self.metric, outcome, gain, str(self.seeds), p, level]

@@ -1,4 +1,4 @@
-"""What pairs of runs say: better, worse, no difference worth the trouble, or not yet known.
+"""What pairs of runs say: better, worse, no gain or no difference worth the trouble, or not yet known.
 
 Three bets run along the seeds (`sooner.race.statistics.wealth`): against a gain of nothing, against one as large as is
 worth having, and against a loss of that size. Each may be read after every seed.
@@ -17,7 +17,7 @@ from sooner.race import statistics
 from sooner.race.limits import ALPHA, LEAST_SEEDS
 from sooner.race.statistics.pairs import Array
 
-BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "no difference", "undecided"
+BETTER, WORSE, NO_GAIN, SAME, UNDECIDED = "better", "worse", "no gain", "no difference", "undecided"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Finding:
     """What the pairs say, and after how many.
 
     Args:
-        outcome: one of `BETTER`, `WORSE`, `SAME` and `UNDECIDED`.
+        outcome: one of `BETTER`, `WORSE`, `NO_GAIN`, `SAME` and `UNDECIDED`.
         seeds: pairs used.
         p: of "no gain and no loss"; holds at every look.
         gain: by how much the candidate is better; negative where it is worse, infinite where runs diverged.
@@ -113,7 +113,7 @@ def gains(baseline: Sequence[float], candidate: Sequence[float], *, higher_is_be
     return found
 
 
-def decide(x: Array, level: float, worth: float) -> Finding:
+def decide(x: Array, level: float, worth: float, both_sides: bool = False) -> Finding:
     """Say what gains show at the first seed that decides, else after all of them.
 
     Args:
@@ -121,29 +121,32 @@ def decide(x: Array, level: float, worth: float) -> Finding:
         level: what p has to reach for "better", the candidate's share of the budget. Nobody keeps what is worse or
             no different, so for these the usual 5 % do.
         worth: the smallest gain or loss that matters, in the same unit.
+        both_sides: go on until losses of that size are excluded too, or shown.
     """
-    outcome, seeds = first_decision(x, level, worth)
+    outcome, seeds = first_decision(x, level, worth, both_sides)
     if not seeds:
         return Finding(UNDECIDED, 0, 1.0, math.nan, -math.inf, math.inf)
     low, high = statistics.betting_interval(x[:seeds])
     return Finding(outcome, seeds, statistics.betting_p(x[:seeds]), statistics.center(x[:seeds]), low, high)
 
 
-def first_decision(x: Array, level: float, worth: float) -> tuple[str, int]:
+def first_decision(x: Array, level: float, worth: float, both_sides: bool = False) -> tuple[str, int]:
     """Return the outcome and the seeds that it takes; the arguments are those of `decide`."""
     n = len(x)
     if not n:
         return UNDECIDED, 0
     zero, up, down = (np.maximum.accumulate(statistics.wealth(x - m)) for m in (0.0, worth, -worth))
     for k in range(LEAST_SEEDS, n + 1):
-        inside = up[k - 1] >= 1 / ALPHA and down[k - 1] >= 1 / ALPHA
-        if not inside and zero[k - 1] < 1 / max(ALPHA, level):
+        no_gain, no_loss = up[k - 1] >= 1 / ALPHA, down[k - 1] >= 1 / ALPHA
+        if not no_gain and zero[k - 1] < 1 / max(ALPHA, level):
             continue
         gain = statistics.center(x[:k])
-        if inside and abs(gain) < worth:
+        if no_gain and no_loss and abs(gain) < worth:
             return SAME, k
         if gain > 0 and zero[k - 1] >= 1 / level:
             return BETTER, k
         if gain < 0 and zero[k - 1] >= 1 / ALPHA:
             return WORSE, k
+        if no_gain and gain < worth and not both_sides:
+            return NO_GAIN, k
     return UNDECIDED, n

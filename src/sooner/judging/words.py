@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from sooner.judging.evidence import BETTER, SAME, UNDECIDED, WORSE, Finding, Worth
+from sooner.judging.evidence import BETTER, NO_GAIN, SAME, UNDECIDED, WORSE, Finding, Worth
 from sooner.judging.ledger import Ledger
 
 
@@ -32,6 +32,13 @@ def sentence(
         return f"{BETTER}: in {metric}, {candidate} beats {baseline} by {by} {after}; {reached}."
     if found.outcome == WORSE:
         return f"{WORSE}: in {metric}, {candidate} loses to {baseline} by {by} {after}."
+    if found.outcome == NO_GAIN:
+        gain = end_of(found.gain, worth, sign=True)
+        between = f"{end_of(found.low, worth)} to {end_of(found.high, worth)}"
+        return (
+            f"{NO_GAIN} worth {worth}: in {metric}, {candidate} does not beat {baseline} by so much; its gain is "
+            f"{gain} (95 % interval {between}) {after}."
+        )
     if found.outcome == SAME:
         return f"{SAME} worth {worth}: in {metric}, {candidate} and {baseline} are {by} apart {after}."
     return (
@@ -66,6 +73,6 @@ def _interval(found: Finding, worth: Worth) -> str:
     return f"{end_of(low, worth)} to {end_of(high, worth)}"
 
 
-def end_of(value: float, worth: Worth) -> str:
-    """Return an end of an interval in words."""
-    return worth.show(value) if math.isfinite(value) else ("-∞" if value < 0 else "∞")
+def end_of(value: float, worth: Worth, sign: bool = False) -> str:
+    """Return a gain or an end of its interval in words."""
+    return worth.show(value, sign) if math.isfinite(value) else ("-∞" if value < 0 else "∞")
