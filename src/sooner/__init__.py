@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         update,
         weights,
     )
+    from sooner.judging import judge
     from sooner.loop import Run, train
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
@@ -52,6 +53,7 @@ __all__ = [
     "execute",
     "explain",
     "gradient",
+    "judge",
     "loss",
     "memory",
     "model",
@@ -72,6 +74,7 @@ _HOMES = {
     "explain": "sooner.recipe",
     "slot": "sooner.recipe",
     "Task": "sooner.task",
+    "judge": "sooner.judging",
     "Run": "sooner.loop",
     "train": "sooner.loop",
 }
