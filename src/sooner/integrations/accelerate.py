@@ -52,7 +52,7 @@ def prepare(
     model: nn.Module,
     loader: Any,
     *,
-    epochs: float | None = None,
+    epochs: int | None = None,
     steps: int | None = None,
     seed: int | None = None,
 ) -> Prepared:
@@ -88,12 +88,20 @@ def prepare(
     changed = read.prepare(model, seed)
     wrapped, batches = accelerator.prepare(changed, loader)
     if steps is None:
-        check_range("prepare", "epochs", epochs, 0, math.inf)
-        try:
-            each = math.ceil(len(batches) / accelerator.gradient_accumulation_steps)
-        except TypeError:
-            raise SoonerError("this loader has no length, so epochs say nothing about its steps; give steps=") from None
-        steps = max(1, math.ceil(each * float(epochs or 0)))
+        steps = _steps(accelerator, batches, epochs)
     check_range("prepare", "steps", steps, 1, math.inf, whole=True)
     optimizer = drive(read, wrapped, steps, prepared=True, weights=False)
     return Prepared(wrapped, accelerator.prepare(optimizer), batches, optimizer.training)
+
+
+def _steps(accelerator: Any, batches: Any, epochs: Any) -> int:
+    """Return how many steps a process takes: its last batches of an epoch are one, however few, unless told otherwise."""
+    check_range("prepare", "epochs", epochs, 1, math.inf, whole=True)
+    try:
+        each = len(batches)
+    except TypeError:
+        raise SoonerError("this loader has no length, so epochs say nothing about its steps; give steps=") from None
+    accumulated = accelerator.gradient_accumulation_steps
+    if accelerator.gradient_state.sync_with_dataloader:
+        return math.ceil(each / accumulated) * int(epochs)
+    return each * int(epochs) // accumulated
