@@ -5,6 +5,7 @@ import logging
 import pytest
 import tiny
 import torch
+import words
 from torch import nn
 
 import sooner
@@ -195,3 +196,16 @@ def test_one_optimizer_under_the_trainers_own_schedule_sees_the_whole_model(tmp_
     assert ours == [[len(g["params"]), g["lr"]] for g in made.param_groups]
     with pytest.raises(sooner.SoonerError, match="did you mean"):
         optimizer("muonn")
+
+
+def test_a_part_of_the_loss_acts_in_language_models_of_the_library(tmp_path):
+    drawn = torch.Generator().manual_seed(0)
+    data = [{"input_ids": x, "labels": x} for x in torch.randint(3, 20, (16, 8), generator=drawn)]
+    found = []
+    for recipe in ("adamw", "stablemax + adamw"):
+        trainer = RecipeTrainer(words.model(), arguments(tmp_path), train_dataset=data, eval_dataset=data, recipe=recipe)
+        before = trainer.evaluate()["eval_loss"]
+        trainer.train()
+        found.append((before, tiny.flat(trainer.model)))
+    assert found[0][0] == found[1][0]  # evaluations measure the usual loss
+    assert not torch.equal(found[0][1], found[1][1])
