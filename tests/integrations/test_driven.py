@@ -93,7 +93,7 @@ def test_foreign_states_are_refused():
     with pytest.raises(sooner.SoonerError, match="the state of another optimizer, not of recipe"):
         optimizer.load_state_dict(torch.optim.SGD(model.parameters()).state_dict())
     state = optimizer.state_dict()
-    with pytest.raises(sooner.SoonerError, match="holds 9.weight, which this model does not train"):
+    with pytest.raises(sooner.SoonerError, match=r"holds 9\.weight, which this model does not train"):
         optimizer.load_state_dict({**state, "weights": {"9.weight": torch.zeros(1)}})
     model, optimizer = driven("sgd + constant", steps=5)
     optimizer.load_state_dict(driven("sgd + constant", steps=50)[1].state_dict())  # it has no horizon

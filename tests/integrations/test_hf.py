@@ -117,7 +117,9 @@ def test_a_callback_makes_a_trainer_of_any_kind_train_by_a_recipe(tmp_path):
     assert type(plain) is transformers.Trainer
     callback = next(one for one in trainer.callback_handler.callbacks if isinstance(one, RecipeCallback))
     with pytest.raises(sooner.SoonerError, match="the recipe does not drive this training"):
-        callback.on_train_begin(trainer.args, trainer.state, trainer.control, optimizer=torch.optim.SGD([torch.zeros(1)]))
+        callback.on_train_begin(
+            trainer.args, trainer.state, trainer.control, optimizer=torch.optim.SGD([torch.zeros(1)])
+        )
 
 
 def test_clipping_by_the_trainer_is_replaced_said_or_refused(tmp_path, caplog):
@@ -147,7 +149,10 @@ def test_arguments_without_effect_are_refused(more, sentence, tmp_path):
 
 def test_optimizers_next_to_a_recipe_are_refused(tmp_path):
     model = Classifier()
-    for more in ({"optimizers": (torch.optim.SGD(model.parameters()), None)}, {"optimizer_cls_and_kwargs": optimizer("sgd")}):
+    for more in (
+        {"optimizers": (torch.optim.SGD(model.parameters()), None)},
+        {"optimizer_cls_and_kwargs": optimizer("sgd")},
+    ):
         with pytest.raises(sooner.SoonerError, match="the Trainer was given optimizers of its own"):
             RecipeTrainer(model, arguments(tmp_path), train_dataset=DATA, recipe="sgd", **more)
 
@@ -203,7 +208,9 @@ def test_a_part_of_the_loss_acts_in_language_models_of_the_library(tmp_path):
     data = [{"input_ids": x, "labels": x} for x in torch.randint(3, 20, (16, 8), generator=drawn)]
     found = []
     for recipe in ("adamw", "stablemax + adamw"):
-        trainer = RecipeTrainer(words.model(), arguments(tmp_path), train_dataset=data, eval_dataset=data, recipe=recipe)
+        trainer = RecipeTrainer(
+            words.model(), arguments(tmp_path), train_dataset=data, eval_dataset=data, recipe=recipe
+        )
         before = trainer.evaluate()["eval_loss"]
         trainer.train()
         found.append((before, tiny.flat(trainer.model)))

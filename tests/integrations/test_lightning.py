@@ -122,7 +122,9 @@ def test_a_checkpoint_inside_an_evaluation_is_refused(tmp_path):
 
 def half(kind):
     """Float16 or bfloat16 on a CPU, for which Lightning has no word where a scaler is needed."""
-    return pl.plugins.MixedPrecision(kind, "cpu", torch.amp.GradScaler("cpu", enabled=True) if kind == "16-mixed" else None)
+    return pl.plugins.MixedPrecision(
+        kind, "cpu", torch.amp.GradScaler("cpu", enabled=True) if kind == "16-mixed" else None
+    )
 
 
 @pytest.mark.parametrize("kind", ["bf16-mixed", "16-mixed"])
@@ -147,15 +149,15 @@ def test_a_step_that_the_scaler_leaves_out_counts_for_nobody(tmp_path):
 
 
 def test_learning_rates_are_shown_to_monitors(tmp_path):
-    class Logger(pl.loggers.logger.DummyLogger):
-        seen = []
+    seen = []
 
+    class Logger(pl.loggers.logger.DummyLogger):
         def log_metrics(self, metrics, step=None):
-            self.seen += [value for key, value in metrics.items() if key.startswith("lr-")]
+            seen.extend(value for key, value in metrics.items() if key.startswith("lr-"))
 
     monitor = pl.callbacks.LearningRateMonitor("step")
     fit(Net("sgd(lr=1) + linear(warmup=0)"), tmp_path, monitor, logger=Logger(), log_every_n_steps=1)
-    assert Logger.seen == pytest.approx([1 - k / 16 for k in range(16)])
+    assert seen == pytest.approx([1 - k / 16 for k in range(16)])
 
 
 def test_an_average_beside_optimizers_of_ones_own(tmp_path):
@@ -184,7 +186,11 @@ def test_an_average_beside_optimizers_of_ones_own(tmp_path):
     ("recipe", "settings", "sentence"),
     [
         ("deepzero + sgd", {}, "deepzero needs a closure, which the loop of Lightning does not provide"),
-        ("clip_norm + sgd", {"gradient_clip_val": 1.0}, r"Trainer\(gradient_clip_val=1.0\) and clip_norm would both clip"),
+        (
+            "clip_norm + sgd",
+            {"gradient_clip_val": 1.0},
+            r"Trainer\(gradient_clip_val=1.0\) and clip_norm would both clip",
+        ),
         ("sgd + ema", {"callbacks": True}, "and the callback EMA both average the weights"),
         ("sgd", {"max_epochs": -1}, "this Trainer never ends"),
         ("dora + sgd", {}, "dora changes the model itself, and Lightning loads checkpoints before"),

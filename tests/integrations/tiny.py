@@ -1,4 +1,4 @@
-"""What the tests of the integrations share: small data, a small net, and what a recipe does to it in a loop of its own."""
+"""What the tests of the integrations share: small data, a small net, and what a recipe does to it in a plain loop."""
 
 import torch
 from torch import nn

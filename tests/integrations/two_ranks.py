@@ -66,7 +66,12 @@ def lightning(folder):
         def configure_optimizers(self):
             return configure_optimizers(self, tiny.WHOLE)
 
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
     several = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
     trainer = pl.Trainer(accelerator="cpu", max_epochs=EPOCHS, **several, **quiet)
     module = Net()

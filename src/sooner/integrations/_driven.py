@@ -92,7 +92,7 @@ class Driven(Optimizer):
         """Call ``hook(training, args, kwargs)`` after every step."""
         return self.training.register_step_post_hook(hook)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Let the closure find gradients, where there is one, and take a step of the whole recipe.
 
         Returns:
@@ -119,7 +119,7 @@ class Driven(Optimizer):
         return {**state, "weights": trained(self.training.model)} if self._weights else state
 
     @torch.no_grad()
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load what `state_dict` returned.
 
         Raises:
@@ -161,7 +161,7 @@ class Driven(Optimizer):
 
 
 class Pace(LRScheduler):
-    """Shows a framework the learning rates of a recipe, whose own schedules advance with its steps: `step` does nothing.
+    """Shows a framework the learning rates of a recipe; `step` does nothing, for they advance with the recipe's steps.
 
     Args:
         optimizer: the training, as an optimizer.
@@ -275,7 +275,5 @@ def trained(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights that are trained and the buffers, by name and without their graph."""
     named: Iterator[tuple[str, Tensor]] = iter([*model.named_parameters(), *model.named_buffers()])
     return {
-        name: tensor.detach()
-        for name, tensor in named
-        if not isinstance(tensor, nn.Parameter) or tensor.requires_grad
+        name: tensor.detach() for name, tensor in named if not isinstance(tensor, nn.Parameter) or tensor.requires_grad
     }

@@ -80,7 +80,7 @@ def prepare(
         raise SoonerError("a recipe plans its steps: give prepare either epochs= or steps=")
     if accelerator.distributed_type in {getattr(DistributedType, name) for name in _SHARDED}:
         raise SoonerError(
-            f"Accelerate shards this model itself ({accelerator.distributed_type.value}), for which a recipe is not built "
+            f"Accelerate shards this model itself ({accelerator.distributed_type.value}), for which no recipe is built "
             "here; call Recipe(...).build(model, steps) on the sharded model in a loop of your own"
         )
     if any(driven(one) is not None for one in accelerator._optimizers):
@@ -95,13 +95,13 @@ def prepare(
 
 
 def _steps(accelerator: Any, batches: Any, epochs: Any) -> int:
-    """Return how many steps a process takes: its last batches of an epoch are one, however few, unless told otherwise."""
+    """Return how many steps a process takes; the last batches of an epoch are one, if not told otherwise."""
     check_range("prepare", "epochs", epochs, 1, math.inf, whole=True)
     try:
-        each = len(batches)
+        each: int = len(batches)
     except TypeError:
         raise SoonerError("this loader has no length, so epochs say nothing about its steps; give steps=") from None
-    accumulated = accelerator.gradient_accumulation_steps
+    accumulated: int = accelerator.gradient_accumulation_steps
     if accelerator.gradient_state.sync_with_dataloader:
         return math.ceil(each / accumulated) * int(epochs)
     return each * int(epochs) // accumulated

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import logging
 from typing import Any
 
@@ -59,9 +58,9 @@ class RecipeMixin:
 
     The recipe is built when `train` begins, for as many steps as the Trainer then plans. Evaluations, predictions and
     saved models hold the weights that the recipe shows (`Training.view`), such as an average; the training weights come
-    back afterwards. A checkpoint keeps the training weights and the whole state of the recipe in ``optimizer.pt``, so that
-    ``resume_from_checkpoint`` goes on bit for bit on a CPU. With ``load_best_model_at_end`` the model that was evaluated
-    best is loaded, and from then on it is what is evaluated and saved.
+    back afterwards. A checkpoint keeps the training weights and the whole state of the recipe in ``optimizer.pt``, so
+    that ``resume_from_checkpoint`` goes on bit for bit on a CPU. With ``load_best_model_at_end`` the model that was
+    evaluated best is loaded, and from then on it is what is evaluated and saved.
 
     Gradients are averaged over processes as the Trainer does it (DDP). A part that clips takes the place of
     ``max_grad_norm`` where that has its default.
@@ -98,7 +97,7 @@ class RecipeMixin:
 
     def _operate(self: Any, model: nn.Module) -> nn.Module:
         """Let the parts change the model that do so; before a checkpoint is loaded into it."""
-        prepared = self._recipe.prepare(model, seed=self.args.seed)
+        prepared: nn.Module = self._recipe.prepare(model, seed=self.args.seed)
         self.model = self.model_wrapped = self.callback_handler.model = prepared
         return prepared
 
@@ -109,7 +108,7 @@ class RecipeMixin:
             if getattr(self, kind, False):
                 raise SoonerError(
                     "the Trainer shards this model itself (FSDP, DeepSpeed or a distributed_config), before which a "
-                    "recipe can't be built; call Recipe(...).build(model, steps) on the sharded model in a loop of your own"
+                    "recipe can't be built; call Recipe(...).build(model, steps) on the sharded one in your own loop"
                 )
         defaults = {field.name: field.default for field in dataclasses.fields(args)}
         for name in _SAID_BY_RECIPE:
@@ -143,7 +142,9 @@ class RecipeMixin:
         self._check_arguments()
         steps = self.state.max_steps
         if steps < 1:
-            raise SoonerError("the steps of a recipe are known once train() runs; call that instead of create_optimizer()")
+            raise SoonerError(
+                "the steps of a recipe are known once train() runs; call that instead of create_optimizer()"
+            )
         if self.args.max_grad_norm and not clips(self._recipe):
             log.warning(
                 "the Trainer clips gradients at max_grad_norm=%g, which recipe %r does not say; max_grad_norm=0 leaves "
@@ -151,26 +152,24 @@ class RecipeMixin:
                 self.args.max_grad_norm,
                 str(self._recipe),
             )
-        self.optimizer = drive(
-            self._recipe, self.model if model is None else model, steps, prepared=True, weights=True
-        )
-        self.recipe_training = self.optimizer.training
+        made = drive(self._recipe, self.model if model is None else model, steps, prepared=True, weights=True)
+        self.optimizer, self.recipe_training = made, made.training
         if self.args.n_gpu > 1 and acts_on_loss(self.recipe_training):
             raise SoonerError(
-                "a part that acts on the loss can't follow it into the threads of DataParallel; start with torchrun, or "
-                "show one GPU with CUDA_VISIBLE_DEVICES=0"
+                "a part that acts on the loss can't follow it into the threads of DataParallel; start with torchrun, "
+                "or show one GPU with CUDA_VISIBLE_DEVICES=0"
             )
         self._recipe_loaded_best = False
-        return self.optimizer
+        return made
 
     def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Pace:
         """Return what shows the recipe's learning rates to the Trainer."""
         real = driven(self.optimizer if optimizer is None else optimizer)
         if real is None:
             raise SoonerError("another optimizer has taken the recipe's place; leave it to the recipe to make one")
-        self.lr_scheduler = Pace(real)
+        self.lr_scheduler = made = Pace(real)
         self._created_lr_scheduler = True
-        return self.lr_scheduler
+        return made
 
     def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
         """As the Trainer's, with the parts that act on the training loss."""
@@ -218,7 +217,7 @@ class RecipeTrainer(RecipeMixin, Trainer):  # type: ignore[misc]
 
 
 class RecipeCallback(TrainerCallback):  # type: ignore[misc]
-    """Makes a Trainer that exists train by a recipe: ``trainer.add_callback(RecipeCallback("muon + cosine", trainer))``.
+    """Makes a Trainer that exists train by a recipe: ``trainer.add_callback(RecipeCallback("muon", trainer))``.
 
     Whatever Trainer it is, such as TRL's SFTTrainer, does from then on what `RecipeMixin` says.
 
@@ -255,8 +254,7 @@ class RecipeCallback(TrainerCallback):  # type: ignore[misc]
             )
 
 
-@functools.cache
-def _with_recipe(kind: type) -> type:
+def _with_recipe(kind: type[Any]) -> type[Any]:
     """Return the class of Trainers of that kind that train by a recipe."""
     return type(kind.__name__, (RecipeMixin, kind), {"__module__": kind.__module__})
 
@@ -265,8 +263,8 @@ def optimizer(name: str, **settings: Any) -> tuple[Any, dict[str, Any]]:
     """Return one optimizer for the Trainer's own schedule: ``optimizer_cls_and_kwargs=optimizer("muon", lr=0.02)``.
 
     The list of names in ``TrainingArguments(optim=...)`` is closed. This way the optimizer sees the whole model, from
-    which methods that treat parameters by kind know embeddings and the output layer. ``TrainingArguments`` has no say in
-    its settings then.
+    which methods that treat parameters by kind know embeddings and the output layer. ``TrainingArguments`` has no say
+    in its settings then.
 
     Args:
         name: as `sooner.create_optimizer` takes it: a part of the update station, or a class such as

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 _LIGHTNING = "Lightning"
 
 
-class _Shown(pl.Callback):  # type: ignore[misc,name-defined]
+class _Shown(pl.Callback):  # type: ignore[misc]
     """Lets evaluations and checkpoints see other weights than those that are trained.
 
     Checkpoints made while training hold the weights shown as the model's, also those with weights only; what the
@@ -160,7 +160,9 @@ def configure_optimizers(module: Any, recipe: Recipe | str, *, prepared: bool = 
     read, trainer = recipe_for(recipe, _LIGHTNING), module.trainer
     kind = type(trainer.strategy).__name__
     if any(word in kind for word in ("FSDP", "DeepSpeed", "ModelParallel", "XLA")):
-        raise SoonerError(f"{kind} shards the model itself, for which a recipe is not built here; use ddp or one device")
+        raise SoonerError(
+            f"{kind} shards the model itself, for which a recipe is not built here; use ddp or one device"
+        )
     changing = next((slot.name for slot in read.slots if slot.station in SURGERY), None)
     if changing and not prepared:
         raise SoonerError(
