@@ -236,9 +236,7 @@ def _speedup(size: float, length: float, drawn: FloatArray, level: float, seeds:
 def _measured(cells: Cells, k: int, family: Family, level: float) -> Speedup:
     width = float(stats.t.ppf((1 + level) / 2, cells.freedom) * np.sqrt(cells.covariance[k, k]))
     value, low, high = np.exp(cells.gain[k] + np.array([0.0, -width, width]))
-    return Speedup(
-        family.size, family.length, float(value), float(low), float(high), len(family.contender.seeds)
-    )
+    return Speedup(family.size, family.length, float(value), float(low), float(high), len(family.contender.seeds))
 
 
 def _direction(change: FloatArray) -> str:
@@ -271,9 +269,7 @@ def _verdict(target: Speedup, measured: Sequence[Speedup]) -> str:
     return "open"
 
 
-def _purchase(
-    cells: Cells, law: Trend, families: Sequence[Family], target: Speedup, level: float
-) -> Purchase | None:
+def _purchase(cells: Cells, law: Trend, families: Sequence[Family], target: Speedup, level: float) -> Purchase | None:
     """Return the cheapest races that would tell the expected gain from none, else what narrows the answer most.
 
     What a race would add to a straight law does not depend on how it ends, so it is known before it is paid for.

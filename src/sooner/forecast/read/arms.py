@@ -37,7 +37,9 @@ class Arms:
     names: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, size: float, length: float | None, arm: str, seed: str, points: Iterable[tuple[float, float]]) -> None:
+    def add(
+        self, size: float, length: float | None, arm: str, seed: str, points: Iterable[tuple[float, float]]
+    ) -> None:
         """Take a run, or more of one."""
         self.names += [arm] if arm not in self.names else []
         seeds = self.curves.setdefault((size, length), {}).setdefault(arm, {})
@@ -64,7 +66,9 @@ class Arms:
                 shared = [seed for seed in pair[0] if seed in pair[1]]
                 if len(shared) > 1 or len(pair[0]) == len(pair[1]) == 1:
                     pair = [{seed: one[seed] for seed in shared} for one in pair] if len(shared) > 1 else pair
-                made = [_arm(one, f"{name} at size {size:g}") for name, one in zip((baseline, contender), pair, strict=True)]
+                made = [
+                    _arm(one, f"{name} at size {size:g}") for name, one in zip((baseline, contender), pair, strict=True)
+                ]
                 ends = min(made[0].steps[-1], made[1].steps[-1])
                 found.append(Family(size, float(ends if length is None else length), *made))
             else:
@@ -134,7 +138,10 @@ def _points(journal: Any, recipe: str, seed: int, result: dict[str, Any]) -> lis
     if result["regime"] == "anytime":
         pairs = list(whole.items())
     else:
-        finals = {h: whole if cell is None else dict(zip(cell["steps"], cell["values"], strict=True)) for h, cell in cells.items()}
+        finals = {
+            h: whole if cell is None else dict(zip(cell["steps"], cell["values"], strict=True))
+            for h, cell in cells.items()
+        }
         pairs = [(h, values.get(h)) for h, values in finals.items()]
     return [(float(s), float(v)) for s, v in pairs if s > 0 and v is not None and np.isfinite(v)]
 
@@ -160,7 +167,13 @@ def _table(path: Path, made: Arms, columns: dict[str, str], where: dict[str, str
         cells = name.rsplit("/", len(apart) - 1)
         points = zip(run["step"].tolist(), run["loss"].tolist(), strict=True)
         planned = float(run[length][0]) if length in run else None
-        made.add(float(run["parameters"][0]), planned, cells[0], cells[-1] if seed in headings else "1", [p for p in points if p[0] > 0])
+        made.add(
+            float(run["parameters"][0]),
+            planned,
+            cells[0],
+            cells[-1] if seed in headings else "1",
+            [p for p in points if p[0] > 0],
+        )
 
 
 def _headings(path: Path) -> list[str]:
@@ -175,7 +188,9 @@ def _headings(path: Path) -> list[str]:
         try:
             return list(json.loads(first))
         except ValueError:
-            raise SoonerError(f"line 1 of {path.name} is no JSON object: {first.strip()[:40]!r}; mend the line") from None
+            raise SoonerError(
+                f"line 1 of {path.name} is no JSON object: {first.strip()[:40]!r}; mend the line"
+            ) from None
     mark = max("\t;,", key=first.count)
     return [heading.strip() for heading in next(csv.reader([first], delimiter=mark))]
 
