@@ -37,7 +37,7 @@ def _train(task: Task, payload: dict[str, Any], report: Report) -> dict[str, Any
     steps = payload["steps"]
 
     def progress(step: int, value: float) -> None:
-        report(step / steps, {"value": value})
+        report(step / steps, {"value": value, "step": step})
 
     common = {"evaluate_at": payload["evaluate_at"], "progress": progress}
     if "workers" in payload:
