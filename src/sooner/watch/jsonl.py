@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sooner.watch._sink import finite
 from sooner.watch._watch import Cell, Watch
@@ -21,15 +21,12 @@ class Jsonl(Watch):
 
     def __init__(self, place: str = "") -> None:
         self.path = Path(place or "sooner.jsonl")
-        self._file: IO[str] | None = None
 
     def _write(self, event: str, **told: Any) -> None:
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8")
-        line = {"event": event, "time": round(time.time(), 3), **told}
-        self._file.write(json.dumps(finite(line), default=str) + "\n")
-        self._file.flush()
+        line = json.dumps(finite({"event": event, "time": round(time.time(), 3), **told}), default=str)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def start(self, about: Mapping[str, Any]) -> None:  # noqa: D102
         self._write("start", **about)
@@ -57,6 +54,3 @@ class Jsonl(Watch):
 
     def end(self, outcome: Mapping[str, Any]) -> None:  # noqa: D102
         self._write("end", **outcome)
-        if self._file is not None:
-            self._file.close()
-            self._file = None

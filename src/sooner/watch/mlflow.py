@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sooner.watch._sink import Sink, flat
 
 
 class Mlflow(Sink):
-    """Logs a run of MLflow, to where ``MLFLOW_TRACKING_URI`` points; else to MLflow's own default.
-
-    That is a database, which `mlflow-skinny` alone can't open: then it is the folder ``mlruns``.
+    """Logs a run of MLflow, to where ``MLFLOW_TRACKING_URI`` points; default ``mlflow.db`` in this directory.
 
     Args:
         place: the experiment, default ``sooner``.
@@ -24,8 +19,7 @@ class Mlflow(Sink):
         """Begin a run; another one that is active in this process is left alone."""
         from mlflow.tracking import MlflowClient
 
-        own = importlib.util.find_spec("sqlalchemy") is not None or "MLFLOW_TRACKING_URI" in os.environ
-        self._client: Any = MlflowClient(None if own else str(Path("mlruns").absolute()))
+        self._client: Any = MlflowClient()
         name = self.place or "sooner"
         found = self._client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else self._client.create_experiment(name)
