@@ -16,6 +16,7 @@ from sooner.loop.workers import Report as Together
 from sooner.objective import Found
 from sooner.race.cost import measure_blocks, measure_memory
 from sooner.task import Task
+from sooner.task.by_value import unpack
 from sooner.workloads import find
 
 Report = Callable[..., None]
@@ -108,5 +109,9 @@ def _found(spec: str, digest: str) -> Task:
     return task
 
 
-def _task(task: Task | None = None, spec: str = "", digest: str = "", size: float = 1) -> Task:
+def _task(
+    task: Task | None = None, spec: str = "", digest: str = "", size: float = 1, packed: bytes | None = None
+) -> Task:
+    if packed is not None:
+        return unpack(packed)
     return _found(spec, digest).at(size) if task is None else task
