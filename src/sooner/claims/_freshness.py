@@ -16,7 +16,7 @@ from sooner.claims._run import Study, fingerprint_of, study_of
 from sooner.race.limits import RULES
 from sooner.race.machine import machine, now, processor, versions
 from sooner.race.pool import Pool
-from sooner.race.referee import Watch
+from sooner.watch import Watch
 
 
 def confirm(evidence: Evidence, pool: Pool, watch: Watch | None = None) -> tuple[Evidence | None, str]:

@@ -11,7 +11,7 @@ from sooner.lab._evidence import Evidence
 from sooner.lab._truth import Truth
 from sooner.race.journal import FILE, read
 from sooner.race.pool import Pool
-from sooner.race.referee import Watch
+from sooner.watch import Watch
 
 __all__ = ["WORKER", "finished", "run", "study_of"]
 
