@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sooner.lab._evidence import Evidence
     from sooner.lab._truth import Truth
     from sooner.race.pool import Pool
-    from sooner.race.referee import Watch
+    from sooner.watch import Watch
 
 
 def list_truths() -> None:

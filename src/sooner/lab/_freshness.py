@@ -11,7 +11,7 @@ from sooner.lab._evidence import Evidence
 from sooner.lab._run import study_of
 from sooner.race.limits import RULES
 from sooner.race.pool import Pool
-from sooner.race.referee import Watch
+from sooner.watch import Watch
 
 
 def confirm(evidence: Evidence, pool: Pool, watch: Watch | None = None) -> tuple[Evidence | None, str]:
