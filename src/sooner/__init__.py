@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         watch,
         weights,
     )
+    from sooner.contending import contender
     from sooner.judging import judge
     from sooner.loop import Run, train
     from sooner.racing import race
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "adapter",
     "communication",
+    "contender",
     "create_optimizer",
     "data",
     "decoding",
@@ -79,6 +81,7 @@ _HOMES = {
     "slot": "sooner.recipe",
     "Task": "sooner.task",
     "judge": "sooner.judging",
+    "contender": "sooner.contending",
     "Run": "sooner.loop",
     "train": "sooner.loop",
 }

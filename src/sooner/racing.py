@@ -6,6 +6,7 @@ result = sooner.race(task, "adamw; muon + cosine", seeds=8)
 from __future__ import annotations
 
 import html as escaping
+import os
 import webbrowser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -211,7 +212,10 @@ def race(
         raise SoonerError("seeds, looks and until say in several ways when to judge; give one of them")
     plan = Plan(
         find(task) if isinstance(task, str) else task,
-        [one if isinstance(one, Recipe) else Recipe(one) for one in (split(recipes) if isinstance(recipes, str) else recipes)],
+        [
+            one if isinstance(one, Recipe) else Recipe(one)
+            for one in (split(recipes) if isinstance(recipes, str) else recipes)
+        ],
         looks=tuple(looks) if looks is not None else (seeds or DEFAULT_SEEDS,),
         until=until,
         tune=tune,
@@ -225,7 +229,7 @@ def race(
         measure_cost=cost,
         out=None if out is None else Path(out),
         command="sooner.race(...)",
-        **({} if jobs is None else {"jobs": jobs}),
+        jobs=(os.cpu_count() or 1) if jobs is None else jobs,
     )
     return RaceResult(html.finite(run(plan, watch, pool)), plan.folder())
 
@@ -242,4 +246,3 @@ def load(folder: str | Path) -> RaceResult:
         raise SoonerError(f"the race in {folder} is not finished (cells done: {len(journal.all('cell'))})")
     data["notes"] = [*data["notes"], *journal.notes]
     return RaceResult(html.finite(data), journal.folder)
-

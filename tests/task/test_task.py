@@ -261,8 +261,8 @@ FALLS_SHORT = {
         r"neither model\(seed\) nor batches\(seed, split\) depends on its seed, so all runs would be the same; use it",
     ),
     "no index": (
-        [("return Batches(seed, 2", "return iter([1, 2])\n    return (0, 2")],
-        r"batches\(seed, 'train'\) returned a list_iterator that can't be indexed by step; return an object where",
+        [("return Batches(seed, 2", "return 12\n    return (0, 2")],
+        r"batches\(seed, 'train'\) returned a int that can't be indexed by step; return an object where",
     ),
     "too short": (
         [("return Batches(seed, 2", "return [Batches(seed)[i] for i in range(19)]\n    return (0, 2")],

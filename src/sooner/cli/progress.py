@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from sooner.watch import Cell, Watch
 
 _SECONDS_BEFORE_ESTIMATE = 5.0
+_SECONDS_BETWEEN_LINES = 60.0
+"""Where there is no terminal to draw a bar on."""
 
 
 class RaceProgress(Watch):
@@ -45,7 +47,7 @@ class RaceProgress(Watch):
         self._ahead = 0.0  # steps known to be left, of this phase and the later ones
         self._phase = ""
         self._open_end = False
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -93,9 +95,22 @@ class RaceProgress(Watch):
         now = sum(f * self._weights.get(key, 0.0) for key, f in self._running.items())
         done, left = self._spent + now, max(0.0, self._ahead - now)
         running = ", ".join(key.split(" | ")[0] for key in list(self._running)[: self._jobs])
+        if not self.console.is_terminal:
+            self._line(done, left, len(self._running))
         text = f"[bold]{self._phase}[/bold] {escape(running[:60])}"
         self._bar.update(
             self._task, description=text, completed=done, total=max(done + left, 1.0), left=self._estimate(done, left)
+        )
+
+    def _line(self, done: float, left: float, running: int) -> None:
+        """Say once a minute how far the race is."""
+        if time.monotonic() - self._told < _SECONDS_BETWEEN_LINES:
+            return
+        self._told = time.monotonic()
+        share = done / max(done + left, 1.0)
+        ahead = self._estimate(done, left)
+        self.console.print(
+            f"{self._phase}: {share:.0%} done, {running} running{f', {ahead}' if ahead else ''}", markup=False
         )
 
     def _estimate(self, done: float, left: float) -> str:

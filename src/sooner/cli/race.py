@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,17 +11,19 @@ from typing import Any
 
 from rich.console import Console
 
+from sooner.cli.placing import place
 from sooner.cli.power import check_power, show_power
 from sooner.cli.progress import RaceProgress
 from sooner.error import SoonerError
 from sooner.race.journal import read
 from sooner.race.limits import DEFAULT_SEEDS, LEAST_SEEDS
 from sooner.race.plan import Plan
+from sooner.race.planned import Planned
 from sooner.race.referee import run
 from sooner.recipe import Recipe
 from sooner.recipe.text import split
 from sooner.report import html, table
-from sooner.watch import watching
+from sooner.watch import Watch, watching
 from sooner.workloads import find
 
 
@@ -49,9 +50,7 @@ def run_race(
     check_power(power, effect)
     sinks = watching(log)  # a tracker that isn't installed is told of before anything is tried
     console = Console(stderr=True, highlight=False)
-    if jobs is None:
-        jobs = max(1, (os.cpu_count() or 1) // max(1, options.get("world", 1)))
-    options["jobs"] = jobs
+    options = place(jobs, **options)
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
         plan = Plan(
             find(workload),
@@ -65,10 +64,20 @@ def run_race(
     if power is not None:
         show_power(plan, power, effect, console, as_json=as_json)
         return
+    run_plan(plan, console, sinks, as_json=as_json)
+
+
+def run_plan(plan: Planned, console: Console, sinks: Watch, *, as_json: bool) -> None:
+    """Race, with progress on the console, and show the result; Ctrl-C says what is kept.
+
+    Raises:
+        SoonerError: anything the user can mend.
+    """
     folder = plan.folder()
+    parameters = plan.checked["parameters"]
+    size = "" if parameters is None else f"{parameters:,} parameters, "
     console.print(
-        f"{plan.task.name}: {plan.checked['parameters']:,} parameters, {plan.budget} steps, {plan.regime}; "
-        f"journal in {folder}",
+        f"{plan.task.name}: {size}{plan.budget} steps, {plan.regime}; journal in {folder}",
         markup=False,
         soft_wrap=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +13,19 @@ from cyclopts import Parameter
 from sooner.cli.numbers import Whole
 from sooner.error import SoonerError
 
+DEFAULT_WORKLOAD = "charlm"
 DEFAULT_RECIPES = "adamw; sgd; muon"
 
 
 def race(
-    workload: str = "charlm",
+    workload: str | None = None,
     /,
     *,
-    recipes: str = DEFAULT_RECIPES,
+    recipes: str | None = None,
+    command: Sequence[str] = (),
+    metric: str | None = None,
+    maximize: Annotated[bool, Parameter(negative=())] = False,
+    read: str | None = None,
     seeds: Whole | None = None,
     looks: str | None = None,
     until: Whole | None = None,
@@ -31,6 +37,11 @@ def race(
     horizons: str | None = None,
     regime: str = "auto",
     jobs: Whole | None = None,
+    device: str = "auto",
+    gpus: str | None = None,
+    gpus_per_run: Whole = 1,
+    amp: str | None = None,
+    silence: float | None = None,
     series: Whole = 0,
     workers: Whole = 1,
     world: Whole = 1,
@@ -51,7 +62,19 @@ def race(
         A bundled workload (see `sooner workloads`) or a Python file that defines model, batches, loss and steps.
     recipes
         Contenders separated by semicolons, the baseline first, e.g. "adamw; muon + cosine; torch.optim.NAdam(lr=1e-3)".
-        A value given is fixed; lr=log(1e-4, 1e-2) tunes it in that range.
+        A value given is fixed; lr=log(1e-4, 1e-2) tunes it in that range. Default "adamw; sgd; muon".
+    command
+        Race programs instead of a workload: "NAME: COMMAND", once for each contender, the baseline first, such as
+        "adamw: python train.py --lr {lr:log(1e-4,1e-2)} --seed {seed} --steps {steps}". The race fills in {seed},
+        {steps}, {out} (a folder of the run's own) and {device}, and tunes what has a range ({lr=3e-4:log(1e-4,1e-2)}
+        tries 3e-4 first). With one command and --recipes, {recipe} is each of them.
+    metric
+        With --command, the number to compare, as the programs print it beside a step, such as val_loss.
+    maximize
+        With --command, larger values of the metric are better.
+    read
+        With --command, read the metric from files that a run writes below {out}, such as "*.csv" or "**/metrics.jsonl",
+        instead of from what it prints.
     seeds
         Racing seeds per contender, 6 or more. Default 8.
     looks
@@ -78,7 +101,18 @@ def race(
         anytime: the first crossing of the target counts (constant learning rates). budgeted: every length is a run of
         its own (schedules that decay to the end). auto chooses budgeted if any recipe plans for a fixed end.
     jobs
-        Worker processes of one thread each. Default: one for every core.
+        Worker processes of one thread each. Default: one for every core, or one for every place on a GPU.
+    device
+        auto, cpu, cuda or mps: where runs train. auto is a GPU where torch finds one.
+    gpus
+        Devices for runs, such as 0,1,2,3: each run sees one of them. Default: all that are visible.
+    gpus_per_run
+        How many of these each run sees.
+    amp
+        bf16 trains a workload in mixed precision (torch.autocast).
+    silence
+        Seconds without a word after which a run is given up. Default: 1800 for a command, which has to print or write;
+        for a workload 120 idle, or 1800 at work, since importing and compiling are no silence.
     series
         Another number repeats the race on other seeds.
     workers
@@ -110,14 +144,31 @@ def race(
         "regime": regime,
         "jobs": jobs,
         "series": series,
-        "workers": workers,
-        "world": world,
-        "arms": arms,
-        "ablate": ablate,
         "measure_cost": cost,
         "log": log,
         "out": out,
+        "silence": silence,
+        "device": device,
+        "gpus": gpus,
+        "gpus_per_run": gpus_per_run,
     }
+    if command:
+        own = {"sizes": sizes, "power": power, "effect": effect, "horizons": horizons, "amp": amp}
+        own.update(
+            workers=workers if workers != 1 else None, world=world if world != 1 else None, ablate=ablate or None
+        )
+        for name, value in {"a workload": workload, **{f"--{n}": v for n, v in own.items()}}.items():
+            if value is not None:
+                raise SoonerError(f"{name} goes with a workload whose insides are known, and not with --command")
+        from sooner.cli.commands import run_commands
+
+        run_commands(command, recipes, metric=metric, maximize=maximize, files=read, **options)
+        return
+    for name, value in {"--metric": metric, "--maximize": maximize or None, "--read": read}.items():
+        if value is not None:
+            raise SoonerError(f"{name} goes with --command; a workload says itself what its metric is")
+    options.update(workers=workers, world=world, arms=arms, ablate=ablate, amp=amp)
+    workload, recipes = workload or DEFAULT_WORKLOAD, recipes or DEFAULT_RECIPES
     if sizes is not None:
         if power is not None or effect is not None:
             raise SoonerError("--power and --effect ask about one race; ask about each of --sizes by itself")

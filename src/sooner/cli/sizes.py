@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sooner.cli.placing import place
 from sooner.cli.progress import RaceProgress
 from sooner.cli.race import looks_of
 from sooner.error import SoonerError
@@ -50,7 +50,7 @@ def run_sizes(
     console = Console(stderr=True, highlight=False)
     if horizons is not None and steps is not None:
         raise SoonerError(f"--horizons {horizons} and --steps {steps} say the same thing twice; give one of them")
-    cores = os.cpu_count() or 1
+    options = place(jobs, **options)
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
         family = plans(
             find(workload),
@@ -59,7 +59,6 @@ def run_sizes(
             horizons=_whole(horizons) if horizons is not None else [] if steps is None else [steps],
             looks=looks_of(seeds, looks, until),
             until=until,
-            jobs=max(1, cores // max(1, options.get("world", 1))) if jobs is None else jobs,
             command=shlex.join(["sooner", *sys.argv[1:]]),
             out=out,
             **options,

@@ -17,6 +17,7 @@ from sooner.objective import Found
 from sooner.race.cost import measure_blocks, measure_memory
 from sooner.task import Task
 from sooner.task.by_value import unpack
+from sooner.task.placing import placed
 from sooner.workloads import find
 
 Report = Callable[..., None]
@@ -110,8 +111,14 @@ def _found(spec: str, digest: str) -> Task:
 
 
 def _task(
-    task: Task | None = None, spec: str = "", digest: str = "", size: float = 1, packed: bytes | None = None
+    task: Task | None = None,
+    spec: str = "",
+    digest: str = "",
+    size: float = 1,
+    device: str = "cpu",
+    amp: str | None = None,
+    packed: bytes | None = None,
 ) -> Task:
     if packed is not None:
-        return unpack(packed)
-    return _found(spec, digest).at(size) if task is None else task
+        task = unpack(packed)
+    return placed(_found(spec, digest).at(size) if task is None else task, device, amp)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sooner.race import statistics
+from sooner.race.entrant import Entrant
 from sooner.race.journal import View
-from sooner.race.plan import Plan
+from sooner.race.planned import Planned
 from sooner.race.pool import Cell
 from sooner.race.statistics import RatioSummary
 from sooner.race.targets import Targets, confirmed_crossing, horizon_to_target
 from sooner.race.tuning import Score
 from sooner.race.verdict import Word, judge
-from sooner.recipe import Recipe
 from sooner.space import Settings, Side
 
 TARGETS = ("loose", "middle", "tight")
@@ -42,7 +42,7 @@ class Contender:
     `failure` is why a trial failed, if one did; `judgement` is set once a look has settled the contender.
     """
 
-    recipe: Recipe
+    recipe: Entrant
     trials: list[Settings] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     diverged: list[int | None] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Contender:
     judgement: Judgement | None = None
 
     @property
-    def tuned(self) -> Recipe:
+    def tuned(self) -> Entrant:
         """The recipe with the settings that tuning chose (its defaults before tuning)."""
         return self.recipe.with_settings(self.settings or {})
 
@@ -79,7 +79,7 @@ class Evidence:
         contenders: the baseline first.
     """
 
-    def __init__(self, plan: Plan, journal: View, contenders: Sequence[Contender]) -> None:
+    def __init__(self, plan: Planned, journal: View, contenders: Sequence[Contender]) -> None:
         self.plan, self.journal, self.contenders = plan, journal, contenders
         self.baseline = contenders[0]
         self.sign = -1.0 if plan.task.higher_is_better else 1.0

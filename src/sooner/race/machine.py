@@ -28,6 +28,13 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def accelerator(device: str) -> str:
+    """Return the name of a device that is not the processor."""
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else device
+
+
 def machine() -> dict[str, Any]:
     """Return the machine a race ran on."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

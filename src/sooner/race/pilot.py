@@ -21,7 +21,7 @@ from sooner.race.evidence import PRIMARY
 from sooner.race.journal import Journal, View
 from sooner.race.plan import Plan
 from sooner.race.pool import Pool
-from sooner.race.referee import WORKER, Race, provenance
+from sooner.race.referee import Race, pool_of, provenance
 from sooner.race.shelf import views
 from sooner.race.statistics.planning import Looking, Spread, power, seeds_for, spread_of_log_steps, visible
 from sooner.race.targets import (
@@ -83,7 +83,7 @@ def pilot(plan: Plan, watch: Watch | None = None, pool: Pool | None = None) -> l
     alone = pilot_of(plan)
     with (
         Journal.open(alone.folder(), alone.identity(), provenance(alone)) as journal,
-        contextlib.nullcontext(pool) if pool else Pool(alone.jobs, WORKER) as workers,
+        contextlib.nullcontext(pool) if pool else pool_of(alone) as workers,
     ):
         return _run(Race(alone, journal, workers, watch or Watch(), None))
 
@@ -100,6 +100,7 @@ def pilot_of(plan: Plan) -> Plan:
 
 def _run(race: Race) -> list[Known]:
     plan, evidence, baseline = race.plan, race.evidence, race.baseline
+    assert isinstance(plan, Plan)
     race.tune()
     assert baseline.settings is not None
     seeds = plan.seeds("target")

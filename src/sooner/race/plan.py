@@ -7,10 +7,8 @@ half-way.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +16,23 @@ from sooner.cluster.workers import Cluster
 from sooner.communication._doubts import doubts
 from sooner.communication._wire import Sim
 from sooner.error import SoonerError
-from sooner.loop import evaluation_steps, provided_by, refuse_unmet
+from sooner.loop import provided_by, refuse_unmet
 from sooner.part import SURGERY
 from sooner.race import limits, tuning
 from sooner.race.arms import with_arms
-from sooner.race.machine import processor, versions
-from sooner.race.pool import Cell
+from sooner.race.entrant import Entrant
+from sooner.race.machine import accelerator, processor, versions
+from sooner.race.planned import Planned
 from sooner.race.source import sources
-from sooner.race.statistics import can_reach, seeds_needed
 from sooner.race.targets import ladder
 from sooner.recipe import Recipe
-from sooner.space import Settings
 from sooner.task import Task, check
 from sooner.task.by_value import digest, needs_value, pack
-
-_SERIES = 100_000
-_OFFSETS = {"tuning": 10_000, "target": 20_000, "racing": 30_000, "a/a": 40_000}
-_PILOT = 50_000
-"""A pilot has seeds of its own, which no race of the series uses."""
+from sooner.task.placing import check_precision
 
 
 @dataclass
-class Plan:
+class Plan(Planned):
     """Who races whom on what.
 
     Args:
@@ -62,6 +55,8 @@ class Plan:
         world: processes that train every run together, on the loopback interface; 1 for none.
         pilot: nobody races; the baseline alone is tuned and run on seeds of their own, to plan a race (see `pilot`).
         arms: where communication is compared, also race what nobody should do without (see `arms`).
+        device: where runs train, "cpu" or what torch calls an accelerator.
+        amp: "bf16" for mixed precision, None for the task's own.
 
     Raises:
         SoonerError: a value that makes no race, or a recipe or task that cannot run.
@@ -69,26 +64,18 @@ class Plan:
 
     task: Task
     recipes: list[Recipe]
-    looks: Sequence[int] = (limits.DEFAULT_SEEDS,)
-    tune: int = 5
-    steps: int | None = None
-    regime: str = "auto"
-    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
-    series: int = 0
-    ablate: bool = False
-    measure_cost: bool = True
-    out: Path | None = None
-    command: str = ""
-    workers: int = 1
-    world: int = 1
-    arms: bool = False
-    until: int | None = None
-    pilot: bool = False
+    device: str = "cpu"
+    amp: str | None = None
 
     def __post_init__(self) -> None:
+        check_precision(self.amp)
+        if self.device != "cpu" and (self.workers > 1 or self.world > 1):
+            raise SoonerError(
+                f"--device {self.device}: several workers, simulated or not, race on the processor; give --device cpu"
+            )
         limits.check_counts(self.jobs, self.tune, self.series, self.workers, self.world)
         self.measure_cost = self.measure_cost and self.workers == 1
-        self.budget: int = self.task.steps if self.steps is None else self.steps
+        self.budget = self.task.steps if self.steps is None else self.steps
         limits.check_budget(self.budget)
         self.looks = limits.looks_of(self.looks, self.until)
         self._check_recipes()
@@ -143,34 +130,9 @@ class Plan:
         """The first recipe."""
         return self.recipes[0]
 
-    @property
-    def alpha(self) -> float:
-        """Level of one look: the error rate is divided among declared looks; bets allow a look after every seed."""
-        return limits.ALPHA if self.until else limits.ALPHA / len(self.looks)
-
-    @property
-    def every_seed(self) -> bool:
-        """Whether the race is judged after every seed, by tests and intervals that hold at all these looks at once."""
-        return self.until is not None
-
-    def seeds(self, purpose: str) -> list[int]:
-        """Return the seeds used for "tuning", "target", "racing" or "a/a"; the four sets are disjoint."""
-        count = {"tuning": 1, "target": limits.TARGET_SEEDS}.get(purpose, self.looks[-1])
-        first = self.series * _SERIES + _OFFSETS[purpose] + (_PILOT if self.pilot else 0)
-        return list(range(first, first + count))
-
     def warnings(self) -> list[str]:
         """Return what the reader must know of the plan itself."""
-        notes = []
-        rivals = len(self.recipes) - 1
-        if not can_reach(self.looks[-1], rivals, self.alpha, self.every_seed):
-            need = seeds_needed(rivals, self.alpha, self.every_seed)
-            notes.append(
-                f"{self.looks[-1]} seeds cannot give any of {rivals} contenders a verdict after correction; at least "
-                f"{need} are needed"
-            )
-        pinned = [r for r in self.recipes if not r.space]
-        notes += [f"{r} has no hyper-parameter left to tune: it races as written, untuned" for r in pinned]
+        notes = super().warnings()
         if self.missing_arms:
             notes.append(
                 f"nobody had to beat {', '.join(self.missing_arms)} (--no-arms): what wins here may owe that to "
@@ -206,73 +168,38 @@ class Plan:
             },
             "recipes": [str(r) for r in self.recipes],
             "sources": self.sources,
-            "steps": self.budget,
-            "regime": self.regime,
-            "looks": [] if self.until else list(self.looks),
-            **({"until": self.until} if self.until else {}),
-            **({"pilot": True} if self.pilot else {}),
-            "tune": self.tune,
-            "series": self.series,
-            "cost measured": self.measure_cost,
+            **self.judging(),
             "versions": versions(),
             "processor": processor(),
+            **({**self._place(), "accelerator": accelerator(self.device)} if self.device != "cpu" else self._place()),
             **self.crew(),  # nothing for one worker, so that older races stay what they are
         }
 
-    def folder(self) -> Path:
-        """Return the race's folder: `out`, or one named after the identity, so that the same command finds it again."""
-        if self.out is not None:
-            return self.out
-        identity = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-        return Path("races") / f"{'pilot-' if self.pilot else ''}{self.task.name}-{identity[:8]}"
-
-    def trial(self, recipe: Recipe, settings: Settings, seed: int) -> Cell:
-        """Return one full-length run, as tuning needs it."""
-        return self._cell(recipe, settings, seed, self.budget, [self.budget])
-
-    def long_run(self, recipe: Recipe, settings: Settings, seed: int, budgets: Sequence[int]) -> Cell:
-        """Return one run to the longest of several budgets, evaluated as runs of each of them would be."""
-        grid = set().union(*(evaluation_steps(budget, self.task.evaluations) for budget in budgets))
-        return self._cell(recipe, settings, seed, max(budgets), sorted(grid))
-
-    def runs(self, recipe: Recipe, settings: Settings, seed: int) -> list[Cell]:
-        """Return the runs that one contender needs on one seed: one, or one per horizon in the budgeted regime.
-
-        A recipe that does not plan for a fixed end takes the same first steps at every horizon, so one run to the
-        longest serves all.
-        """
-        if recipe.horizon_free:
-            return [self._cell(recipe, settings, seed, self.horizons[-1], self.horizons)]
-        return [self._cell(recipe, settings, seed, horizon, [horizon]) for horizon in self.horizons]
-
-    def _cell(self, recipe: Recipe, settings: Settings, seed: int, steps: int, horizons: Sequence[int]) -> Cell:
-        text = str(recipe.with_settings(settings))
-        grid = {0, *horizons}
-        if steps >= self.budget:
-            grid |= evaluation_steps(self.budget, self.task.evaluations)
-        payload = {
+    def payload(self, tuned: Entrant, seed: int, steps: int, evaluate_at: Sequence[int]) -> dict[str, Any]:
+        """Return what a worker needs to make one run."""
+        return {
             "do": "train",
             "task": self.sendable_task(),
-            "recipe": text,
+            "recipe": str(tuned),
             "seed": seed,
             "steps": steps,
-            "evaluate_at": sorted(grid),
+            "evaluate_at": list(evaluate_at),
             **self.crew(),
         }
-        return Cell(f"{text} | seed {seed} | {steps} steps", payload, float(steps))
-
-    def crew(self) -> dict[str, int]:
-        """Return how many train every run together, as identity and cells say it."""
-        return {name: count for name, count in (("workers", self.workers), ("world", self.world)) if count > 1}
 
     def sendable_task(self) -> dict[str, Any]:
         """Return what a worker needs to find the task: its name or path with the text it had, or the task itself."""
         if self._packed is not None:
-            return {"packed": self._packed}
+            return {"packed": self._packed, **self._place()}
         if not self.task.spec:
-            return {"task": self.task}
+            return {"task": self.task, **self._place()}
         text = hashlib.sha256(self.task.source.encode()).hexdigest()
-        return {"spec": self.task.spec, "digest": text, **self._size()}
+        return {"spec": self.task.spec, "digest": text, **self._size(), **self._place()}
+
+    def _place(self) -> dict[str, str]:
+        """Return device and precision where they are not the processor's own; older races stay what they are."""
+        device = {} if self.device == "cpu" else {"device": self.device}
+        return device if self.amp is None else {**device, "amp": self.amp}
 
     def _size(self) -> dict[str, float]:
         """Return the size of the model where it is not the task's own, so that older races stay what they are."""

@@ -7,7 +7,7 @@ again; a cell that raises an exception would raise it again and is reported at o
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,9 @@ from sooner.race.pool_process import Attempt, Cell, Worker
 __all__ = ["Cell", "Pool"]
 
 _TICK_SECONDS = 0.5
+SILENCE_SECONDS = 120.0
+BUSY_SECONDS = 1800.0
+"""How long a worker may compute without a word, as while it imports, reads data or compiles."""
 
 OnResult = Callable[[Cell, dict[str, Any]], None]
 OnProgress = Callable[[Cell, float, dict[str, Any]], None]
@@ -34,11 +37,21 @@ class Pool:
     Args:
         jobs: How many workers at most; they are started when there are cells for them.
         function: "package.module:name", importable with the present `sys.path`.
-        silence_seconds: A worker without a sign of life for this long is killed.
+        silence_seconds: A worker that neither reports nor computes for this long is killed, and so is one that only
+            computes for `BUSY_SECONDS`, or this long where it is more.
         retries: How many more times a cell is tried, each time in a new worker, after its worker died or was killed.
+        slots: Environment variables of each worker, such as the devices it may see; at least `jobs` of them, or none.
     """
 
-    def __init__(self, jobs: int, function: str, *, silence_seconds: float = 120.0, retries: int = 1) -> None:
+    def __init__(
+        self,
+        jobs: int,
+        function: str,
+        *,
+        silence_seconds: float = SILENCE_SECONDS,
+        retries: int = 1,
+        slots: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         if jobs < 1:
             raise SoonerError(f"the number of jobs is {jobs}: it must be 1 or more")
         if silence_seconds <= 0:
@@ -46,7 +59,11 @@ class Pool:
         self.jobs = jobs
         self.function = function
         self.silence_seconds = silence_seconds
+        self.busy_seconds = max(BUSY_SECONDS, silence_seconds)
         self.retries = retries
+        if slots and len(slots) < jobs:
+            raise SoonerError(f"{jobs} jobs need as many places, and there are {len(slots)}; give fewer jobs")
+        self._slots = list(slots) or [{}] * jobs
         self._workers: list[Worker] = []
 
     @property
@@ -99,7 +116,7 @@ class Pool:
                         case ["failure", cause]:
                             worker.attempt = None
                             _fail(attempt.cell, cause, on_failure)
-                        case None if trouble := worker.trouble(self.silence_seconds):
+                        case None if trouble := worker.trouble(self.silence_seconds, self.busy_seconds):
                             self._replace(worker, attempt, trouble, waiting, on_failure)
         except BaseException:
             self.close()
@@ -128,7 +145,9 @@ class Pool:
             idle = [worker for worker in self._workers if not worker.attempt]
             # The worker of a failed attempt is gone, so there is room for the new one that the next attempt gets.
             if (not idle or waiting[0].causes) and len(self._workers) < self.jobs:
-                self._workers.append(Worker(self.function))
+                taken = [worker.slot for worker in self._workers]
+                slot = next(number for number in range(len(self._slots)) if number not in taken)
+                self._workers.append(Worker(self.function, slot, self._slots[slot]))
                 idle = self._workers[-1:]
             if not idle:
                 return

@@ -21,9 +21,11 @@ from sooner.race.evidence import PRIMARY, Contender, Evidence
 from sooner.race.journal import Journal
 from sooner.race.machine import machine, now, versions
 from sooner.race.plan import Plan
-from sooner.race.pool import Cell, Pool
+from sooner.race.planned import Planned
+from sooner.race.pool import SILENCE_SECONDS, Cell, Pool
 from sooner.race.result import make_result
 from sooner.race.shelf import Shelf
+from sooner.race.stamps import costs_of_runs
 from sooner.race.targets import targets_anytime, targets_budgeted
 from sooner.space import Settings
 from sooner.watch import Several, Watch, watching
@@ -33,7 +35,7 @@ COST_ATTEMPTS = 3
 
 
 def run(
-    plan: Plan,
+    plan: Planned,
     watch: Watch | str | Iterable[Watch | str] | None = None,
     pool: Pool | None = None,
     shelf: Shelf | None = None,
@@ -54,7 +56,7 @@ def run(
         told.start(about(plan, journal))
         try:
             if journal.find("result", "result") is None:
-                with contextlib.nullcontext(pool) if pool else Pool(plan.jobs, WORKER) as workers:
+                with contextlib.nullcontext(pool) if pool else pool_of(plan) as workers:
                     Race(plan, journal, workers, told, shelf).run()
         except BaseException as error:
             told.end({"error": f"{type(error).__name__}: {error}" if str(error) else type(error).__name__})
@@ -68,7 +70,12 @@ def run(
         return result
 
 
-def about(plan: Plan, journal: Journal) -> dict[str, Any]:
+def pool_of(plan: Planned) -> Pool:
+    """Return the workers of a race: so many, each in its place, and as patient as the plan says."""
+    return Pool(plan.jobs, WORKER, silence_seconds=plan.silence or SILENCE_SECONDS, slots=plan.slots)
+
+
+def about(plan: Planned, journal: Journal) -> dict[str, Any]:
     """Return what watchers are told when a race starts."""
     return {
         "kind": "race",
@@ -87,7 +94,7 @@ def about(plan: Plan, journal: Journal) -> dict[str, Any]:
     }
 
 
-def provenance(plan: Plan) -> dict[str, Any]:
+def provenance(plan: Planned) -> dict[str, Any]:
     """Return where a session of a race comes from, for its journal."""
     return {
         "command": plan.command,
@@ -109,7 +116,7 @@ class Race:
         shelf: runs of other races, or None.
     """
 
-    def __init__(self, plan: Plan, journal: Journal, pool: Pool, watch: Watch, shelf: Shelf | None) -> None:
+    def __init__(self, plan: Planned, journal: Journal, pool: Pool, watch: Watch, shelf: Shelf | None) -> None:
         self.plan, self.journal, self.pool, self.shelf = plan, journal, pool, shelf
         self.watch = watching(watch)
         self.contenders = [Contender(recipe) for recipe in plan.recipes]
@@ -217,6 +224,8 @@ class Race:
             done = look
 
     def _measure_cost(self) -> tuple[dict[str, Any] | None, dict[str, float]]:
+        if not isinstance(self.plan, Plan):
+            return costs_of_runs(self.evidence), {}
         texts = [str(c.tuned) for c in self.contenders if not c.why_out]
         common = {"task": self.plan.sendable_task(), "steps": self.plan.budget, **self.plan.crew()}
         costs = None
@@ -305,7 +314,7 @@ class Standing:
         for c, seeds in list(zip(self._evidence.contenders, counts, strict=True))[1:]:
             if seeds:
                 found = self._evidence.ratio(replace(c, seeds=seeds), PRIMARY)
-                told = {name: found[name] for name in ("ratio", "low", "high")}  # type: ignore[literal-required]
+                told = {name: found[name] for name in ("ratio", "low", "high")}
                 rows.append({"recipe": str(c.recipe), "tuned_recipe": str(c.tuned), "seeds": seeds, **told})
         self._watch.standing(rows)
 

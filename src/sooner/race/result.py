@@ -195,7 +195,8 @@ def _state_bytes(evidence: Evidence, c: Contender) -> float | None:
     if not c.seeds:
         return None
     data = evidence.data(evidence.cells(c, "racing", 0)[0])
-    return data["state_bytes"] / evidence.plan.checked["parameters"] if data else None
+    parameters = evidence.plan.checked["parameters"]
+    return data["state_bytes"] / parameters if data and parameters else None
 
 
 def _tuning(evidence: Evidence, c: Contender) -> dict[str, Any]:

@@ -1,14 +1,28 @@
-"""Where the worker processes of a race begin: one cell, alone or together with other processes."""
+"""Where the worker processes of a race begin: one cell, alone or together with other processes, or of another kind.
+
+What a cell needs is imported with the first one, so that workers which only start commands stay small.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
-from sooner.race.cell import run_alone
-from sooner.race.world import run_together
-
 
 def run_cell(payload: dict[str, Any], report: Callable[..., None]) -> dict[str, Any]:
-    """Run one cell, together with other processes where it says so; `report` is called often, as a sign of life."""
-    return run_together(payload, report) if payload.get("world", 1) > 1 else run_alone(payload, report)
+    """Run one cell, together with other processes where it says so; `report` is called often, as a sign of life.
+
+    A cell of another kind names the function that runs it, as package.module:function.
+    """
+    module, _, name = payload["do"].partition(":")
+    if name:
+        found: dict[str, Any] = getattr(importlib.import_module(module), name)(payload, report)
+        return found
+    if payload.get("world", 1) > 1:
+        from sooner.race.world import run_together
+
+        return run_together(payload, report)
+    from sooner.race.cell import run_alone
+
+    return run_alone(payload, report)

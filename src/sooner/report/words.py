@@ -300,13 +300,14 @@ def targets(result: Result) -> str:
 def facts(result: Result) -> dict[str, str]:
     """Return what frames the race: workload, regime, budget, targets, seeds and date."""
     task, horizons = result["task"], result["horizons"]
+    size = "" if task["parameters"] is None else f" ({count(task['parameters'])} parameters)"
     better = "higher is better" if task.get("higher_is_better") else "lower is better"
     if result["regime"] == "budgeted":
         regime = "budgeted: every run decays to its end, horizons of " + ", ".join(count(steps) for steps in horizons)
     else:
         regime = f"{plain(result['regime'])}: the first crossing of a target counts"
     return {
-        "Workload": f"{plain(task['name'])}: {plain(task['description'])} ({count(task['parameters'])} parameters)",
+        "Workload": f"{plain(task['name'])}: {plain(task['description'])}{size}",
         "Metric": f"{plain(task['metric'])}, {better}",
         "Regime": regime,
         "Budget": f"{count(task['steps'])} steps per run, {len(result['seeds'].get('racing') or [])} racing seeds",

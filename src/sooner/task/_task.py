@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sooner.error import SoonerError
 from sooner.objective import Found
 from sooner.task.examples import Examples
+from sooner.task.streams import Streamed
 
 EVALUATION_SEED = 0
 """The evaluation split is always asked for with this seed, so that every run is measured on the same data."""
@@ -56,7 +57,7 @@ class Task:
         model: ``model(seed) -> nn.Module``, a function of the seed alone; or ``model(seed, size=1)``, which has about
             `size` times the parameters of ``model(seed)``, for races at several sizes (see `at`).
         batches: ``batches(seed, split)`` with split "train" or "eval"; what it returns is indexed by step. The "eval"
-            split has a length.
+            split has a length. A DataLoader, or any iterable, will do; resuming one skips what was seen, and waits.
         loss: ``loss(model, batch) -> 0-d tensor`` to minimise, a mean over the batch; or ``(sum, count)``, what was
             added up and how many tokens or samples that is of, so that all of a step's count alike.
         steps: budget in optimizer steps.
@@ -116,6 +117,8 @@ class Task:
         if isinstance(words, str) or not isinstance(words, Iterable) or not all(isinstance(w, str) for w in words):
             raise SoonerError(f"{where}: provides = {words!r} must be a set of texts, such as {{'flow times'}}")
         object.__setattr__(self, "provides", frozenset(words))
+        if not isinstance(self.batches, Streamed) and callable(self.batches):
+            object.__setattr__(self, "batches", Streamed(self.batches))
 
     @property
     def sizable(self) -> bool:

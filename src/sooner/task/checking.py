@@ -17,6 +17,7 @@ from sooner.objective import mean_of
 from sooner.task._task import EVALUATION_SEED, Task
 from sooner.task.by_value import needs_value, pack
 from sooner.task.seeds import derived_seed
+from sooner.task.streams import Stream
 
 
 def check(task: Task) -> dict[str, Any]:
@@ -37,7 +38,8 @@ def check(task: Task) -> dict[str, Any]:
             )
         train = _call(task, "batches", derived_seed(1, "order"), "train")
         evaluation = _call(task, "batches", EVALUATION_SEED, "eval")
-        _batch(task, "train", train, task.steps - 1)
+        if not isinstance(train, Stream):  # a stream would have to be walked through to there
+            _batch(task, "train", train, task.steps - 1)
         sample = [_batch(task, "train", train, i) for i in (0, 1, 7) if i < task.steps]
         sample += [_batch(task, "eval", evaluation, i) for i in range(_length(task, evaluation))]
         _check_seeded(task, model, train, evaluation)
@@ -82,6 +84,8 @@ def _batch(task: Task, split: str, batches: Any, index: int) -> Any:
         if split == "eval":
             remedy = "make its length the number of batches it gives"
         raise SoonerError(f"{where} has no batch {index} ({error}); {remedy}") from error
+    except SoonerError as error:
+        raise SoonerError(f"{where}[{index}]: {error}") from error
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise SoonerError(f"{where}[{index}] raised {what}; make it return the batch of that step") from error

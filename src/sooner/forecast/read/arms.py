@@ -119,6 +119,8 @@ def _race(folder: Path, made: Arms) -> None:
     result = journal.find("result", "result")
     if result is None:
         raise SoonerError(f"the race in {folder} is not finished; go on with the command that started it")
+    if result["task"]["parameters"] is None:
+        raise SoonerError(f"the race in {folder} is one of commands, which do not say how large their models are")
     size = float(result["task"]["parameters"])
     sign = -1.0 if result["task"]["higher_is_better"] else 1.0
     for row in result["contenders"]:
