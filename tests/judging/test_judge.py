@@ -191,7 +191,9 @@ def test_files_that_change_under_our_hands(here):
 
 def test_killed_and_gone_on_with(here):
     """Killed while a run is going on: what is finished is not run again, and the numbers are those of one go."""
-    program = f"import sooner; print(sooner.judge(baseline_command={words(0)!r}, candidate_command={words(0.03, 'b')!r}))"
+    program = (
+        f"import sooner; print(sooner.judge(baseline_command={words(0)!r}, candidate_command={words(0.03, 'b')!r}))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     process = subprocess.Popen([sys.executable, "-c", program], env=environment)
     path = here / ".sooner" / "judged.jsonl"

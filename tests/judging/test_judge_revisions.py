@@ -76,8 +76,6 @@ def test_changes_beside_the_candidate_are_not_left_out_silently(repository):
 def test_new_files_are_part_of_the_working_tree(repository):
     (repository / "train.py").write_text(TRAIN + "\nimport pathlib; assert pathlib.Path('module.py').exists()\n")
     (repository / "module.py").write_text("")
-    with pytest.raises(SoonerError, match="needs|AssertionError|same"):
-        sooner.judge([*PYTHON, "-c", "import sys; sys.exit('AssertionError')", "{seed}"], candidate=".")
     assert sooner.judge(COMMAND, baseline="main", candidate=".").better
 
 

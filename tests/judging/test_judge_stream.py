@@ -13,7 +13,7 @@ ZETA = 2.2857656565  # zeta(1.6), from tables
 
 
 def transcribed(p_values, q=Q):
-    """LORD++ as in Ramdas et al., 2017: alpha_t = w0 gamma_t + (q - w0) gamma_(t - tau_1) + q sum_j gamma_(t - tau_j)."""
+    """LORD++ as in Ramdas et al., 2017: w0 gamma_t + (q - w0) gamma_(t - tau_1) + q sum_j gamma_(t - tau_j)."""
     gamma = [math.nan, *(j**-1.6 / ZETA for j in range(1, len(p_values) + 1))]
     w0, tau, levels = q / 2, [], []
     for t, p in enumerate(p_values, 1):

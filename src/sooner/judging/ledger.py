@@ -25,6 +25,7 @@ FILE = "judged.jsonl"
 FORMAT = 1
 Q = 0.05
 """The share of false discoveries that a ledger allows unless it was begun with another."""
+SIDES = ("baseline", "candidate")
 SEEDS_EACH = 1_000
 """Seeds that are set aside for one comparison. Those below this number are never used: people try things on them."""
 
@@ -42,6 +43,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self.records: list[Record] = []
+        self._latest: dict[tuple[str, str], Record] = {}
         self._read = 0
         self.refresh()
 
@@ -122,11 +124,20 @@ class Ledger:
 
     def find(self, kind: str, key: str) -> dict[str, Any] | None:
         """Return the data of the latest line of this kind and key, None where there is none."""
-        return next((r.data for r in reversed(self.records) if (r.kind, r.key) == (kind, key)), None)
+        record = self._latest.get((kind, key))
+        return None if record is None else record.data
 
     def all(self, kind: str) -> dict[str, Record]:
         """Return the latest line of each key, in the order in which the keys first appeared."""
         return {record.key: record for record in self.records if record.kind == kind}
+
+    def runs(self) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+        """Return the runs of each comparison and each side by their seed."""
+        found: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+        for name, record in self.all("run").items():
+            key, side, seed = name.split("/")
+            found.setdefault(key, {side: {} for side in SIDES})[side][seed] = record.data
+        return found
 
     def comparison(self, key: str, data: dict[str, Any]) -> dict[str, Any]:
         """Return what is known of a comparison, inside `alone`; a new one gets seeds that nobody else has."""
@@ -176,6 +187,7 @@ class Ledger:
                     f"{self.path} is no ledger that this version of sooner reads; choose another --folder"
                 )
             self.records.append(record)
+            self._latest[record.kind, record.key] = record
             self._read += len(line) + 1
 
 
