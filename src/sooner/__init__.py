@@ -30,10 +30,12 @@ if TYPE_CHECKING:
         schedule,
         space,
         update,
+        watch,
         weights,
     )
     from sooner.judging import judge
     from sooner.loop import Run, train
+    from sooner.racing import race
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
     from sooner.workloads import find as workload
@@ -58,12 +60,14 @@ __all__ = [
     "memory",
     "model",
     "precision",
+    "race",
     "rl",
     "schedule",
     "slot",
     "space",
     "train",
     "update",
+    "watch",
     "weights",
     "workload",
 ]

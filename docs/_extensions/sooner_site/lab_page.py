@@ -100,8 +100,9 @@ def counted() -> str:
     on = [sum(one.shown().values()) for one in found.values()]
     workloads = Counter(w for one in found.values() for w, yes in one.shown().items() if yes)
     failing = sum(bool(one.failing()) for one in found.values())
-    said = f"{sum(map(bool, on))} of {len(found)} known truths are shown, on {len(workloads)} workload{'s' * (len(workloads) != 1)}"
-    said += f", {sum(n > 1 for n in on)} of them on two or more."
+    places = f"{len(workloads)} workload{'s' * (len(workloads) != 1)}"
+    said = f"{sum(map(bool, on))} of {len(found)} known truths are shown, on {places}, "
+    said += f"{sum(n > 1 for n in on)} of them on two or more."
     return f"{said} {failing} are not shown where they should be." if failing else said
 
 
