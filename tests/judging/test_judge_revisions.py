@@ -59,6 +59,14 @@ def test_each_revision_runs_its_own_files_in_a_clean_folder(repository):
     assert sooner.judge(COMMAND, baseline="HEAD", candidate="main").outcome == "worse"
 
 
+def test_what_a_killed_judgement_left_is_removed(repository):
+    left = repository / ".sooner" / "worktrees" / "0123456789abcdef-baseline"
+    git(repository, "worktree", "add", "--detach", str(left), "main")
+    assert sooner.judge(COMMAND, baseline="main", candidate="HEAD").better
+    assert not left.exists()
+    assert git(repository, "worktree", "list").count("\n") == 1
+
+
 def test_changes_beside_the_candidate_are_not_left_out_silently(repository):
     (repository / "gain.txt").write_text("-0.05")
     with pytest.raises(SoonerError, match=r"gain.txt in .* differ from the candidate HEAD.*--candidate \."):

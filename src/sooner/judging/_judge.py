@@ -215,6 +215,7 @@ class _Bench:
         found = self._look()
         if found.outcome == UNDECIDED and not self._identical() and len(self.runs[0]) < most:
             self._expect(most)
+            self._sweep()
             with ExitStack() as stack:
                 trees = [self._tree(stack, side, place) for side, place in zip(self.sides, SIDES, strict=True)]
                 with suppress(OutOfTimeError):
@@ -244,6 +245,13 @@ class _Bench:
             return None
         at = self.home / "worktrees" / f"{self.key}-{place}"
         return stack.enter_context(self.repository.checked_out(side.commit, at, self.shared))
+
+    def _sweep(self) -> None:
+        """Remove what killed judgements have left checked out."""
+        if self.repository is not None:
+            for place in (self.home / "worktrees").glob("*-*"):
+                with suppress(SoonerError), claimed(self.home, place.name.rpartition("-")[0]):  # nobody is at it
+                    self.repository.remove(place)
 
     def _run(self, k: int, tree: Tree | None, seed: int, end: float) -> dict[str, Any]:
         key = f"{self.key}/{SIDES[k]}/{seed}"
