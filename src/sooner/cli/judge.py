@@ -125,7 +125,7 @@ def _show(folder: Path | None, *, as_json: bool) -> None:
     from sooner.judging.believed import believed, strict
 
     ledger, rows = believed(folder)
-    kept = sum(row.outcome == "better" for row in rows)
+    kept = len(ledger.discoveries())
     if as_json:
         print(to_json.dumps({"q": ledger.q, "next_level": ledger.next_level(), "judged": strict(rows)}, indent=1))
         return
