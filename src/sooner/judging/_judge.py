@@ -250,7 +250,10 @@ class _Bench:
         """Remove what killed judgements have left checked out."""
         if self.repository is not None:
             for place in (self.home / "worktrees").glob("*-*"):
-                with suppress(SoonerError), claimed(self.home, place.name.rpartition("-")[0]):  # nobody is at it
+                key = place.name.rpartition("-")[0]
+                if key == self.key:
+                    continue  # made anew in a moment
+                with suppress(SoonerError), claimed(self.home, key):  # nobody is at it
                     self.repository.remove(place)
 
     def _run(self, k: int, tree: Tree | None, seed: int, end: float) -> dict[str, Any]:

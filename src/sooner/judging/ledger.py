@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -218,14 +219,27 @@ def claimed(folder: Path, key: str) -> Iterator[None]:
     except OSError as error:
         raise _explain(error, place) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_soon(descriptor, folder)
         yield
-    except BlockingIOError:
-        raise SoonerError(
-            f"another process is judging these two already ({folder}); wait until it ends, and ask again for its answer"
-        ) from None
     finally:
         os.close(descriptor)
+
+
+def _lock_soon(descriptor: int, folder: Path) -> None:
+    """Take the lock, if need be after a moment: what a killed judgement was just starting holds it until it runs.
+
+    Raises:
+        SoonerError: somebody keeps it.
+    """
+    for patience in (0.1,) * 20 + (0.0,):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(patience)
+    raise SoonerError(
+        f"another process is judging these two already ({folder}); wait until it ends, and ask again for its answer"
+    )
 
 
 def _explain(error: OSError, path: Path) -> SoonerError:
