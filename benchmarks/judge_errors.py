@@ -139,7 +139,7 @@ def figures(streams: int, candidates: int, noise: str, real: float, gain: float,
         },
     }
     if real:
-        tried = sum(one["real"] for one in each)
+        tried = max(1, sum(one["real"] for one in each))
         found["real ones kept"] = float(true.sum() / tried)
         found["said beforehand"] = float(sum(one["said beforehand"] for one in each) / tried)
     found["processor seconds"] = round(time.process_time() - began, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as to_json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -86,24 +87,28 @@ def judge(
     from sooner.judging import judge as decide
 
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
-    found = decide(
-        command or None,
-        baseline=baseline,
-        candidate=candidate,
-        baseline_command=baseline_command,
-        candidate_command=candidate_command,
-        metric=metric,
-        higher_is_better=higher_is_better,
-        worth=worth,
-        both_sides=both_sides,
-        seeds=seeds,
-        seconds=seconds,
-        q=q,
-        log=log,
-        share=share,
-        folder=folder,
-        say=lambda line: progress.print(line, markup=False),
-    )
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run that is going on ends too
+    try:
+        found = decide(
+            command or None,
+            baseline=baseline,
+            candidate=candidate,
+            baseline_command=baseline_command,
+            candidate_command=candidate_command,
+            metric=metric,
+            higher_is_better=higher_is_better,
+            worth=worth,
+            both_sides=both_sides,
+            seeds=seeds,
+            seconds=seconds,
+            q=q,
+            log=log,
+            share=share,
+            folder=folder,
+            say=lambda line: progress.print(line, markup=False),
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if json:
         print(found.to_json())
     else:
@@ -120,7 +125,7 @@ def _show(folder: Path | None, *, as_json: bool) -> None:
     from sooner.judging.believed import believed, strict
 
     ledger, rows = believed(folder)
-    kept = sum(row.outcome == "better" for row in rows)
+    kept = len(ledger.discoveries())
     if as_json:
         print(to_json.dumps({"q": ledger.q, "next_level": ledger.next_level(), "judged": strict(rows)}, indent=1))
         return

@@ -14,7 +14,7 @@ from typing import Any
 
 from sooner.error import SoonerError
 from sooner.judging.evidence import BETTER, NO_GAIN, SAME, UNDECIDED, WORSE, Finding, Worth, decide, gains
-from sooner.judging.ledger import Ledger, claimed, prepare
+from sooner.judging.ledger import SIDES, Ledger, claimed, prepare
 from sooner.judging.process import OutOfTimeError, Program, words_of
 from sooner.judging.sides import Repository, Side, Tree, of_commands, of_revisions
 from sooner.judging.words import notes, sentence
@@ -215,8 +215,9 @@ class _Bench:
         found = self._look()
         if found.outcome == UNDECIDED and not self._identical() and len(self.runs[0]) < most:
             self._expect(most)
+            self._sweep()
             with ExitStack() as stack:
-                trees = [self._tree(stack, side, place) for side, place in zip(self.sides, _PLACES, strict=True)]
+                trees = [self._tree(stack, side, place) for side, place in zip(self.sides, SIDES, strict=True)]
                 with suppress(OutOfTimeError):
                     while found.outcome == UNDECIDED and not self._identical() and len(self.runs[0]) < most:
                         seed = self.first + len(self.runs[0])
@@ -226,7 +227,7 @@ class _Bench:
         return self._conclude(found, most)
 
     def _known(self, place: int) -> list[dict[str, Any]] | None:
-        pair = [self.ledger.find("run", f"{self.key}/{side}/{self.first + place}") for side in _PLACES]
+        pair = [self.ledger.find("run", f"{self.key}/{side}/{self.first + place}") for side in SIDES]
         return None if None in pair else [run for run in pair if run is not None]
 
     def _take(self, pair: Sequence[dict[str, Any]]) -> None:
@@ -245,8 +246,18 @@ class _Bench:
         at = self.home / "worktrees" / f"{self.key}-{place}"
         return stack.enter_context(self.repository.checked_out(side.commit, at, self.shared))
 
+    def _sweep(self) -> None:
+        """Remove what killed judgements have left checked out."""
+        if self.repository is not None:
+            for place in (self.home / "worktrees").glob("*-*"):
+                key = place.name.rpartition("-")[0]
+                if key == self.key:
+                    continue  # made anew in a moment
+                with suppress(SoonerError), claimed(self.home, key):  # nobody is at it
+                    self.repository.remove(place)
+
     def _run(self, k: int, tree: Tree | None, seed: int, end: float) -> dict[str, Any]:
-        key = f"{self.key}/{_PLACES[k]}/{seed}"
+        key = f"{self.key}/{SIDES[k]}/{seed}"
         known = self.ledger.find("run", key)
         if known is not None:
             return known
@@ -257,7 +268,7 @@ class _Bench:
             tree.clean()
         else:
             self._still_the_same()
-        out = self.home / "runs" / self.key / f"{_PLACES[k]}-{seed}"
+        out = self.home / "runs" / self.key / f"{SIDES[k]}-{seed}"
         folder = self.here if tree is None else tree.folder
         course, seconds = self.sides[k].program.run(folder, seed, out, self.metric, None if left == math.inf else left)
         data = {
@@ -365,21 +376,15 @@ class _Bench:
         )
 
 
-_PLACES = ("baseline", "candidate")
-
-
 def spread_of(ledger: Ledger, metric: str, baseline: Side, worth: Worth, higher_is_better: bool) -> Spread | None:
     """Return how far gains scatter by luck, from earlier comparisons of this metric and command; None without any."""
-    squares, freedom = 0.0, 0
+    squares, freedom, runs = 0.0, 0, ledger.runs()
     for key, record in ledger.all("comparison").items():
         if (record.data["metric"], record.data["command"]) != (metric, " ".join(baseline.program.words)):
             continue
-        sides = []
-        for place in _PLACES:
-            runs = [run for name, run in ledger.all("run").items() if name.startswith(f"{key}/{place}/")]
-            sides.append({run.key.rpartition("/")[2]: run.data["value"] for run in runs})
+        sides = [runs.get(key, {}).get(side, {}) for side in SIDES]
         both = [seed for seed in sides[0] if seed in sides[1]]
-        values = [[float(side[seed]) for seed in both] for side in sides]
+        values = [[float(side[seed]["value"]) for seed in both] for side in sides]
         x = gains(values[0], values[1], higher_is_better=higher_is_better, relative=worth.relative)
         sd = statistics.spread(x)
         if sd and len(x) >= LEAST_SEEDS:

@@ -10,7 +10,7 @@ from typing import Any
 from sooner.error import SoonerError
 from sooner.judging._judge import FOLDER, home_of, plain
 from sooner.judging.evidence import NO_GAIN, SAME, Worth
-from sooner.judging.ledger import FILE, Ledger
+from sooner.judging.ledger import FILE, SIDES, Ledger
 from sooner.judging.words import end_of
 
 
@@ -76,10 +76,10 @@ def believed(folder: str | Path | None = None) -> tuple[Ledger, Sequence[Row]]:
             f"there is no ledger in {home}; `sooner judge` begins one ({FOLDER}/{FILE}), --folder names another"
         )
     ledger = Ledger(home)
-    runs, levels, verdicts = (ledger.all(kind) for kind in ("run", "level", "verdict"))
+    runs, levels, verdicts = ledger.runs(), ledger.all("level"), ledger.all("verdict")
     rows = []
     for key, record in ledger.all("comparison").items():
-        own = [run.data for name, run in runs.items() if name.startswith(f"{key}/")]
+        sides = runs.get(key, {side: {} for side in SIDES})
         verdict, entered = verdicts.get(key), levels.get(key)
         said = verdict.data if verdict else {}
         rows.append(
@@ -95,9 +95,9 @@ def believed(folder: str | Path | None = None) -> tuple[Ledger, Sequence[Row]]:
                 p=said.get("p"),
                 relative=bool(said.get("relative", False)),
                 worth=said.get("worth", ""),
-                seeds=said.get("seeds", len(own) // 2),
+                seeds=said.get("seeds", min(len(side) for side in sides.values())),
                 level=entered.data["level"] if entered else None,
-                seconds=sum(run["seconds"] for run in own),
+                seconds=sum(run["seconds"] for side in sides.values() for run in side.values()),
                 when=(verdict or record).time,
             )
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ FILE = "judged.jsonl"
 FORMAT = 1
 Q = 0.05
 """The share of false discoveries that a ledger allows unless it was begun with another."""
+SIDES = ("baseline", "candidate")
 SEEDS_EACH = 1_000
 """Seeds that are set aside for one comparison. Those below this number are never used: people try things on them."""
 
@@ -42,6 +44,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self.records: list[Record] = []
+        self._latest: dict[tuple[str, str], Record] = {}
         self._read = 0
         self.refresh()
 
@@ -122,11 +125,20 @@ class Ledger:
 
     def find(self, kind: str, key: str) -> dict[str, Any] | None:
         """Return the data of the latest line of this kind and key, None where there is none."""
-        return next((r.data for r in reversed(self.records) if (r.kind, r.key) == (kind, key)), None)
+        record = self._latest.get((kind, key))
+        return None if record is None else record.data
 
     def all(self, kind: str) -> dict[str, Record]:
         """Return the latest line of each key, in the order in which the keys first appeared."""
         return {record.key: record for record in self.records if record.kind == kind}
+
+    def runs(self) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+        """Return the runs of each comparison and each side by their seed."""
+        found: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+        for name, record in self.all("run").items():
+            key, side, seed = name.split("/")
+            found.setdefault(key, {side: {} for side in SIDES})[side][seed] = record.data
+        return found
 
     def comparison(self, key: str, data: dict[str, Any]) -> dict[str, Any]:
         """Return what is known of a comparison, inside `alone`; a new one gets seeds that nobody else has."""
@@ -176,6 +188,7 @@ class Ledger:
                     f"{self.path} is no ledger that this version of sooner reads; choose another --folder"
                 )
             self.records.append(record)
+            self._latest[record.kind, record.key] = record
             self._read += len(line) + 1
 
 
@@ -206,14 +219,27 @@ def claimed(folder: Path, key: str) -> Iterator[None]:
     except OSError as error:
         raise _explain(error, place) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_soon(descriptor, folder)
         yield
-    except BlockingIOError:
-        raise SoonerError(
-            f"another process is judging these two already ({folder}); wait until it ends, and ask again for its answer"
-        ) from None
     finally:
         os.close(descriptor)
+
+
+def _lock_soon(descriptor: int, folder: Path) -> None:
+    """Take the lock, if need be after a moment: what a killed judgement was just starting holds it until it runs.
+
+    Raises:
+        SoonerError: somebody keeps it.
+    """
+    for patience in (0.1,) * 20 + (0.0,):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(patience)
+    raise SoonerError(
+        f"another process is judging these two already ({folder}); wait until it ends, and ask again for its answer"
+    )
 
 
 def _explain(error: OSError, path: Path) -> SoonerError:

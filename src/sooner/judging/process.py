@@ -73,6 +73,7 @@ class Program:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         printed = out.with_name(f"{out.name}.log")
+        printed.unlink(missing_ok=True)  # a run that outlived a killed judgement may still write to it
         words = self.filled(seed, out)
         began = time.monotonic()
         with printed.open("wb") as file:

@@ -110,7 +110,7 @@ class Repository:
     @contextmanager
     def checked_out(self, commit: str, place: Path, shared: Sequence[str]) -> Iterator[Tree]:
         """Check a commit out into a folder of its own, which is gone afterwards."""
-        self._remove(place)  # of one that was killed
+        self.remove(place)  # of one that was killed
         place.parent.mkdir(parents=True, exist_ok=True)
         self.git("worktree", "add", "--detach", "--force", str(place), commit)
         try:
@@ -118,9 +118,10 @@ class Repository:
             tree.clean()
             yield tree
         finally:
-            self._remove(place)
+            self.remove(place)
 
-    def _remove(self, place: Path) -> None:
+    def remove(self, place: Path) -> None:
+        """Remove a folder that a commit was checked out into, and what git knows of it."""
         if place.exists():
             with suppress(SoonerError):
                 self.git("worktree", "remove", "--force", "--force", str(place))
