@@ -1,4 +1,4 @@
-"""The examples of docs/integrations: by hand and by an integration they do the same, in the lines that the page counts."""
+"""The examples of docs/integrations: by hand and by an integration they do the same, in as many lines as it says."""
 
 import difflib
 import importlib
@@ -6,15 +6,19 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import tiny
 import torch
+
+import sooner
 
 DOCS = Path(__file__).parents[2] / "docs" / "integrations"
 EXAMPLES = {
-    "hugging_face": ("transformers", "checkpoint-8"),
-    "lightning_module": ("lightning", "epoch=0.ckpt"),
-    "accelerate_loop": ("accelerate", "0"),
+    "hugging_face": ("transformers", "checkpoint-8", "hugging-face.md"),
+    "lightning_module": ("lightning", "epoch=0.ckpt", "lightning.md"),
+    "accelerate_loop": ("accelerate", "0", "accelerate.md"),
 }
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*(does not have many workers|smaller than the logging interval)"),
@@ -67,15 +71,42 @@ def glue(module, way):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_page_counts_the_lines_of_the_examples(name, monkeypatch):
+def test_the_pages_show_the_examples_and_count_their_lines(name, monkeypatch):
     module = example(name, monkeypatch)
+    assert inspect.getsource(module.now) in (DOCS / EXAMPLES[name][2]).read_text(encoding="utf-8")
     text = (DOCS / "index.md").read_text(encoding="utf-8")
     before, now = re.search(rf"\[[^\]]*\]\([^)]*\) \| `{name}.py` \| (\d+) \| (\d+) \|", text).groups()
     assert (int(before), int(now)) == (glue(module, "before"), glue(module, "now"))
 
 
-def test_what_is_shown_of_torchtitan_and_diffusers_is_python():
+def test_what_is_shown_of_torchtitan_and_diffusers_fits_what_they_hand_over():
+    accelerate = pytest.importorskip("accelerate")
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "others.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 2
+    place = {
+        "job_config": SimpleNamespace(training=SimpleNamespace(steps=5)),
+        "args": SimpleNamespace(max_train_steps=5),
+        "accelerator": accelerate.Accelerator(cpu=True),
+        "unet": tiny.net(),
+        "train_dataloader": tiny.loader(),
+    }
     for block in blocks:
-        compile(block, "others.md", "exec")
+        exec(block, place)
+    built = place["build_recipe"](tiny.net(), place["job_config"])
+    assert len(built.optimizers) == len(place["training"].optimizers) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "libraries"),
+    [
+        ("hf", ["transformers"]),
+        ("accelerate", ["accelerate", "accelerate.utils"]),
+        ("lightning", ["lightning", "lightning.pytorch", "pytorch_lightning"]),
+    ],
+)
+def test_a_library_that_is_missing_is_named(name, libraries, monkeypatch):
+    for library in libraries:
+        monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"sooner.integrations.{name}", raising=False)
+    with pytest.raises(sooner.SoonerError, match=rf"which is not installed; pip install sooner\[{name}\]"):
+        importlib.import_module(f"sooner.integrations.{name}")
