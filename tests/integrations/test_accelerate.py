@@ -80,7 +80,7 @@ def test_a_loss_evaluated_without_its_parts_is_refused():
     ("recipe", "settings", "sentence"),
     [
         ("deepzero + sgd", {"epochs": 1}, "deepzero needs a closure, which the loop of Accelerate does not provide"),
-        ("top_k + ef + sgd", {"epochs": 1}, "sends gradients or weights between workers, which Accelerate does"),
+        ("top_k + ef + sgd", {"epochs": 1}, "is part of the exchange between workers, which Accelerate sees to"),
         ("lazy_saver + sgd", {"epochs": 1}, "lazy_saver writes the checkpoints, which Accelerate does"),
         ("sgd", {}, "give prepare either epochs= or steps="),
         ("sgd", {"epochs": 1, "steps": 1}, "give prepare either epochs= or steps="),

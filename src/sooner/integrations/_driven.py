@@ -216,7 +216,7 @@ def _left_out(slot: Slot, framework: str) -> str:
     if slot.station == "data":
         return f"draws the batches, which {framework} does"
     if slot.station == "communication":
-        return f"sends gradients or weights between workers, which {framework} does"
+        return f"is part of the exchange between workers, which {framework} sees to"
     if slot.station == "memory":
         return f"writes the checkpoints, which {framework} does"
     return ""

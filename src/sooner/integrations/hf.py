@@ -49,9 +49,6 @@ _SAID_BY_RECIPE = (
 )
 """Settings of TrainingArguments that have no say where a recipe moves the weights."""
 
-_CLIP = 1.0
-"""The Trainer's own default of `max_grad_norm`."""
-
 
 class RecipeMixin:
     """What makes a Trainer train by a recipe; put it first: ``class Tuner(RecipeMixin, SFTTrainer)``.
@@ -118,8 +115,8 @@ class RecipeMixin:
                     f"{type(args).__name__}({name}={_plain(value)!r}) has no effect where a recipe trains; write it "
                     f"into {str(self._recipe)!r} and leave it out here"
                 )
-        clipping = clips(self._recipe)
-        if clipping and args.max_grad_norm not in (0, None, _CLIP):
+        clipping, usual = clips(self._recipe), defaults.get("max_grad_norm")
+        if clipping and args.max_grad_norm not in (0, None, usual):
             raise SoonerError(
                 f"{type(args).__name__}(max_grad_norm={args.max_grad_norm:g}) and {clipping} would both clip; set "
                 f"max_grad_norm=0, or leave {clipping} out"
