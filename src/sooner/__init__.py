@@ -30,9 +30,12 @@ if TYPE_CHECKING:
         schedule,
         space,
         update,
+        watch,
         weights,
     )
+    from sooner.judging import judge
     from sooner.loop import Run, train
+    from sooner.racing import race
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
     from sooner.workloads import find as workload
@@ -52,16 +55,19 @@ __all__ = [
     "execute",
     "explain",
     "gradient",
+    "judge",
     "loss",
     "memory",
     "model",
     "precision",
+    "race",
     "rl",
     "schedule",
     "slot",
     "space",
     "train",
     "update",
+    "watch",
     "weights",
     "workload",
 ]
@@ -72,6 +78,7 @@ _HOMES = {
     "explain": "sooner.recipe",
     "slot": "sooner.recipe",
     "Task": "sooner.task",
+    "judge": "sooner.judging",
     "Run": "sooner.loop",
     "train": "sooner.loop",
 }

@@ -15,7 +15,7 @@ from sooner.error import SoonerError
 
 if TYPE_CHECKING:
     from sooner.claims._claim import Claim
-    from sooner.race.referee import Watch
+    from sooner.watch import Watch
 
 
 def list_claims() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sooner.lab._evidence import Evidence
     from sooner.lab._truth import Truth
     from sooner.race.pool import Pool
-    from sooner.race.referee import Watch
+    from sooner.watch import Watch
 
 
 def list_truths() -> None:
@@ -49,6 +49,35 @@ def check_truths(names: list[str]) -> bool:
     if not wrong:
         console.print(f"{counted(len(names))}: all are shown where they should be, by the code as it stands")
     return not wrong
+
+
+def confirm_truths(names: list[str], jobs: int | None, publish: Path | None) -> bool:
+    """Write into evidence that is older than its code that the code behaves as before, where it does; say of which.
+
+    Evidence without a fingerprint of its behaviour gets one, where it is of the code as it stands.
+    """
+    from sooner.lab import _evidence, _published
+    from sooner.lab._freshness import confirm
+    from sooner.lab._run import WORKER
+    from sooner.race.pool import Pool
+
+    found = [evidence for name in names if (evidence := _evidence.find(name))]
+    asked = [evidence for evidence in found if evidence.older_than_code() or not evidence.fingerprint]
+    console, sound = _console(), True
+    with Pool(jobs or os.cpu_count() or 1, WORKER) as pool:
+        for evidence in asked:
+            renewed, why = confirm(evidence, pool)
+            if renewed is None:
+                sound = False
+                console.print(
+                    f"{evidence.truth}: {why}; run `sooner lab {evidence.truth}`", markup=False, soft_wrap=True
+                )
+            else:
+                _evidence.write(renewed, (publish or _published.folder()) / f"{evidence.truth}.jsonl")
+                console.print(f"{evidence.truth}: confirmed")
+    if not asked:
+        console.print("nothing is older than its code")
+    return sound
 
 
 def missing() -> list[str]:

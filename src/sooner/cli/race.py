@@ -22,6 +22,7 @@ from sooner.race.referee import run
 from sooner.recipe import Recipe
 from sooner.recipe.text import split
 from sooner.report import html, table
+from sooner.watch import watching
 from sooner.workloads import find
 
 
@@ -37,6 +38,7 @@ def run_race(
     as_json: bool,
     out: Path | None,
     jobs: int | None,
+    log: str | None = None,
     **options: Any,
 ) -> None:
     """Run the race that the command line describes.
@@ -45,6 +47,7 @@ def run_race(
         SoonerError: anything the user can mend.
     """
     check_power(power, effect)
+    sinks = watching(log)  # a tracker that isn't installed is told of before anything is tried
     console = Console(stderr=True, highlight=False)
     if jobs is None:
         jobs = max(1, (os.cpu_count() or 1) // max(1, options.get("world", 1)))
@@ -73,7 +76,7 @@ def run_race(
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     with RaceProgress(console, plan.jobs) as progress:
         try:
-            result = run(plan, progress)
+            result = run(plan, [progress, sinks])
         except KeyboardInterrupt:
             progress.stop()
             console.print(

@@ -14,7 +14,7 @@ from rich.console import Console
 from sooner.cli.progress import RaceProgress
 from sooner.error import SoonerError
 from sooner.race.pool import Pool
-from sooner.race.referee import Watch
+from sooner.watch import Watch
 
 One = TypeVar("One")
 Found = TypeVar("Found")

@@ -16,6 +16,7 @@ from sooner.loop.workers import Report as Together
 from sooner.objective import Found
 from sooner.race.cost import measure_blocks, measure_memory
 from sooner.task import Task
+from sooner.task.by_value import unpack
 from sooner.workloads import find
 
 Report = Callable[..., None]
@@ -37,7 +38,7 @@ def _train(task: Task, payload: dict[str, Any], report: Report) -> dict[str, Any
     steps = payload["steps"]
 
     def progress(step: int, value: float) -> None:
-        report(step / steps, {"value": value})
+        report(step / steps, {"value": value, "step": step})
 
     common = {"evaluate_at": payload["evaluate_at"], "progress": progress}
     if "workers" in payload:
@@ -108,5 +109,9 @@ def _found(spec: str, digest: str) -> Task:
     return task
 
 
-def _task(task: Task | None = None, spec: str = "", digest: str = "", size: float = 1) -> Task:
+def _task(
+    task: Task | None = None, spec: str = "", digest: str = "", size: float = 1, packed: bytes | None = None
+) -> Task:
+    if packed is not None:
+        return unpack(packed)
     return _found(spec, digest).at(size) if task is None else task

@@ -30,6 +30,7 @@ from sooner.race.targets import ladder
 from sooner.recipe import Recipe
 from sooner.space import Settings
 from sooner.task import Task, check
+from sooner.task.by_value import digest, needs_value, pack
 
 _SERIES = 100_000
 _OFFSETS = {"tuning": 10_000, "target": 20_000, "racing": 30_000, "a/a": 40_000}
@@ -115,18 +116,15 @@ class Plan:
 
     def _check_task(self) -> None:
         task = self.task
-        functions = (task.model, task.batches, task.loss, task.metrics)
-        if not task.spec and any(getattr(f, "__module__", "") == "__main__" for f in functions):
-            raise SoonerError(
-                f"task {task.name} is defined in the running script, which worker processes can't import; put it in a "
-                "file of its own and load that with sooner.task.from_file"
-            )
         if self.regime == "anytime" and task.evaluations < limits.LEAST_EVALUATIONS:
             raise SoonerError(
                 f"task {task.name}: evaluations = {task.evaluations} is too few to see when a run reaches a target; "
                 f"set it to {limits.LEAST_EVALUATIONS} or more, 25 is the default"
             )
         self.checked = check(replace(task, steps=self.horizons[-1]))  # batches must last for the longest run
+        by_value = needs_value(task)
+        self._packed = pack(task) if by_value else None  # once: all runs get the task as it is now
+        self._code = {"code": digest(task)} if by_value else {}
 
     def _check_trials(self) -> None:
         """Make every recipe for the model with the first settings it will be tried with, so that no worker has to."""
@@ -204,6 +202,7 @@ class Plan:
                 "higher is better": self.task.higher_is_better,
                 "evaluations": self.task.evaluations,
                 **self._size(),
+                **self._code,
             },
             "recipes": [str(r) for r in self.recipes],
             "sources": self.sources,
@@ -224,8 +223,8 @@ class Plan:
         """Return the race's folder: `out`, or one named after the identity, so that the same command finds it again."""
         if self.out is not None:
             return self.out
-        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-        return Path("races") / f"{'pilot-' if self.pilot else ''}{self.task.name}-{digest[:8]}"
+        identity = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        return Path("races") / f"{'pilot-' if self.pilot else ''}{self.task.name}-{identity[:8]}"
 
     def trial(self, recipe: Recipe, settings: Settings, seed: int) -> Cell:
         """Return one full-length run, as tuning needs it."""
@@ -268,10 +267,12 @@ class Plan:
 
     def sendable_task(self) -> dict[str, Any]:
         """Return what a worker needs to find the task: its name or path with the text it had, or the task itself."""
+        if self._packed is not None:
+            return {"packed": self._packed}
         if not self.task.spec:
             return {"task": self.task}
-        digest = hashlib.sha256(self.task.source.encode()).hexdigest()
-        return {"spec": self.task.spec, "digest": digest, **self._size()}
+        text = hashlib.sha256(self.task.source.encode()).hexdigest()
+        return {"spec": self.task.spec, "digest": text, **self._size()}
 
     def _size(self) -> dict[str, float]:
         """Return the size of the model where it is not the task's own, so that older races stay what they are."""
