@@ -10,6 +10,7 @@ trainer.add_callback(RecipeCallback("clip_norm + muon + cosine + ema", trainer))
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 from typing import Any
@@ -123,7 +124,8 @@ class RecipeMixin:
             )
         if clipping and args.max_grad_norm:
             log.info("%s takes the place of max_grad_norm=%g, the Trainer's default", clipping, args.max_grad_norm)
-            args.max_grad_norm = 0.0
+            self.args = copy.copy(args)  # others may have been given the same
+            self.args.max_grad_norm = 0.0
 
     def call_model_init(self: Any, trial: Any = None) -> nn.Module:
         """Return a new model, changed as the recipe does."""
