@@ -80,7 +80,7 @@ def test_a_loss_evaluated_without_its_parts_is_refused():
     ("recipe", "settings", "sentence"),
     [
         ("deepzero + sgd", {"epochs": 1}, "deepzero needs a closure, which the loop of Accelerate does not provide"),
-        ("top_k + ef + sgd", {"epochs": 1}, "sends gradients or weights between workers, which Accelerate does"),
+        ("top_k + ef + sgd", {"epochs": 1}, "is part of the exchange between workers, which Accelerate sees to"),
         ("lazy_saver + sgd", {"epochs": 1}, "lazy_saver writes the checkpoints, which Accelerate does"),
         ("sgd", {}, "give prepare either epochs= or steps="),
         ("sgd", {"epochs": 1, "steps": 1}, "give prepare either epochs= or steps="),
@@ -116,3 +116,18 @@ def test_surgery_is_done_before_the_model_is_wrapped():
     model, _, _, training = prepare(accelerator, "dora + adamw", tiny.net(), tiny.loader(), epochs=1)
     assert any("dora" in type(m).__name__.lower() for m in model.modules())
     assert [type(m) for m in training.export()] == [type(m) for m in tiny.net()]
+
+
+def test_a_step_that_its_scaler_leaves_out_counts_for_nobody():
+    accelerator = accelerate.Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)  # which it makes on a GPU for float16
+    recipe = "clip_norm + torch.optim.SGD(lr=1) + linear(warmup=0) + ema"
+    model, optimizer, loader, training = prepare(accelerator, recipe, tiny.net(), tiny.loader(), epochs=1)
+    skipped = []
+    for number, batch in enumerate(loader):
+        accelerator.backward(tiny.loss_of(model, batch) * (torch.inf if number == 2 else 1.0))
+        optimizer.step()
+        skipped.append(optimizer.step_was_skipped)
+        optimizer.zero_grad()
+    assert skipped == [number == 2 for number in range(8)]
+    assert (training.schedules[0].last_epoch, training.others[-1].steps) == (7, 7)

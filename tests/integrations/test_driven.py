@@ -1,7 +1,9 @@
 """A training in the place of one optimizer: what frameworks ask of an optimizer, and what it refuses."""
 
 import copy
+import io
 import math
+import re
 
 import pytest
 import tiny
@@ -10,8 +12,9 @@ from torch import nn
 
 import sooner
 from sooner.foundation.hooks import hooks_of
-from sooner.integrations._driven import Driven, Pace, Views, drive
-from sooner.recipe import Recipe
+from sooner.integrations._driven import Driven, Pace, Views, drive, recipe_for
+from sooner.part import names
+from sooner.recipe import Recipe, slot
 
 
 def driven(text=tiny.WHOLE, steps=8, weights=True):
@@ -119,3 +122,49 @@ def test_a_view_that_an_exception_left_open_is_left():
     views.leave()
     views.leave()
     assert torch.equal(tiny.flat(model), before)
+
+
+ACTING = {
+    "adabelief adagrad_norm adamp adamw apollo apollo_mini diffgrad muon normalized_gd root sgd sgd_sai sgdp",
+    "constant cosine linear refined uba warmup_stable_decay batch_scaling(batch=8, base_batch=4)",
+    "orthogonal dora four_bit stablemax clip_adaptive clip_norm clip_value perpgrad ema",
+}
+
+
+def test_every_part_acts_in_a_loop_of_others_or_is_refused():
+    acting = {one.partition("(")[0] for line in ACTING for one in re.split(r" (?!base)", line)}
+    refused = {}
+    for name in names():
+        part = slot(name) if name != "batch_scaling" else slot(name, batch=8, base_batch=4)
+        try:
+            recipe_for(Recipe(part) if part.moves else Recipe(part, "adamw"), "a framework")
+        except sooner.SoonerError as error:
+            refused[name] = str(error)
+    assert refused.keys() == names().keys() - acting
+    for name, said in refused.items():
+        assert re.match(rf"{name} .*a framework.*; leave it out, or train with sooner.train", said)
+
+
+@pytest.mark.parametrize("line", sorted(ACTING))
+def test_what_acts_goes_on_bit_for_bit(line):
+    for written in re.split(r" (?!base)", line):
+        recipe = Recipe(written if slot(written.partition("(")[0]).moves else f"{written} + adamw")
+        both = [tiny.net(), tiny.net()]
+        torch.manual_seed(0)
+        pair = [drive(recipe, model, 8, seed=0, weights=True) for model in both]
+        whole, again = pair
+        for number in range(8):
+            if number == 4:
+                saved = io.BytesIO()
+                torch.save((whole.state_dict(), whole.training.model.state_dict()), saved)
+                saved.seek(0)
+                state, weights = torch.load(saved, weights_only=True)
+                again.training.model.load_state_dict(weights)
+                again.load_state_dict(state)
+            for one in pair if number >= 4 else [whole]:
+                with one.training.during_loss():
+                    loss = tiny.loss_of(one.training.model, list(tiny.loader())[number])
+                loss.backward()
+                one.step()
+                one.zero_grad()
+        assert torch.equal(tiny.flat(whole.training.model), tiny.flat(again.training.model)), written

@@ -124,7 +124,10 @@ def test_a_callback_makes_a_trainer_of_any_kind_train_by_a_recipe(tmp_path):
 
 def test_clipping_by_the_trainer_is_replaced_said_or_refused(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "sooner.integrations.hf"):
-        assert trainer_of(tmp_path, "clip_norm + sgd").args.max_grad_norm == 0
+        args = arguments(tmp_path)
+        clipping = RecipeTrainer(Classifier(), args, train_dataset=DATA, recipe="clip_norm + sgd")
+        assert clipping.args.max_grad_norm == 0
+        assert args.max_grad_norm == 1  # another Trainer may have it too
         assert "clip_norm takes the place of max_grad_norm=1" in caplog.text
         trainer_of(tmp_path, "sgd").train()
         assert "clips gradients at max_grad_norm=1, which recipe 'sgd' does not say" in caplog.text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,8 +18,6 @@ from sooner.foundation.unwrap import unwrapped
 from sooner.recipe import Recipe
 from sooner.recipe.slots import Slot
 from sooner.recipe.training import Training
-
-log = logging.getLogger(__name__)
 
 CLIPPING = frozenset({"clip_norm", "clip_value", "clip_adaptive"})
 """Parts that do what a framework's own clipping of gradients does."""
@@ -216,7 +213,7 @@ def _left_out(slot: Slot, framework: str) -> str:
     if slot.station == "data":
         return f"draws the batches, which {framework} does"
     if slot.station == "communication":
-        return f"sends gradients or weights between workers, which {framework} does"
+        return f"is part of the exchange between workers, which {framework} sees to"
     if slot.station == "memory":
         return f"writes the checkpoints, which {framework} does"
     return ""

@@ -10,6 +10,7 @@ trainer.add_callback(RecipeCallback("clip_norm + muon + cosine + ema", trainer))
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 from typing import Any
@@ -48,9 +49,6 @@ _SAID_BY_RECIPE = (
     "warmup_ratio",
 )
 """Settings of TrainingArguments that have no say where a recipe moves the weights."""
-
-_CLIP = 1.0
-"""The Trainer's own default of `max_grad_norm`."""
 
 
 class RecipeMixin:
@@ -118,15 +116,16 @@ class RecipeMixin:
                     f"{type(args).__name__}({name}={_plain(value)!r}) has no effect where a recipe trains; write it "
                     f"into {str(self._recipe)!r} and leave it out here"
                 )
-        clipping = clips(self._recipe)
-        if clipping and args.max_grad_norm not in (0, None, _CLIP):
+        clipping, usual = clips(self._recipe), defaults.get("max_grad_norm")
+        if clipping and args.max_grad_norm not in (0, None, usual):
             raise SoonerError(
                 f"{type(args).__name__}(max_grad_norm={args.max_grad_norm:g}) and {clipping} would both clip; set "
                 f"max_grad_norm=0, or leave {clipping} out"
             )
         if clipping and args.max_grad_norm:
             log.info("%s takes the place of max_grad_norm=%g, the Trainer's default", clipping, args.max_grad_norm)
-            args.max_grad_norm = 0.0
+            self.args = copy.copy(args)  # others may have been given the same
+            self.args.max_grad_norm = 0.0
 
     def call_model_init(self: Any, trial: Any = None) -> nn.Module:
         """Return a new model, changed as the recipe does."""

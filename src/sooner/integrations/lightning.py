@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -38,8 +37,6 @@ except ImportError as error:
     ) from error
 
 __all__ = ["EMA", "configure_optimizers", "training_of"]
-
-log = logging.getLogger(__name__)
 
 _LIGHTNING = "Lightning"
 
