@@ -21,7 +21,8 @@ from sooner.recipe import Recipe
 from sooner.recipe.text import split
 from sooner.report import html, table, words
 from sooner.task import Task
-from sooner.watch import Watch
+from sooner.watch import Watch, watching
+from sooner.watch.pulse import Pulse
 from sooner.workloads import find
 
 if TYPE_CHECKING:
@@ -211,7 +212,10 @@ def race(
         raise SoonerError("seeds, looks and until say in several ways when to judge; give one of them")
     plan = Plan(
         find(task) if isinstance(task, str) else task,
-        [one if isinstance(one, Recipe) else Recipe(one) for one in (split(recipes) if isinstance(recipes, str) else recipes)],
+        [
+            one if isinstance(one, Recipe) else Recipe(one)
+            for one in (split(recipes) if isinstance(recipes, str) else recipes)
+        ],
         looks=tuple(looks) if looks is not None else (seeds or DEFAULT_SEEDS,),
         until=until,
         tune=tune,
@@ -227,7 +231,7 @@ def race(
         command="sooner.race(...)",
         **({} if jobs is None else {"jobs": jobs}),
     )
-    return RaceResult(html.finite(run(plan, watch, pool)), plan.folder())
+    return RaceResult(html.finite(run(plan, [watching(watch), Pulse(plan.folder())], pool)), plan.folder())
 
 
 def load(folder: str | Path) -> RaceResult:
@@ -242,4 +246,3 @@ def load(folder: str | Path) -> RaceResult:
         raise SoonerError(f"the race in {folder} is not finished (cells done: {len(journal.all('cell'))})")
     data["notes"] = [*data["notes"], *journal.notes]
     return RaceResult(html.finite(data), journal.folder)
-

@@ -17,13 +17,13 @@ class Cell(Protocol):
     """
 
     @property
-    def key(self) -> str: ...  # noqa: D102
+    def key(self) -> str: ...
 
     @property
-    def payload(self) -> dict[str, Any]: ...  # noqa: D102
+    def payload(self) -> dict[str, Any]: ...
 
     @property
-    def weight(self) -> float: ...  # noqa: D102
+    def weight(self) -> float: ...
 
 
 class Watch:

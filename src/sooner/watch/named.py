@@ -49,6 +49,8 @@ def _made(text: str) -> Watch:
         raise SoonerError(f"unknown sink {name!r}{nearest(name, NAMES)}; there are {', '.join(NAMES)}")
     kind, package, extra = _CLASSES[name]
     if package and importlib.util.find_spec(package) is None:
-        raise SoonerError(f"{name} is not installed: pip install 'sooner[{extra}]', or log to jsonl, which needs nothing")
+        raise SoonerError(
+            f"{name} is not installed: pip install 'sooner[{extra}]', or log to jsonl, which needs nothing"
+        )
     made: Watch = getattr(importlib.import_module(f"sooner.watch.{name}"), kind)(place)
     return made
