@@ -53,9 +53,12 @@ def live(
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()  # whoever opens the address at once waits until it is served
     except OSError as error:
         listening.close()
-        raise SoonerError(f"cannot listen on port {port} ({error.strerror}); choose another --port, or 0 for any") from None
+        raise SoonerError(
+            f"cannot listen on port {port} ({error.strerror}); choose another --port, or 0 for any"
+        ) from None
     address = f"http://{HOST}:{listening.getsockname()[1]}/#token={token}"
     Console(highlight=False).print(f"{address}\nCtrl-C ends the page; the race goes on", markup=False, soft_wrap=True)
     if open:

@@ -60,7 +60,9 @@ def make(folder: Folder, token: str) -> Starlette:
 
     async def stop(request: Request) -> Response:
         if not hmac.compare_digest(request.headers.get("x-token", "").encode(), token.encode()):
-            return JSONResponse({"error": "wrong token: use the address that `sooner live` printed"}, 403, headers=HEADERS)
+            return JSONResponse(
+                {"error": "wrong token: use the address that `sooner live` printed"}, 403, headers=HEADERS
+            )
         try:
             folder.stop()
         except SoonerError as error:

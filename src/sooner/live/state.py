@@ -67,15 +67,15 @@ class Folder:
         """
         view, pulse = self.view(), self.pulse()
         about = pulse.get("about", {})
-        curves = self._curves(view, about.get("purposes", {}))
-        identity = view.identity
+        purposes, identity, result = about.get("purposes", {}), view.identity, self.result()
+        curves = _curves(view, purposes)
         state = {
             "name": identity.get("task", {}).get("name", ""),
             "metric": identity.get("task", {}).get("metric", "loss"),
             "recipes": identity.get("recipes", []),
             "looks": about.get("looks", identity.get("looks", [])),
             "until": about.get("until"),
-            "finished": view.find("result", "result") is not None,
+            "finished": result is not None,
             "alive": self.alive(pulse),
             "phase": pulse.get("phase", ""),
             "cells": pulse.get("cells", {"done": 0, "of": 0}),
@@ -83,29 +83,22 @@ class Folder:
             "done": pulse.get("spent", 0.0) + pulse.get("now", 0.0),
             "left": pulse.get("left", 0.0),
             "seconds_left": _seconds_left(pulse),
-            "running": [{"cell": key, **run} for key, run in pulse.get("running", {}).items()],
+            "running": [
+                {"cell": key, "purpose": _purpose(key, purposes), **run}
+                for key, run in pulse.get("running", {}).items()
+            ],
             "standing": pulse.get("standing", []),
             "failed": pulse.get("failed", []),
-            "verdicts": pulse.get("verdicts", []),
+            "verdicts": [
+                {name: one[name] for name in ("recipe", "verdict", "sentence")}
+                for one in (result or {}).get("contenders", [])
+            ],
             "error": (pulse.get("outcome") or {}).get("error"),
             "curves": curves[have:] if have <= len(curves) else curves,
             "curves_from": have if have <= len(curves) else 0,
         }
         shown: dict[str, Any] = _finite(state)
         return shown
-
-    def _curves(self, view: View, purposes: dict[str, list[int]]) -> list[dict[str, Any]]:
-        found = []
-        for record in view.all("cell"):
-            key = record.key.rsplit(" | ", 2)
-            if len(key) != 3 or not key[1].startswith("seed ") or "values" not in record.data:
-                continue  # costs and memory have no curve
-            seed = int(key[1].removeprefix("seed "))
-            purpose = next((name for name, (first, last) in purposes.items() if first <= seed <= last), "")
-            if purpose in SHOWN:
-                data = {"steps": record.data["steps"], "values": [_short(value) for value in record.data["values"]]}
-                found.append({"recipe": key[0], "seed": seed, "purpose": purpose, **data})
-        return found
 
     @staticmethod
     def alive(pulse: dict[str, Any]) -> bool:
@@ -131,7 +124,9 @@ class Folder:
         try:
             (self.path / STOP).touch()
         except OSError as error:
-            raise SoonerError(f"cannot write into {self.path} ({error.strerror}): stop the race where it runs") from None
+            raise SoonerError(
+                f"cannot write into {self.path} ({error.strerror}): stop the race where it runs"
+            ) from None
 
 
 def _seconds_left(pulse: dict[str, Any]) -> float | None:
@@ -139,6 +134,27 @@ def _seconds_left(pulse: dict[str, Any]) -> float | None:
     done = pulse.get("spent", 0.0) + pulse.get("now", 0.0)
     elapsed = pulse.get("updated", 0.0) - pulse.get("began", 0.0)
     return pulse["left"] / done * elapsed if done > 0 and elapsed >= 5 and "left" in pulse else None
+
+
+def _curves(view: View, purposes: dict[str, list[int]]) -> list[dict[str, Any]]:
+    """Return the finished runs that are drawn, in the order in which they finished."""
+    found = []
+    for record in view.all("cell"):
+        purpose = _purpose(record.key, purposes)
+        if purpose in SHOWN and "values" in record.data:  # costs and memory have no curve
+            recipe, seed, _ = record.key.rsplit(" | ", 2)
+            data = {"steps": record.data["steps"], "values": [_short(value) for value in record.data["values"]]}
+            found.append({"recipe": recipe, "seed": seed, "purpose": purpose, **data})
+    return found
+
+
+def _purpose(key: str, purposes: dict[str, list[int]]) -> str:
+    """Return what a run is for, by its seed: "tuning", "target", "racing" or "a/a"; "" for what is no run."""
+    parts = key.rsplit(" | ", 2)
+    if len(parts) != 3 or not parts[1].startswith("seed "):
+        return ""
+    seed = int(parts[1].removeprefix("seed "))
+    return next((name for name, (first, last) in purposes.items() if first <= seed <= last), "")
 
 
 def _short(value: float) -> float | None:

@@ -17,6 +17,10 @@ function colour(recipe) {
 }
 const digits = (value) => value === null ? "never" : Number(value.toPrecision(3)).toString();
 const times = (value) => value === null ? "never" : value.toFixed(2) + "x";
+function ratio(row) {
+  if (row.ratio === null) return row.low === 0 ? "unknown yet" : "never";
+  return row.ratio === 0 ? "only it arrives" : `${times(row.ratio)} [${times(row.low)}, ${times(row.high)}]`;
+}
 function duration(seconds) {
   const whole = Math.round(seconds), hours = Math.floor(whole / 3600), minutes = Math.floor(whole % 3600 / 60);
   return hours ? `${hours} h ${minutes} min` : minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
@@ -32,7 +36,7 @@ function standing(rows) {
   const ends = rows.flatMap((row) => [row.low, row.ratio, row.high]).filter((value) => value !== null && value > 0);
   const low = Math.min(0.8, ...ends.map((value) => Math.max(value, 1 / 32))) / 1.05;
   const high = Math.max(1.25, ...ends.map((value) => Math.min(value, 32))) * 1.05;
-  const x = (value) => value === null ? wide - 4 : Math.min(wide - 4, Math.max(4, 4 + (wide - 8) * Math.log(value / low) / Math.log(high / low)));
+  const x = (value) => value === null ? wide - 8 : value <= 0 ? 4 : Math.min(wide - 8, Math.max(4, 4 + (wide - 12) * Math.log(value / low) / Math.log(high / low)));
   const chart = svg("svg", {viewBox: `0 0 ${wide} ${tall}`, role: "img", "aria-label": "Steps ratio of every contender with its interval"});
   let right = -Infinity;
   for (const tick of [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10]) {
@@ -46,12 +50,12 @@ function standing(rows) {
     const mine = rows.filter((row) => row.recipe === name).sort((a, b) => a.seeds - b.seeds), last = mine[mine.length - 1];
     const shown = colour(last.tuned_recipe), y = 16 + place * 64;
     chart.append(svg("text", {class: "name", x: 4, y}, name.length > wide / 9 ? name.slice(0, wide / 9 - 1) + "…" : name));
-    chart.append(svg("text", {x: 4, y: y + 15}, `${times(last.ratio)} [${times(last.low)}, ${times(last.high)}] on ${last.seeds} seeds`));
+    chart.append(svg("text", {x: 4, y: y + 15}, `${ratio(last)} on ${last.seeds} seed${last.seeds === 1 ? "" : "s"}`));
     mine.forEach((row, number) => {
       const newest = row === last, height = y + (newest ? 27 : 34 + 6 * (number + 1) / mine.length);
-      chart.append(svg("line", {class: shown, x1: x(row.low || low), x2: x(row.high), y1: height, y2: height,
+      chart.append(svg("line", {class: shown, x1: x(row.low), x2: x(row.high), y1: height, y2: height,
         "stroke-width": newest ? 4 : 1.5, "stroke-opacity": newest ? 1 : 0.35}));
-      if (newest) chart.append(svg("circle", {class: shown, cx: x(row.ratio), cy: height, r: 6}));
+      if (newest && ratio(row) !== "unknown yet") chart.append(svg("circle", {class: shown, cx: x(row.ratio), cy: height, r: 6}));
     });
   });
   at("standing").replaceChildren(chart);
@@ -59,13 +63,17 @@ function standing(rows) {
 
 function curves(state) {
   const racing = known.filter((curve) => curve.purpose === "racing"), chosen = racing.length ? racing : known.slice();
-  for (const run of state.running) {
-    const [recipe, seed] = run.cell.split(" | ");
-    if (run.steps.length > 1 && (!racing.length || colours.has(recipe))) chosen.push({recipe, seed, steps: run.steps, values: run.values});
+  known.forEach((curve) => colour(curve.recipe));  // the baseline comes first: its runs set the targets
+  const fits = (run) => run.steps.length > 1 && (racing.length ? run.purpose === "racing" : run.purpose !== "a/a");
+  for (const run of state.running.filter(fits)) {
+    chosen.push({recipe: run.cell.split(" | ")[0], purpose: run.purpose, steps: run.steps, values: run.values});
   }
+  const shown = (curve) => curve.purpose === "tuning" ? "cq" : colour(curve.recipe);
   const points = chosen.flatMap((curve) => curve.values.filter((value) => value !== null));
-  at("curves-note").textContent = !chosen.length ? "None yet: tuning comes first."
-    : racing.length ? `${racing.length} racing runs, and those that run now.` : "Runs of the baseline that set the targets.";
+  const now = state.running.length ? ", and those that run now" : "";
+  at("curves-note").textContent = racing.length ? `${racing.length} racing runs${now}.`
+    : known.length ? `${known.length} runs of the baseline that set the targets${now}.`
+    : chosen.length ? "Tuning: the runs that run now." : "None yet: tuning comes first.";
   if (!points.length) { at("curves").replaceChildren(); at("legend").replaceChildren(); return; }
   const sorted = points.slice().sort((a, b) => a - b), starts = chosen.map((curve) => curve.values[0]).filter((value) => value !== null);
   const low = sorted[0], high = Math.max(...starts, sorted[Math.floor(0.9 * (sorted.length - 1))]), span = high - low || 1;
@@ -80,12 +88,12 @@ function curves(state) {
   }
   for (const curve of chosen) {
     const line = curve.steps.map((step, k) => curve.values[k] === null ? null : `${x(step).toFixed(1)},${y(curve.values[k]).toFixed(1)}`);
-    chart.append(svg("polyline", {class: colour(curve.recipe), points: line.filter(Boolean).join(" ")}));
+    chart.append(svg("polyline", {class: shown(curve), points: line.filter(Boolean).join(" ")}));
   }
   at("curves").replaceChildren(chart);
-  at("legend").replaceChildren(...[...new Set(chosen.map((curve) => curve.recipe))].map((recipe) => {
+  at("legend").replaceChildren(...[...new Map(chosen.map((curve) => [curve.recipe, shown(curve)]))].map(([recipe, drawn]) => {
     const item = document.createElement("li"), mark = svg("svg", {viewBox: "0 0 24 8", "aria-hidden": "true"});
-    mark.append(svg("line", {class: colour(recipe), x1: 0, x2: 24, y1: 4, y2: 4, "stroke-width": 4}));
+    mark.append(svg("line", {class: drawn, x1: 0, x2: 24, y1: 4, y2: 4, "stroke-width": 4}));
     item.append(mark, recipe);
     return item;
   }));
@@ -114,6 +122,13 @@ function draw(state) {
     const value = run.values.length ? `, ${state.metric} ${digits(run.values[run.values.length - 1])}` : "";
     text.textContent = run.cell.split(" | ").join(", ") + value;
     item.append(text, bar);
+    return item;
+  }));
+  at("now").hidden = !state.running.length;
+  at("verdicts").hidden = !state.verdicts.length;
+  at("verdict-list").replaceChildren(...state.verdicts.map((one) => {
+    const item = document.createElement("li"), word = Object.assign(document.createElement("strong"), {textContent: `${one.recipe}: ${one.verdict}`});
+    item.append(word, document.createElement("br"), one.sentence);
     return item;
   }));
   at("failures").hidden = !state.failed.length;
