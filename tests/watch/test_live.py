@@ -24,7 +24,7 @@ from sooner.watch.pulse import Pulse
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from sooner.live.state import Folder  # noqa: E402
+from sooner.live.state import Folder
 
 SOURCE = Path(__file__).parents[2] / "src"
 WORDS = [sys.executable, "-c", "from sooner.cli import main; main()"]

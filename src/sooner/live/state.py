@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -37,12 +38,10 @@ class Folder:
 
     def view(self) -> View:
         """Return the journal, read anew only where it has changed."""
-        status = None
-        try:
+        stamp = None
+        with contextlib.suppress(OSError):  # `read` says what is wrong
             status = (self.path / JOURNAL).stat()
-        except OSError:
-            pass
-        stamp = (status.st_size, status.st_mtime_ns) if status else None
+            stamp = (status.st_size, status.st_mtime_ns)
         if stamp is None or stamp != self._stamp:
             self._view, self._stamp = read(self.path), stamp
         return self._view
