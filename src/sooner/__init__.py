@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         watch,
         weights,
     )
+    from sooner.judging import judge
     from sooner.loop import Run, train
     from sooner.racing import race as _race
     from sooner.recipe import Recipe, create_optimizer, explain, slot
@@ -61,6 +62,7 @@ __all__ = [
     "execute",
     "explain",
     "gradient",
+    "judge",
     "loss",
     "memory",
     "model",
@@ -83,6 +85,7 @@ _HOMES = {
     "explain": "sooner.recipe",
     "slot": "sooner.recipe",
     "Task": "sooner.task",
+    "judge": "sooner.judging",
     "Run": "sooner.loop",
     "train": "sooner.loop",
 }

@@ -279,6 +279,7 @@ def lab(
     *names: str,
     list: Annotated[bool, Parameter(negative=())] = False,
     check: Annotated[bool, Parameter(negative=())] = False,
+    confirm: Annotated[bool, Parameter(negative=())] = False,
     minutes: float | None = None,
     jobs: Whole | None = None,
     out: Path = Path("lab"),
@@ -298,6 +299,9 @@ def lab(
     check
         Say which truths have no evidence, evidence older than the code, or are not shown where they should be; exit
         code 1 if any.
+    confirm
+        Run the first steps of every arm again where evidence is older than the code, and write down where the code
+        behaves as before; exit code 1 where it does not.
     minutes
         Start nothing whose estimate goes beyond this many minutes in all; says what was left out.
     jobs
@@ -307,7 +311,7 @@ def lab(
     publish
         Also write the evidence, as NAME.jsonl, into this folder.
     """
-    from sooner.cli.lab import check_truths, list_truths, look_for, missing
+    from sooner.cli.lab import check_truths, confirm_truths, list_truths, look_for, missing
     from sooner.lab import _panel
 
     for name in names:
@@ -316,6 +320,9 @@ def lab(
         list_truths()
     elif check:
         if not check_truths([*(names or _panel.names())]):
+            sys.exit(1)
+    elif confirm:
+        if not confirm_truths([*(names or _panel.names())], jobs, publish):
             sys.exit(1)
     else:
         chosen = [*dict.fromkeys(names)] or missing()

@@ -46,10 +46,19 @@ def run(
     study = study_of(truth)
 
     def conclude(findings: dict[str, dict[str, Any]], provenance: dict[str, Any], path: Path) -> Evidence:
-        evidence = _evidence.make(truth, findings, study.code, provenance)
+        behaviour = provenance.pop("fingerprint")
+        evidence = _evidence.make(truth, findings, study.code, provenance, behaviour)
         _evidence.write(evidence, path)
         return evidence
 
     return run_study(
-        study, out, conclude, _evidence.read, jobs=jobs, command=command, watch=watch or Watch(), pool=pool
+        study,
+        out,
+        conclude,
+        _evidence.read,
+        jobs=jobs,
+        command=command,
+        watch=watch or Watch(),
+        pool=pool,
+        fingerprint=True,
     )

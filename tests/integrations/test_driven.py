@@ -1,0 +1,121 @@
+"""A training in the place of one optimizer: what frameworks ask of an optimizer, and what it refuses."""
+
+import copy
+import math
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+import sooner
+from sooner.foundation.hooks import hooks_of
+from sooner.integrations._driven import Driven, Pace, Views, drive
+from sooner.recipe import Recipe
+
+
+def driven(text=tiny.WHOLE, steps=8, weights=True):
+    model = tiny.net()
+    return model, drive(Recipe(text), model, steps, weights=weights)
+
+
+def step(model, optimizer, number=0, factor=1.0):
+    batch = list(tiny.loader())[number]
+    (tiny.loss_of(model, batch) * factor).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_it_is_an_optimizer_with_the_groups_of_all():
+    model, optimizer = driven(tiny.SEVERAL)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+    step(model, optimizer)
+    assert set(optimizer.state) == set(model.parameters())
+    assert optimizer.defaults["lr"] == 0.02
+    assert repr(optimizer).startswith('Driven("muon(')
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+    step(model, optimizer)
+    assert seen == ["before", "after"]
+    with pytest.raises(sooner.SoonerError, match="takes no further parameter groups"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
+    with pytest.raises(sooner.SoonerError, match="has no hooks for its step"):
+        hooks_of(optimizer)
+
+
+def test_schedules_advance_with_steps_and_not_with_the_frameworks_scheduler():
+    model, optimizer = driven("sgd(lr=1) + linear(warmup=0)", steps=4)
+    pace = Pace(optimizer)
+    seen = []
+    for number in range(4):
+        step(model, optimizer, number)
+        seen.append(pace.get_last_lr()[0])
+        for _ in range(3):  # as AcceleratedScheduler does on three processes
+            pace.step()
+    assert seen == pytest.approx([1.0, 0.75, 0.5, 0.25])
+    assert pace.get_lr() == pace.get_last_lr()
+    pace.load_state_dict(pace.state_dict())
+
+
+def test_a_step_that_a_scaler_leaves_out_counts_for_nobody():
+    model, optimizer = driven("clip_norm + torch.optim.SGD(lr=1) + linear(warmup=0) + ema")
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for number, factor in enumerate((1.0, math.inf, 1.0)):
+        scaler.scale(tiny.loss_of(model, list(tiny.loader())[number]) * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    training = optimizer.training
+    assert (training.schedules[0].last_epoch, training.others[-1].steps) == (2, 2)
+
+
+def test_its_state_goes_on_and_holds_the_training_weights_where_asked():
+    model, optimizer = driven()
+    for number in range(3):
+        step(model, optimizer, number)
+    saved, trained = copy.deepcopy(optimizer.state_dict()), tiny.flat(model)
+    for number in range(3, 6):
+        step(model, optimizer, number)
+    other, again = driven()
+    again.load_state_dict(saved)
+    assert torch.equal(tiny.flat(other), trained)
+    for number in range(3, 6):
+        step(other, again, number)
+    assert torch.equal(tiny.flat(other), tiny.flat(model))
+    assert "weights" not in driven("sgd")[1].state_dict()
+    assert "weights" not in driven(weights=False)[1].state_dict()
+
+
+def test_foreign_states_are_refused():
+    model, optimizer = driven()
+    with pytest.raises(sooner.SoonerError, match="the state of another optimizer, not of recipe"):
+        optimizer.load_state_dict(torch.optim.SGD(model.parameters()).state_dict())
+    state = optimizer.state_dict()
+    with pytest.raises(sooner.SoonerError, match=r"holds 9\.weight, which this model does not train"):
+        optimizer.load_state_dict({**state, "weights": {"9.weight": torch.zeros(1)}})
+    model, optimizer = driven("sgd + constant", steps=5)
+    optimizer.load_state_dict(driven("sgd + constant", steps=50)[1].state_dict())  # it has no horizon
+
+
+@pytest.mark.filterwarnings("ignore:Seems like")  # torch leaves its own mark on steps behind
+def test_a_copy_is_one_of_the_model_too():
+    model, optimizer = copy.deepcopy(driven())
+    step(model, optimizer)
+    assert optimizer.training.others[-1].steps == 1
+    assert isinstance(optimizer, Driven)
+
+
+def test_a_view_that_an_exception_left_open_is_left():
+    model, optimizer = driven()
+    step(model, optimizer)
+    step(model, optimizer, 1)
+    views, before = Views(), tiny.flat(model)
+    views.enter(optimizer.training.view())
+    assert views.entered
+    assert not torch.equal(tiny.flat(model), before)
+    views.enter(optimizer.training.view())
+    views.leave()
+    views.leave()
+    assert torch.equal(tiny.flat(model), before)
