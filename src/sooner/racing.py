@@ -6,6 +6,7 @@ result = sooner.race(task, "adamw; muon + cosine", seeds=8)
 from __future__ import annotations
 
 import html as escaping
+import os
 import webbrowser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -229,7 +230,7 @@ def race(
         measure_cost=cost,
         out=None if out is None else Path(out),
         command="sooner.race(...)",
-        **({} if jobs is None else {"jobs": jobs}),
+        jobs=(os.cpu_count() or 1) if jobs is None else jobs,
     )
     return RaceResult(html.finite(run(plan, [watching(watch), Pulse(plan.folder())], pool)), plan.folder())
 

@@ -308,7 +308,7 @@ class Standing:
         for c, seeds in list(zip(self._evidence.contenders, counts, strict=True))[1:]:
             if seeds:
                 found = self._evidence.ratio(replace(c, seeds=seeds), PRIMARY)
-                told = {name: found[name] for name in ("ratio", "low", "high")}  # type: ignore[literal-required]
+                told = {name: found[name] for name in ("ratio", "low", "high")}
                 rows.append({"recipe": str(c.recipe), "tuned_recipe": str(c.tuned), "seeds": seeds, **told})
         self._watch.standing(rows)
 
