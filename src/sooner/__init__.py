@@ -14,6 +14,8 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from sooner import (
         adapter,
         communication,
@@ -36,10 +38,15 @@ if TYPE_CHECKING:
     from sooner.contending import contender
     from sooner.judging import judge
     from sooner.loop import Run, train
-    from sooner.racing import race
+    from sooner.racing import race as _race
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
     from sooner.workloads import find as workload
+
+    class _RacePackage(ModuleType):  # what `sooner.race.__init__` makes of itself
+        __call__ = staticmethod(_race)
+
+    race: _RacePackage
 
 __all__ = [
     "Recipe",

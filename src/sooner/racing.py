@@ -22,7 +22,8 @@ from sooner.recipe import Recipe
 from sooner.recipe.text import split
 from sooner.report import html, table, words
 from sooner.task import Task
-from sooner.watch import Watch
+from sooner.watch import Watch, watching
+from sooner.watch.pulse import Pulse
 from sooner.workloads import find
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def race(
         command="sooner.race(...)",
         jobs=(os.cpu_count() or 1) if jobs is None else jobs,
     )
-    return RaceResult(html.finite(run(plan, watch, pool)), plan.folder())
+    return RaceResult(html.finite(run(plan, [watching(watch), Pulse(plan.folder())], pool)), plan.folder())
 
 
 def load(folder: str | Path) -> RaceResult:

@@ -55,7 +55,6 @@ def tiny(**options):
     return Task(**{"model": model, "batches": batches, "loss": loss, "steps": 25, "evaluations": 3, **options})
 
 
-
 @pytest.mark.parametrize("recipe", ["adamw + cosine", "clip_norm(max_norm=0.1) + muon + ema", "perpgrad + sgd"])
 def test_watching_changes_no_number(recipe):
     plain = sooner.train(tiny(), recipe)
@@ -190,7 +189,10 @@ def test_a_part_keeps_its_start_and_end_to_itself():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("trakio", "unknown sink 'trakio' (did you mean 'trackio'?); there are jsonl, tensorboard, trackio, wandb, mlflow"),
+        (
+            "trakio",
+            "unknown sink 'trakio' (did you mean 'trackio'?); there are jsonl, tensorboard, trackio, wandb, mlflow",
+        ),
         (7, "watch = 7 is no sooner.watch.Watch"),
         ([print], "is no sooner.watch.Watch"),
     ],
@@ -208,7 +210,9 @@ def test_a_tracker_that_is_not_installed_is_refused_with_what_to_install(monkeyp
 
 
 def test_importing_the_sinks_loads_no_tracker():
-    program = "import sys, sooner.watch; print({'torch', 'wandb', 'mlflow', 'trackio', 'tensorboard'} & set(sys.modules))"
+    program = (
+        "import sys, sooner.watch; print({'torch', 'wandb', 'mlflow', 'trackio', 'tensorboard'} & set(sys.modules))"
+    )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert told == "set()\n"
     assert issubclass(Sink, Watch)

@@ -24,6 +24,7 @@ from sooner.recipe import Recipe
 from sooner.recipe.text import split
 from sooner.report import html, table
 from sooner.watch import Watch, watching
+from sooner.watch.pulse import Pulse
 from sooner.workloads import find
 
 
@@ -85,7 +86,7 @@ def run_plan(plan: Planned, console: Console, sinks: Watch, *, as_json: bool) ->
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     with RaceProgress(console, plan.jobs) as progress:
         try:
-            result = run(plan, [progress, sinks])
+            result = run(plan, [progress, Pulse(folder), sinks])
         except KeyboardInterrupt:
             progress.stop()
             console.print(

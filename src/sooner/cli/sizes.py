@@ -23,6 +23,7 @@ from sooner.recipe.text import split
 from sooner.report import html
 from sooner.report.forecast import gains, page, terminal
 from sooner.watch import watching
+from sooner.watch.pulse import Pulse
 from sooner.workloads import find
 
 
@@ -76,7 +77,7 @@ def run_sizes(
         )
         with RaceProgress(console, plan.jobs) as progress:
             try:
-                run(plan, [progress, watching(log)])
+                run(plan, [progress, Pulse(plan.folder()), watching(log)])
             except KeyboardInterrupt:
                 progress.stop()
                 console.print(

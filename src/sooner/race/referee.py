@@ -88,6 +88,9 @@ def about(plan: Planned, journal: Journal) -> dict[str, Any]:
         "seeds": plan.looks[-1],
         "looks": list(plan.looks),
         "until": plan.until,
+        "purposes": {
+            name: [min(s), max(s)] for name in ("tuning", "target", "racing", "a/a") if (s := plan.seeds(name))
+        },
         "folder": str(plan.folder()),
         "command": plan.command,
         "cells_done": len(journal.all("cell")),

@@ -42,8 +42,8 @@ def pack(task: Task) -> bytes:
     remedy = "define model, batches and loss at the top level of a file of its own"
     if importlib.util.find_spec("cloudpickle") is None:
         raise SoonerError(
-            f"task {task.name} can't be sent to worker processes, which do not import the main program or notebook "
-            f"that it lives in: pip install 'sooner[notebook]', or {remedy}"
+            f"task {task.name} can't be sent to worker processes, which cannot import the main program or notebook "
+            f"it lives in: pip install 'sooner[notebook]', or {remedy}"
         )
     import cloudpickle
 

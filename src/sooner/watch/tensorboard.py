@@ -28,7 +28,7 @@ class TensorBoard(Sink):
             number += 1
             folder = folder.with_name(f"{name}-{number}")
         self.folder = folder
-        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder))
         self.note("settings", "\n\n".join(f"{key}: {value}" for key, value in flat(about).items()))
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
