@@ -10,7 +10,7 @@ from sooner import catalogue
 def test_all_papers_are_listed(cli):
     told = cli("papers")
     assert told.code == 0
-    assert "173 papers" in told.out
+    assert "174 papers" in told.out
 
 
 def test_a_need_finds_papers_and_an_id_shows_one(cli):
