@@ -1,10 +1,10 @@
-"""What only a GPU can tell, in at most five minutes: ours against PyTorch's own, each warmed up, interleaved, synchronised.
+"""What only a GPU can tell, in at most five minutes: ours against PyTorch's own, warmed up, interleaved, synchronised.
 
     python benchmarks/on_gpu.py
 
-Measures a step of every update part that is not Muon, of Muon, gradient clipping, EMA, a race of two cells on the device,
-and saving and loading a distributed checkpoint. Without CUDA it says so and ends. It was never run where it was written:
-no GPU was at hand, so it brings no figures of its own.
+Measures a step of every update part that is not Muon, of Muon, gradient clipping, EMA, a race of two cells on the
+device, and saving and loading a distributed checkpoint. Without CUDA it says so and ends. It was never run where it was
+written: no GPU was at hand, so it brings no figures of its own.
 """
 
 from __future__ import annotations
