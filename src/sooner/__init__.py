@@ -14,6 +14,8 @@ from sooner.error import SoonerError
 from sooner.version import __version__
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from sooner import (
         adapter,
         communication,
@@ -30,13 +32,21 @@ if TYPE_CHECKING:
         schedule,
         space,
         update,
+        watch,
         weights,
     )
     from sooner.contending import contender
+    from sooner.judging import judge
     from sooner.loop import Run, train
+    from sooner.racing import race as _race
     from sooner.recipe import Recipe, create_optimizer, explain, slot
     from sooner.task import Task
     from sooner.workloads import find as workload
+
+    class _RacePackage(ModuleType):  # what `sooner.race.__init__` makes of itself
+        __call__ = staticmethod(_race)
+
+    race: _RacePackage
 
 __all__ = [
     "Recipe",
@@ -54,16 +64,19 @@ __all__ = [
     "execute",
     "explain",
     "gradient",
+    "judge",
     "loss",
     "memory",
     "model",
     "precision",
+    "race",
     "rl",
     "schedule",
     "slot",
     "space",
     "train",
     "update",
+    "watch",
     "weights",
     "workload",
 ]
@@ -74,6 +87,7 @@ _HOMES = {
     "explain": "sooner.recipe",
     "slot": "sooner.recipe",
     "Task": "sooner.task",
+    "judge": "sooner.judging",
     "contender": "sooner.contending",
     "Run": "sooner.loop",
     "train": "sooner.loop",

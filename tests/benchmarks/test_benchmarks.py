@@ -167,3 +167,16 @@ def test_gain_coverage_counts_intervals_that_hold_the_truth(load, capsys):
     assert share >= 0.5
     tally = benchmark.Tally([True] * 9 + [False], [2.0] * 10)
     assert tally.line().startswith(" 90.0 % [55, 100] of   10, width 2.00x")
+
+
+def test_a_greedy_loop_keeps_little_that_only_had_luck(load, capsys, tmp_path):
+    benchmark = load("judge_errors")
+    null = benchmark.figures(4, 25, "normal", 0.0, 0.02, 32)
+    assert null["most kept by luck in a stream"] <= 1
+    assert null["kept by luck by others, mean"]["one run"] > 5
+    real = benchmark.figures(2, 20, "normal", 0.5, 0.04, 32)
+    assert real["real ones kept"] > 0.7
+    assert abs(real["real ones kept"] - real["said beforehand"]) < 0.3
+    benchmark.main(streams=1, candidates=2, out=tmp_path / "judge.json")
+    assert len(json.loads((tmp_path / "judge.json").read_text())["figures"]) == 6
+    assert capsys.readouterr().out.count("kept by luck") == 6

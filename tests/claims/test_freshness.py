@@ -27,7 +27,7 @@ def test_an_edit_that_changes_no_number_does_not_age(edited, tmp_path):
     _evidence.write(renewed, tmp_path / "muon.jsonl")
     again = _evidence.read(tmp_path / "muon.jsonl")
     assert again == renewed
-    assert again.confirmed["tolerance"] == tolerance_of(edited) == _fingerprint.SAME
+    assert again.confirmed["tolerance"] == tolerance_of(edited.provenance) == _fingerprint.SAME
 
 
 def test_one_constant_of_a_rule_does(edited, monkeypatch):

@@ -154,6 +154,7 @@ ELEMENTS = {
     update.SGD: (references.sgd, {"lr": 0.1}, [{"momentum": 0.0}, {"nesterov": True, "weight_decay": 0.05}]),
     update.AdamW: (references.adamw, {"lr": 0.01}, [{}, {"betas": (0.8, 0.95), "weight_decay": 0.3}]),
     update.AdaBelief: (references.adabelief, {"lr": 0.01}, [{}, {"rectify": False, "eps": 1e-8, "weight_decay": 0.1}]),
+    update.Lion: (references.lion, {"lr": 0.01}, [{}, {"betas": (0.95, 0.98), "weight_decay": 0.1}]),
     update.NormalizedGD: (references.normalized_gd, {"lr": 0.1}, [{}, {"momentum": 0.9}]),
     update.AdamP: (
         references_adam_family.adamp,
@@ -343,6 +344,14 @@ def packages():
             ours, theirs = getattr(update, name), getattr(adamp, name)
             found = errors(stepping(ours, **hyper), stepping(theirs, **hyper), SHAPES)
             yield Row(title(ours, hyper), "adamp", version, found)
+
+    if version := installed("lion-pytorch"):
+        import lion_pytorch
+
+        for hyper in ({}, {"betas": (0.95, 0.98), "weight_decay": 0.1}):
+            theirs = stepping(lion_pytorch.Lion, lr=0.01, **hyper)
+            found = errors(stepping(update.Lion, lr=0.01, **hyper), theirs, SHAPES)
+            yield Row(title(update.Lion, {"lr": 0.01, **hyper}), "lion-pytorch", version, found)
 
     if version := installed("apollo-torch"):
         with authors_apollo() as published:

@@ -59,6 +59,11 @@ def test_signum_moves_every_weight_by_the_sign_of_the_mean_gradient(of_page):
     p.grad = torch.tensor([-3.0, -2.0, 1.0], dtype=torch.float64)
     optimizer.step()  # mean: 0.25 - 1.5 < 0
     assert p.tolist() == [0.0, 1.0, -0.5]
+    up = of_page("update").Signum([p], lr=0.5, maximize=True)
+    p.grad = torch.tensor([math.nan, -2.0, 1.0], dtype=torch.float64)
+    up.step()
+    assert p[0].isnan()
+    assert p[1:].tolist() == [0.5, 0.0]
     recipe = sooner.Recipe("update_example.Signum(momentum=0.8) + cosine")
     assert set(recipe.space) == {"lr"}
     assert recipe.build(nn.Linear(2, 2), steps=10).learning_rates() == [pytest.approx(1e-3)]

@@ -20,11 +20,12 @@ def known(monkeypatch):
 
 @pytest.fixture
 def run(known, tmp_path):
-    """Looks for a toy truth in this process: evidence and the keys of the cells that ran."""
+    """Looks for a toy truth in this process: evidence and the keys of the cells that ran, but for its fingerprint."""
 
     def go(truth=None, out=None, pool=None):
         pool = pool or InProcess()
-        return _run.run(known(truth or toy()), out or tmp_path / "lab", jobs=1, command="here", pool=pool), pool.ran
+        found = _run.run(known(truth or toy()), out or tmp_path / "lab", jobs=1, command="here", pool=pool)
+        return found, [key for key in pool.ran if not key.startswith("fingerprint")]
 
     return go
 

@@ -235,18 +235,6 @@ def test_a_task_that_cannot_race_is_refused(tmp_path):
         small_plan(tmp_path, "adamw", task=brief, steps=None)
 
 
-def test_a_task_of_the_running_script_is_refused_in_words(tmp_path, monkeypatch):
-    task = find("quadratic")
-
-    def model(seed):
-        return task.model(seed)
-
-    model.__module__ = "__main__"
-    scripted = sooner.Task(model=model, batches=task.batches, loss=task.loss, steps=40, name="scripted")
-    with pytest.raises(SoonerError, match="put it in a file of its own"):
-        sooner.race.plan.Plan(scripted, [sooner.Recipe("sgd")], out=tmp_path)
-
-
 TROUBLE = '''
 import os, pathlib, torch
 class Fragile(torch.optim.SGD):

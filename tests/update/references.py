@@ -51,6 +51,16 @@ def adabelief(parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1
             p.sub_(lr * m_hat)
 
 
+def lion(parameters, gradients, memory, step, lr, betas=(0.9, 0.99), weight_decay=0.0):
+    b1, b2 = betas
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        m = kept.get("m", torch.zeros_like(p))
+        c = b1 * m + (1 - b1) * g
+        p.mul_(1 - lr * weight_decay)
+        p.sub_(lr * torch.sign(c))
+        kept["m"] = b2 * m + (1 - b2) * g
+
+
 def muon_matrix(parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5):
     for p, g, kept in zip(parameters, gradients, memory, strict=True):
         b = momentum * kept.get("b", 0) + (1 - momentum) * g

@@ -1,6 +1,7 @@
 """Every update rule against an independent transcription of its equations, and against published implementations."""
 
 import contextlib
+import importlib.util
 import io
 import warnings
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from sooner.transform import Chain, Decay, Descend, chain, decay
-from sooner.update import SGD, AdaBelief, AdamW, Muon, NormalizedGD
+from sooner.update import SGD, AdaBelief, AdamW, Lion, Muon, NormalizedGD
 from sooner.update.muon import hidden_matrices, newton_schulz
 
 STEPS = 30
@@ -37,6 +38,9 @@ ELEMENTWISE = [
     (AdaBelief, references.adabelief, {"lr": 1e-2, "rectify": False, "eps": 1e-8, "weight_decay": 0.1}),
     (AdaBelief, references.adabelief, {"lr": 1e-2, "betas": (0.5, 0.9), "eps": 1e-12, "weight_decay": 0.1}),
     (AdaBelief, references.adabelief, {"lr": 1e-2, "betas": (0.9, 0.5)}),  # rho never reaches 5
+    (Lion, references.lion, {"lr": 1e-2}),
+    (Lion, references.lion, {"lr": 1e-2, "betas": (0.95, 0.98), "weight_decay": 0.3}),
+    (Lion, references.lion, {"lr": 1e-2, "betas": (0.0, 0.9)}),  # the sign of the gradient alone
     (NormalizedGD, references.normalized_gd, {"lr": 0.1}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1, "momentum": 0.9}),
 ]
@@ -171,6 +175,36 @@ def test_adabelief_is_its_authors_package(rectify, settings):
     params = parameters(SHAPES)
     optimizer = AdaBelief(params, lr=1e-2, rectify=rectify, **settings)
     assert run_both(params, shadow, lambda _: optimizer.step(), lambda _: published.step()) < 1e-12
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lion_pytorch") is None, reason="lion-pytorch is not installed")
+@pytest.mark.parametrize("settings", [{"lr": 1e-2}, {"lr": 1e-2, "betas": (0.95, 0.98), "weight_decay": 0.3}])
+def test_lion_is_the_published_package(settings):
+    from lion_pytorch import Lion as Published
+
+    params, shadow = parameters(SHAPES), parameters(SHAPES)
+    ours, theirs = Lion(params, **settings), Published(shadow, **settings)
+    assert run_both(params, shadow, lambda _: ours.step(), lambda _: theirs.step()) < 1e-12
+
+
+def test_lion_steps_by_a_nearer_mean_than_it_keeps():
+    p = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer = Lion([p], lr=0.5, betas=(0.5, 0.75))
+    p.grad = torch.tensor([4.0, -4.0, 0.0], dtype=torch.float64)
+    optimizer.step()
+    assert p.tolist() == [-0.5, 0.5, 0.0]
+    assert optimizer.state[p]["exp_avg"].tolist() == [1.0, -1.0, 0.0]
+    p.grad = torch.tensor([-2.0, 0.5, 1.0], dtype=torch.float64)
+    optimizer.step()  # 0.5 - 1 < 0 where the kept mean, 0.75 - 0.5, is above 0
+    assert p.tolist() == [0.0, 1.0, -0.5]
+    assert optimizer.state[p]["exp_avg"].tolist() == [0.25, -0.625, 0.25]
+
+
+def test_lion_decays_a_weight_that_has_no_slope():
+    p = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    p.grad = torch.zeros_like(p)
+    Lion([p], lr=0.1, weight_decay=0.5).step()
+    assert p.tolist() == [pytest.approx(0.95)] * 2
 
 
 def test_adabelief_divides_by_the_floor_when_the_gradient_is_constant():

@@ -16,7 +16,7 @@ from torch import nn
 
 from sooner import part
 from sooner.transform import Reduction
-from sooner.update import SGD, AdaBelief, AdaGradNorm, AdamW, Muon, NormalizedGD
+from sooner.update import SGD, AdaBelief, AdaGradNorm, AdamW, Lion, Muon, NormalizedGD
 from sooner.update._matrices import MatrixOptimizer
 
 UPDATES = [part.load(name) for name, station in part.names().items() if station == "update"]
@@ -284,7 +284,7 @@ def test_parameters_of_several_precisions_share_an_optimizer(method):
     params = [nn.Parameter(torch.randn(2, 3, dtype=d)) for d in dtypes]
     optimizer = method(params, lr=0.1)
     before = values(params)
-    train(optimizer, params, 2)
+    train(optimizer, params, 3)  # an odd number: two steps of one size may lead back
     assert [p.dtype for p in params] == dtypes
     assert not any(torch.equal(p, q) for p, q in zip(params, before, strict=True))
 
@@ -734,6 +734,9 @@ def test_numbers_of_numpy_are_checked_too():
         (AdamW, {"betas": 0.9}, "adamw: betas=0.9 is not a pair"),
         (AdamW, {"eps": -1e-8}, "adamw: eps=-1e-08"),
         (AdamW, {"weight_decay": -1}, "adamw: weight_decay=-1"),
+        (Lion, {"betas": (0.9, 1.0)}, r"lion: betas\[1\]=1.0 is not a number in \[0, 1\)"),
+        (Lion, {"betas": 0.9}, r"lion: betas=0.9 is not a pair; give both decay rates, as \(0.9, 0.99\)"),
+        (Lion, {"weight_decay": -1}, "lion: weight_decay=-1"),
         (SGD, {"momentum": 1.0}, "sgd: momentum=1.0"),
         (SGD, {"dampening": 1.5}, "sgd: dampening=1.5"),
         (SGD, {"weight_decay": None}, "sgd: weight_decay=None"),

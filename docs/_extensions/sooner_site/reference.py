@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 
 from sooner import part
@@ -11,6 +12,8 @@ NAMES = {
     "sooner": "sooner",
     "building": "Building blocks",
     "race": "The race in Python",
+    "integrations": "Frameworks",
+    "watch": "Watching",
 }
 BLOCKS = {
     "sooner": [
@@ -33,7 +36,27 @@ BLOCKS = {
         "automodule:: sooner.loop.checkpoint",
         "automodule:: sooner.execute.choice",
     ],
-    "race": ["autoclass:: sooner.race.plan.Plan", "autofunction:: sooner.race.referee.run"],
+    "race": [
+        "autofunction:: sooner.racing.race",
+        "autoclass:: sooner.racing.RaceResult",
+        "autofunction:: sooner.racing.load",
+        "autoclass:: sooner.race.plan.Plan",
+        "autofunction:: sooner.race.referee.run",
+    ],
+    "watch": [
+        *(f"autoclass:: sooner.watch.{name}" for name in ("Watch", "Cell", "Sink", "Several", "Within")),
+        "autofunction:: sooner.watch.watching",
+        "autoclass:: sooner.watch.jsonl.Jsonl",
+        "autoclass:: sooner.watch.tensorboard.TensorBoard",
+        "autoclass:: sooner.watch.trackio.Trackio",
+        "autoclass:: sooner.watch.wandb.Wandb",
+        "autoclass:: sooner.watch.mlflow.Mlflow",
+    ],
+    "integrations": [
+        f"automodule:: sooner.integrations.{name}"
+        for name, library in {"hf": "transformers", "lightning": "lightning", "accelerate": "accelerate"}.items()
+        if importlib.util.find_spec(library)  # else there is nothing to import
+    ],
 }
 
 
@@ -49,7 +72,7 @@ def generated() -> dict[str, str]:
         if station == "update":
             blocks.append("autoclass:: sooner.update._options.Options")
         pages[f"api/{station}.md"] = page(f"sooner.{station}", blocks, module.__doc__ or "")
-    names = "\n".join(["sooner", *stations(), "building", "race"])
+    names = "\n".join(["sooner", *stations(), "building", "race", "watch", "integrations"])
     title = "# Python reference\n\nEvery public name, from its docstring.\n\n"
     pages["api/index.md"] = f"{title}```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n"
     return pages

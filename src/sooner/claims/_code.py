@@ -6,13 +6,13 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import sooner
 from sooner import part
-from sooner.claims._claim import Claim, Measurement, Race
+from sooner.claims._claim import Claim, Criterion, Known, Measurement, Race
 from sooner.race.source import digest
 from sooner.recipe.text import parse, split
 from sooner.task import Task, from_file
@@ -56,18 +56,24 @@ def code_behind(files: Iterable[Path], experiments: Iterable[Race | Measurement]
 
 
 def declared(claim: Claim) -> str:
-    """Return a digest of what a claim fixes before it is run: experiments, criteria and controls.
+    """Return a digest of what a claim fixes before it is run: experiments, criteria and controls."""
+    return digest_of(claim.experiments, claim.criteria, claim.known)
+
+
+def digest_of(
+    experiments: Mapping[str, Race | Measurement], criteria: Iterable[Criterion], known: Iterable[Known] = ()
+) -> str:
+    """Return a digest of experiments and of what decides on them.
 
     Which series of seeds is raced is not among it: another series is the same claim.
     """
-    experiments = {
+    described = {
         name: {**asdict(one), "series": 0} if isinstance(one, Race) else [dict(case) for case in one.cases]
-        for name, one in claim.experiments.items()
+        for name, one in experiments.items()
     }
     fields = ("says", "at_most", "at_least", "gain", "control", "positive", "effect")
-    criteria = [{name: getattr(c, name) for name in fields} | {"covers": [*c.covers]} for c in claim.criteria]
-    known = [asdict(one) for one in claim.known]
-    text = json.dumps([experiments, criteria, known], sort_keys=True)
+    decide = [{name: getattr(c, name) for name in fields} | {"covers": [*c.covers]} for c in criteria]
+    text = json.dumps([described, decide, [asdict(one) for one in known]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from sooner import claims
 from sooner.claims import _evidence, _fingerprint
 from sooner.claims._claim import Measurement
 from sooner.claims._code import code_of, declared
 from sooner.claims._evidence import Evidence
-from sooner.claims._run import fingerprint_of, study_of
+from sooner.claims._run import Study, fingerprint_of, study_of
 from sooner.race.limits import RULES
 from sooner.race.machine import machine, now, processor, versions
 from sooner.race.pool import Pool
-from sooner.race.referee import Watch
+from sooner.watch import Watch
 
 
 def confirm(evidence: Evidence, pool: Pool, watch: Watch | None = None) -> tuple[Evidence | None, str]:
@@ -27,26 +29,35 @@ def confirm(evidence: Evidence, pool: Pool, watch: Watch | None = None) -> tuple
     if why:
         return None, why
     claim = claims.load(evidence.claim)
-    behaviour = fingerprint_of(study_of(claim), evidence.findings, pool, watch or Watch())
-    tolerance = tolerance_of(evidence)
-    changed = _fingerprint.differences(behaviour, evidence.fingerprint, tolerance)
-    if changed:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        return None, f"it behaves otherwise ({changed[0]}{more}; relative tolerance {tolerance:g})"
-    note = {
-        "code": code_of(claim),
-        "when": now(),
-        "tolerance": tolerance,
-        "versions": versions(),
-        "machine": machine(),
-    }
-    return replace(evidence, confirmed=note), ""
+    why = behaves_otherwise(study_of(claim), evidence.findings, evidence.fingerprint, evidence.provenance, pool, watch)
+    return (None, why) if why else (replace(evidence, confirmed=note(code_of(claim), evidence.provenance)), "")
 
 
-def tolerance_of(evidence: Evidence) -> float:
+def behaves_otherwise(
+    study: Study,
+    findings: Mapping[str, dict[str, Any]],
+    fingerprint: Mapping[str, dict[str, Any]],
+    provenance: Mapping[str, Any],
+    pool: Pool,
+    watch: Watch | None = None,
+) -> str:
+    """Return in which arm the first steps of a study are no longer what its fingerprint has, "" where they are."""
+    behaviour = fingerprint_of(study, findings, pool, watch or Watch())
+    tolerance = tolerance_of(provenance)
+    changed = _fingerprint.differences(behaviour, fingerprint, tolerance)
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"it behaves otherwise ({changed[0]}{more}; relative tolerance {tolerance:g})" if changed else ""
+
+
+def note(code: dict[str, str], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what evidence keeps of having been confirmed, now and here."""
+    tolerance = tolerance_of(provenance)
+    return {"code": code, "when": now(), "tolerance": tolerance, "versions": versions(), "machine": machine()}
+
+
+def tolerance_of(provenance: Mapping[str, Any]) -> float:
     """Return how closely fingerprints have to agree here: other processors and versions round otherwise."""
-    then = evidence.provenance
-    same = then["versions"] == versions() and then["machine"].get("processor") == processor()
+    same = provenance["versions"] == versions() and provenance["machine"].get("processor") == processor()
     return _fingerprint.SAME if same else _fingerprint.OTHER
 
 

@@ -26,10 +26,10 @@ from sooner.race.limits import RULES
 from sooner.race.machine import machine, now, processor, versions
 from sooner.race.plan import Plan
 from sooner.race.pool import Cell, Pool
-from sooner.race.referee import Watch
 from sooner.race.shelf import Shelf
 from sooner.recipe import Recipe
 from sooner.recipe.text import split
+from sooner.watch import Watch, Within, watching
 
 WORKER = "sooner.claims._worker:run_cell"
 
@@ -104,11 +104,13 @@ def run(
             f"the claim {claim.part} needs {claim.extra}, which is not installed: {_install(claim.extra)}"
         )
     study = study_of(claim)
+    told = watching(watch)
 
     def conclude(findings: dict[str, dict[str, Any]], provenance: dict[str, Any], path: Path) -> Evidence:
         behaviour = provenance.pop("fingerprint")
         evidence = _evidence.make(claim, findings, study.code, provenance, behaviour)
         _evidence.write(evidence, path)
+        told.verdict(claim.part, evidence.verdict, evidence.said["headline"])
         return evidence
 
     return run_study(
@@ -118,7 +120,7 @@ def run(
         _evidence.read,
         jobs=jobs,
         command=command,
-        watch=watch or Watch(),
+        watch=told,
         pool=pool,
         fingerprint=True,
     )
@@ -164,6 +166,9 @@ def run_study(
     with Journal.open(folder, study.identity(), {**provenance, "jobs": jobs}) as journal:
         if journal.find("evidence", "evidence") is not None:
             return read(folder / "evidence.jsonl")
+        told = watching(watch)
+        told.start({"kind": study.kind, "name": study.name, "folder": str(folder), "command": command})
+        watch = Within(told)
         workers = pool or Pool(jobs, WORKER)
         try:
             findings = {
@@ -173,6 +178,9 @@ def run_study(
                 for name, one in study.experiments.items()
             }
             behaviour = fingerprint_of(study, findings, workers, watch, journal) if fingerprint else {}
+        except BaseException as error:
+            told.end({"error": f"{type(error).__name__}: {error}" if str(error) else type(error).__name__})
+            raise
         finally:
             if pool is None:
                 workers.close()
@@ -183,6 +191,7 @@ def run_study(
             provenance["fingerprint"] = behaviour
         evidence = conclude(findings, {**provenance, "minutes": minutes}, folder / "evidence.jsonl")
         journal.append("evidence", "evidence", {"done": True})
+        told.end({"finished": provenance["finished"]})
     return evidence
 
 

@@ -10,7 +10,9 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from sooner.cli.forecast import forecast
+from sooner.cli.judge import judge
 from sooner.cli.link import link
+from sooner.cli.live import live
 from sooner.cli.looking import explain, papers, parts, workloads
 from sooner.cli.running import claim, lab, league, race, show, train
 from sooner.error import SoonerError
@@ -25,7 +27,7 @@ app = App(
 )
 
 
-for command in (race, train, show, claim, lab, league, parts, papers, workloads, explain, forecast, link):
+for command in (race, judge, train, show, live, claim, lab, league, parts, papers, workloads, explain, forecast, link):
     app.command(command)
 
 

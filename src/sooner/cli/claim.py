@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from sooner import claims
-from sooner.cli.progress import RaceProgress
 from sooner.error import SoonerError
+
+if TYPE_CHECKING:
+    from sooner.claims._claim import Claim
+    from sooner.watch import Watch
 
 
 def list_claims() -> None:
@@ -138,60 +139,51 @@ def run_claims(
     """
     if publish and series:
         raise SoonerError(f"--series {series} checks the published evidence on other seeds; leave --publish out")
-    from sooner.claims._evidence import write
+    from sooner.claims._evidence import Evidence, write
     from sooner.claims._run import WORKER, run
+    from sooner.cli.studies import Studies
     from sooner.race.pool import Pool
+    from sooner.report.claim import card
 
     chosen = [claims.load(name).on_series(series) for name in names]
-    jobs = jobs or os.cpu_count() or 1
-    console = Console(stderr=True, highlight=False)
-    command = shlex.join(["sooner", *sys.argv[1:]])
-    began = time.monotonic()
-    left_out: list[str] = []
-    rows: list[tuple[str, str]] = []
-    with Pool(jobs, WORKER) as pool:
-        for claim in chosen:
-            estimate = claim.minutes * 2 / jobs
-            spent = (time.monotonic() - began) / 60
-            if minutes is not None and rows and spent + estimate > minutes:
-                left_out.append(claim.part)
-                continue
-            console.print(f"[bold]{claim.part}[/bold]: {claim.headline}", soft_wrap=True)
-            console.print(f"about {estimate:.0f} min on {jobs} cores, less what is already there", soft_wrap=True)
-            with RaceProgress(console, jobs) as progress:
-                try:
-                    evidence = run(
-                        claim, out, jobs=jobs, command=f"sooner claim {claim.part}", watch=progress, pool=pool
-                    )
-                except KeyboardInterrupt:
-                    progress.stop()
-                    console.print(f"stopped; what is finished is kept in {out}, and `{command}` goes on from there")
-                    sys.exit(130)
-                except SoonerError as error:
-                    if len(chosen) == 1:
-                        raise
-                    progress.stop()
-                    console.print(f"{claim.part}: {error}", markup=False, soft_wrap=True)
-                    left_out.append(claim.part)
-                    continue
-            if publish:
-                write(evidence, publish / f"{claim.part}.jsonl")
-            rows.append((claim.part, evidence.verdict))
-            if len(chosen) == 1:
-                from sooner.report.claim import card
+    workers = jobs or os.cpu_count() or 1
 
-                _console().print(card(evidence))
-            else:
-                console.print(f"{claim.part}: {evidence.verdict}")
-    if len(chosen) > 1:
+    def estimate(claim: Claim) -> float:
+        return claim.minutes * 2 / workers
+
+    def introduced(claim: Claim) -> list[str]:
+        about = f"about {estimate(claim):.0f} min on {workers} cores, less what is already there"
+        return [f"[bold]{claim.part}[/bold]: {claim.headline}", about]
+
+    def run_one(claim: Claim, watch: Watch, pool: Pool) -> Evidence:
+        command = f"sooner claim {claim.part}"
+        evidence = run(claim, out, jobs=workers, command=command, watch=watch, pool=pool)
+        if publish:
+            write(evidence, publish / f"{claim.part}.jsonl")
+        return evidence
+
+    studies = Studies(
+        name=lambda claim: claim.part,
+        introduced=introduced,
+        minutes=estimate,
+        run=run_one,
+        told=lambda evidence: f"{evidence.claim}: {evidence.verdict}",
+        out=out,
+    )
+    with Pool(workers, WORKER) as pool:
+        studies.run(chosen, pool, workers, minutes)
+    if len(chosen) == 1:
+        _console().print(card(studies.found[0]))
+    else:
         grid = Table("claim", "verdict", box=None, pad_edge=False)
-        for row in rows:
-            grid.add_row(*row)
+        for evidence in studies.found:
+            grid.add_row(evidence.claim, evidence.verdict)
         _console().print(grid)
-        _console().print(f"{len(rows)} claims in {(time.monotonic() - began) / 60:.0f} min on {jobs} cores")
-    if left_out:
+        _console().print(f"{len(studies.found)} claims in {studies.took:.0f} min on {workers} cores")
+    if studies.left_out:
         _console().print(
-            f"left out, for want of time or of a package: {', '.join(left_out)}; run them with sooner claim NAME",
+            f"left out, for want of time or of a package: {', '.join(studies.left_out)}; run them with "
+            "sooner claim NAME",
             soft_wrap=True,
         )
 

@@ -21,6 +21,7 @@ from sooner.error import SoonerError
 from sooner.race.places import device_of, places
 from sooner.recipe import Recipe
 from sooner.recipe.text import split
+from sooner.watch import watching
 
 
 def run_commands(
@@ -41,6 +42,7 @@ def run_commands(
     jobs: int | None,
     as_json: bool,
     out: Path | None,
+    log: str | None = None,
     **options: Any,
 ) -> None:
     """Try the commands out, race them and show what came of it.
@@ -50,6 +52,7 @@ def run_commands(
     """
     if metric is None:
         raise SoonerError("commands race by a number that they print; name it, such as --metric val_loss")
+    sinks = watching(log)  # a tracker that isn't installed is told of before anything is tried
     console = Console(stderr=True, highlight=False)
     silence = SILENCE if silence is None else silence
     if silence <= 0:
@@ -84,7 +87,7 @@ def run_commands(
         slots=slots,
         **options,
     )
-    run_plan(plan, console, as_json=as_json)
+    run_plan(plan, console, sinks, as_json=as_json)
 
 
 def contenders_of(commands: Sequence[str], recipes: str | None) -> list[Command]:

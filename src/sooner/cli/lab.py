@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from sooner.cli.progress import RaceProgress
-from sooner.error import SoonerError
 from sooner.lab import _panel
 
 if TYPE_CHECKING:
     from sooner.lab._evidence import Evidence
+    from sooner.lab._truth import Truth
+    from sooner.race.pool import Pool
+    from sooner.watch import Watch
 
 
 def list_truths() -> None:
@@ -53,6 +51,35 @@ def check_truths(names: list[str]) -> bool:
     return not wrong
 
 
+def confirm_truths(names: list[str], jobs: int | None, publish: Path | None) -> bool:
+    """Write into evidence that is older than its code that the code behaves as before, where it does; say of which.
+
+    Evidence without a fingerprint of its behaviour gets one, where it is of the code as it stands.
+    """
+    from sooner.lab import _evidence, _published
+    from sooner.lab._freshness import confirm
+    from sooner.lab._run import WORKER
+    from sooner.race.pool import Pool
+
+    found = [evidence for name in names if (evidence := _evidence.find(name))]
+    asked = [evidence for evidence in found if evidence.older_than_code() or not evidence.fingerprint]
+    console, sound = _console(), True
+    with Pool(jobs or os.cpu_count() or 1, WORKER) as pool:
+        for evidence in asked:
+            renewed, why = confirm(evidence, pool)
+            if renewed is None:
+                sound = False
+                console.print(
+                    f"{evidence.truth}: {why}; run `sooner lab {evidence.truth}`", markup=False, soft_wrap=True
+                )
+            else:
+                _evidence.write(renewed, (publish or _published.folder()) / f"{evidence.truth}.jsonl")
+                console.print(f"{evidence.truth}: confirmed")
+    if not asked:
+        console.print("nothing is older than its code")
+    return sound
+
+
 def missing() -> list[str]:
     """Return the truths without published evidence, or with evidence older than the code."""
     from sooner.lab import _evidence
@@ -67,6 +94,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
     Raises:
         SoonerError: anything the user can mend.
     """
+    from sooner.cli.studies import Studies
     from sooner.lab import _cost
     from sooner.lab._evidence import write
     from sooner.lab._run import WORKER, finished, run
@@ -74,58 +102,53 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
     from sooner.report.lab import card, told
 
     truths = [_panel.load(name) for name in names]
-    jobs = jobs or os.cpu_count() or 1
-    console = Console(stderr=True, highlight=False)
-    command = shlex.join(["sooner", *sys.argv[1:]])
+    workers = jobs or os.cpu_count() or 1
+    cores = f"{workers} core{'s' * (workers != 1)}"
     done = [truth for truth in truths if finished(truth, out)]
     truths.sort(key=lambda truth: 0.0 if truth in done else _cost.minutes([truth]))
     left = [truth for truth in truths if truth not in done]
     amount = _cost.minutes(left)
-    console.print(
+    Console(stderr=True, highlight=False).print(
         f"{counted(len(truths))}, {len(done)} already there: about {_cost.said(amount)} of processor time, "
-        f"{_cost.said(amount / jobs)} on {jobs} {'core' if jobs == 1 else 'cores'}, less what was begun",
+        f"{_cost.said(amount / workers)} on {cores}, less what was begun",
         soft_wrap=True,
     )
-    began = time.monotonic()
-    found: list[Evidence] = []
-    left_out: list[str] = []
-    with Pool(jobs, WORKER) as pool:
-        for i, truth in enumerate(truths):
-            before = _cost.minutes(t for t in truths[:i] if t not in done)
-            estimate = (_cost.minutes(t for t in truths[: i + 1] if t not in done) - before) / jobs
-            spent = (time.monotonic() - began) / 60
-            if minutes is not None and found and spent + estimate > minutes:
-                left_out.append(truth.name)
-                continue
-            console.print(f"[bold]{truth.name}[/bold]: {truth.says}", soft_wrap=True)
-            with RaceProgress(console, jobs) as progress:
-                try:
-                    evidence = run(truth, out, jobs=jobs, command=f"sooner lab {truth.name}", watch=progress, pool=pool)
-                except KeyboardInterrupt:
-                    progress.stop()
-                    console.print(f"stopped; what is finished is kept in {out}, and `{command}` goes on from there")
-                    sys.exit(130)
-                except SoonerError as error:
-                    if len(truths) == 1:
-                        raise
-                    progress.stop()
-                    console.print(f"{truth.name}: {error}", markup=False, soft_wrap=True)
-                    left_out.append(truth.name)
-                    continue
-            if publish:
-                write(evidence, publish / f"{truth.name}.jsonl")
-            found.append(evidence)
-            if len(truths) > 1:
-                shown, not_shown = told(evidence)
-                console.print(f"shown on {shown or 'none'}" + f"; not shown on {not_shown}" * bool(not_shown))
-    if len(truths) == 1 and found:
-        _console().print(card(found[0]))
-    elif found:
-        _print(found)
-        _console().print(f"{counted(len(found))} in {(time.monotonic() - began) / 60:.0f} min on {jobs} cores")
-    if left_out:
+
+    def estimate(truth: Truth) -> float:
+        """What it takes beyond the truths before it, with which it shares races."""
+        i = truths.index(truth)
+        before, behind = (_cost.minutes(t for t in some if t not in done) for some in (truths[:i], truths[: i + 1]))
+        return (behind - before) / workers
+
+    def run_one(truth: Truth, watch: Watch, pool: Pool) -> Evidence:
+        evidence = run(truth, out, jobs=workers, command=f"sooner lab {truth.name}", watch=watch, pool=pool)
+        if publish:
+            write(evidence, publish / f"{truth.name}.jsonl")
+        return evidence
+
+    def where(evidence: Evidence) -> str:
+        shown, not_shown = told(evidence)
+        return f"shown on {shown or 'none'}" + f"; not shown on {not_shown}" * bool(not_shown)
+
+    studies = Studies(
+        name=lambda truth: truth.name,
+        introduced=lambda truth: [f"[bold]{truth.name}[/bold]: {truth.says}"],
+        minutes=estimate,
+        run=run_one,
+        told=where,
+        out=out,
+    )
+    with Pool(workers, WORKER) as pool:
+        studies.run(truths, pool, workers, minutes)
+    if len(truths) == 1:
+        _console().print(card(studies.found[0]))
+    elif studies.found:
+        _print(studies.found)
+        _console().print(f"{counted(len(studies.found))} in {studies.took:.0f} min on {cores}")
+    if studies.left_out:
         _console().print(
-            f"left out, for want of time or because they failed: {', '.join(left_out)}; run them with sooner lab NAME",
+            f"left out, for want of time or because they failed: {', '.join(studies.left_out)}; run them with "
+            "sooner lab NAME",
             soft_wrap=True,
         )
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from sooner.race.pool import Cell
-from sooner.race.referee import Watch
+from sooner.watch import Cell, Watch
 
 _SECONDS_BEFORE_ESTIMATE = 5.0
 _SECONDS_BETWEEN_LINES = 60.0
@@ -60,7 +60,7 @@ class RaceProgress(Watch):
         """Take the bar off the screen."""
         self._bar.stop()
 
-    def phase(self, name: str, cells: list[Cell], later: float) -> None:
+    def phase(self, name: str, cells: Sequence[Cell], later: float) -> None:
         """Show a new phase."""
         self._phase, self._open_end = name, name == "tuning"
         self._weights = {c.key: c.weight for c in cells}
@@ -70,13 +70,13 @@ class RaceProgress(Watch):
             self.console.print(f"{name}: {len(cells)} cell{'' if len(cells) == 1 else 's'}")
         self._draw()
 
-    def progress(self, cell: Cell, fraction: float, info: dict[str, Any]) -> None:
+    def progress(self, cell: Cell, fraction: float, info: Mapping[str, Any]) -> None:
         """Note how far a running cell is."""
         self._running[cell.key] = max(fraction, self._running.get(cell.key, 0.0))
         if info:
             self._draw()
 
-    def finished(self, cell: Cell, data: dict[str, Any]) -> None:
+    def finished(self, cell: Cell, data: Mapping[str, Any]) -> None:
         """Take a finished cell off what is left."""
         self._end(cell)
 

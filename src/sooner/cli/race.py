@@ -23,6 +23,8 @@ from sooner.race.referee import run
 from sooner.recipe import Recipe
 from sooner.recipe.text import split
 from sooner.report import html, table
+from sooner.watch import Watch, watching
+from sooner.watch.pulse import Pulse
 from sooner.workloads import find
 
 
@@ -38,6 +40,7 @@ def run_race(
     as_json: bool,
     out: Path | None,
     jobs: int | None,
+    log: str | None = None,
     **options: Any,
 ) -> None:
     """Run the race that the command line describes.
@@ -46,6 +49,7 @@ def run_race(
         SoonerError: anything the user can mend.
     """
     check_power(power, effect)
+    sinks = watching(log)  # a tracker that isn't installed is told of before anything is tried
     console = Console(stderr=True, highlight=False)
     options = place(jobs, **options)
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
@@ -61,10 +65,10 @@ def run_race(
     if power is not None:
         show_power(plan, power, effect, console, as_json=as_json)
         return
-    run_plan(plan, console, as_json=as_json)
+    run_plan(plan, console, sinks, as_json=as_json)
 
 
-def run_plan(plan: Planned, console: Console, *, as_json: bool) -> None:
+def run_plan(plan: Planned, console: Console, sinks: Watch, *, as_json: bool) -> None:
     """Race, with progress on the console, and show the result; Ctrl-C says what is kept.
 
     Raises:
@@ -82,7 +86,7 @@ def run_plan(plan: Planned, console: Console, *, as_json: bool) -> None:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     with RaceProgress(console, plan.jobs) as progress:
         try:
-            result = run(plan, progress)
+            result = run(plan, [progress, Pulse(folder), sinks])
         except KeyboardInterrupt:
             progress.stop()
             console.print(

@@ -48,6 +48,7 @@ def race(
     arms: bool = True,
     ablate: Annotated[bool, Parameter(negative=())] = False,
     cost: bool = True,
+    log: str | None = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -125,6 +126,9 @@ def race(
         Also race every stack of parts with one part left out at a time.
     cost
         Measure per-step time and memory after the race.
+    log
+        Also write everything to trackers, such as trackio or jsonl:race.jsonl,tensorboard:runs (jsonl, tensorboard,
+        trackio, wandb or mlflow).
     out
         The race's folder. Default: races/WORKLOAD-HASH in this directory.
     json
@@ -141,6 +145,7 @@ def race(
         "jobs": jobs,
         "series": series,
         "measure_cost": cost,
+        "log": log,
         "out": out,
         "silence": silence,
         "device": device,
@@ -189,6 +194,8 @@ def train(
     clip_norm: float | None = None,
     checkpoint: Path | None = None,
     save_every: Whole | None = None,
+    log: str | None = None,
+    log_every: Whole = 10,
     timeout: float = 600.0,
 ) -> None:
     """Train once with the reference loop; under torchrun, together with the other processes.
@@ -216,6 +223,11 @@ def train(
         File to go on from and to write to; a folder for several processes.
     save_every
         Steps between checkpoints. Default: only at the end.
+    log
+        Write loss, learning rate, gradient norm and evaluations to trackers, such as trackio or jsonl:run.jsonl
+        (jsonl, tensorboard, trackio, wandb or mlflow).
+    log_every
+        Steps from one that is logged to the next.
     timeout
         Seconds to wait for the other processes in one exchange.
     """
@@ -233,6 +245,8 @@ def train(
         clip_norm=clip_norm,
         checkpoint=checkpoint,
         save_every=save_every,
+        watch=log,
+        log_every=log_every,
         timeout=timeout,
     )
 
@@ -316,6 +330,7 @@ def lab(
     *names: str,
     list: Annotated[bool, Parameter(negative=())] = False,
     check: Annotated[bool, Parameter(negative=())] = False,
+    confirm: Annotated[bool, Parameter(negative=())] = False,
     minutes: float | None = None,
     jobs: Whole | None = None,
     out: Path = Path("lab"),
@@ -335,6 +350,9 @@ def lab(
     check
         Say which truths have no evidence, evidence older than the code, or are not shown where they should be; exit
         code 1 if any.
+    confirm
+        Run the first steps of every arm again where evidence is older than the code, and write down where the code
+        behaves as before; exit code 1 where it does not.
     minutes
         Start nothing whose estimate goes beyond this many minutes in all; says what was left out.
     jobs
@@ -344,7 +362,7 @@ def lab(
     publish
         Also write the evidence, as NAME.jsonl, into this folder.
     """
-    from sooner.cli.lab import check_truths, list_truths, look_for, missing
+    from sooner.cli.lab import check_truths, confirm_truths, list_truths, look_for, missing
     from sooner.lab import _panel
 
     for name in names:
@@ -353,6 +371,9 @@ def lab(
         list_truths()
     elif check:
         if not check_truths([*(names or _panel.names())]):
+            sys.exit(1)
+    elif confirm:
+        if not confirm_truths([*(names or _panel.names())], jobs, publish):
             sys.exit(1)
     else:
         chosen = [*dict.fromkeys(names)] or missing()

@@ -22,6 +22,8 @@ from sooner.race.sizes import finished, plans
 from sooner.recipe.text import split
 from sooner.report import html
 from sooner.report.forecast import gains, page, terminal
+from sooner.watch import watching
+from sooner.watch.pulse import Pulse
 from sooner.workloads import find
 
 
@@ -38,6 +40,7 @@ def run_sizes(
     as_json: bool,
     out: Path | None,
     jobs: int | None,
+    log: str | None = None,
     **options: Any,
 ) -> None:
     """Run the races that the command line describes, or what is left of them, and show what came of all.
@@ -74,7 +77,7 @@ def run_sizes(
         )
         with RaceProgress(console, plan.jobs) as progress:
             try:
-                run(plan, progress)
+                run(plan, [progress, Pulse(plan.folder()), watching(log)])
             except KeyboardInterrupt:
                 progress.stop()
                 console.print(

@@ -22,13 +22,14 @@ from sooner.cluster.workers import Cluster
 from sooner.communication._wire import Traffic
 from sooner.loop import Run, evaluate, evaluation_steps, identity_of
 from sooner.loop.checkpoint import load_checkpoint, save_checkpoint
+from sooner.loop.watched import StepLog, Watching, rates
 from sooner.part import check_range
 from sooner.recipe import Recipe
 from sooner.recipe.training import Training
 from sooner.task import EVALUATION_SEED, Task, derived_seed
 
 
-@dataclass
+@dataclass(repr=False)
 class ClusterRun(Run):
     """What a run of a simulated cluster leaves behind; `model` and `values` are those of the average of all workers.
 
@@ -72,6 +73,8 @@ def train_cluster(
     save_every: int | None = None,
     evaluate_at: Iterable[int] | None = None,
     progress: Callable[[int, float], None] | None = None,
+    watch: Watching = None,
+    log_every: int = 10,
 ) -> ClusterRun:
     """Train one model on a simulated cluster. Two calls with the same arguments give bit-identical results on a CPU.
 
@@ -86,6 +89,9 @@ def train_cluster(
         save_every: steps between checkpoints (the last step always writes one); None writes only at the end.
         evaluate_at: steps at which to evaluate; default evenly spaced as the task says.
         progress: called with (step, metric of the average model) after every evaluation.
+        watch: who is told of steps and evaluations, as in `sooner.train`; a step's loss is the mean over the workers,
+            its rates are the first worker's, and gradients are not measured.
+        log_every: steps from one that is told to the next.
 
     Raises:
         SoonerError: a number out of range, a recipe that does not fit the model or the cluster, or a checkpoint of
@@ -93,9 +99,26 @@ def train_cluster(
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
     steps = task.steps if steps is None else steps
-    for name, value in (("steps", steps), ("workers", workers), ("save_every", save_every or 1)):
+    whole = {"steps": steps, "workers": workers, "save_every": save_every or 1, "log_every": log_every}
+    for name, value in whole.items():
         check_range("train_cluster", name, value, 1, math.inf, whole=True)
     due = evaluation_steps(steps, task.evaluations) if evaluate_at is None else set(evaluate_at)
+    with StepLog(watch, log_every) as log:
+        return _train(task, recipe, seed, steps, workers, due, checkpoint, save_every, progress, log)
+
+
+def _train(
+    task: Task,
+    recipe: Recipe,
+    seed: int,
+    steps: int,
+    workers: int,
+    due: set[int],
+    checkpoint: str | Path | None,
+    save_every: int | None,
+    progress: Callable[[int, float], None] | None,
+    log: StepLog,
+) -> ClusterRun:
     identity = identity_of(task, recipe, seed, steps, due, workers=workers)
     evaluation = task.batches(EVALUATION_SEED, "eval")
     torch.manual_seed(derived_seed(seed, "private"))
@@ -105,12 +128,24 @@ def train_cluster(
     run.gradients = cluster.passes
     saved = _Saved(cluster, run)
     done = load_checkpoint(checkpoint, identity, saved, run) if checkpoint else 0
+    log.start(
+        kind="cluster",
+        name=task.name,
+        recipe=str(recipe),
+        metric=task.metric,
+        seed=seed,
+        steps=steps,
+        workers=workers,
+        parameters=sum(p.numel() for p in cluster.model.parameters()),
+        resumed_at=done,
+    )
 
     for step in range(done, steps + 1):
         if step == steps:
             cluster.finish(step)
         if step in due and step not in run.steps:
             _evaluate(task, cluster, evaluation, run, step)
+            log.evaluation(step, {**run.metrics[-1], **{name: getattr(run, name)[-1] for name in CURVES[1:]}})
             if progress:
                 progress(step, run.values[-1])
             if run.diverged_at is not None:
@@ -121,14 +156,21 @@ def train_cluster(
             break
 
         started = time.process_time()
-        run.losses[step] = cluster.step(step)
+        speed = rates(cluster.optimizers) if log.due(step + 1) else None
+        with log.timing():
+            run.losses[step] = loss = cluster.step(step)
         run.cpu_seconds += time.process_time() - started
+        if speed is not None:
+            log.step(step + 1, loss, speed)
 
     if run.diverged_at is None and not bool(torch.isfinite(run.losses).all()):
         run.diverged_at = int((~torch.isfinite(run.losses)).nonzero()[0]) + 1
     cluster.show(cluster.average())
     run.state_bytes = cluster.state_bytes()
     run.worker_steps, run.rounds, run.seconds = cluster.worker_steps, cluster.rounds, cluster.seconds
+    log.end(
+        steps=step, **(run.metrics[-1] if run.metrics else {}), diverged_at=run.diverged_at, cpu_seconds=run.cpu_seconds
+    )
     return run
 
 

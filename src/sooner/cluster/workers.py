@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sooner.cluster.data import Data
 from sooner.cluster.misfits import refuse_misfits
@@ -114,6 +115,11 @@ class Cluster:
 
     def _zeros(self, names: tuple[str, ...]) -> Buffers:
         return {name: self.lanes.start.new_zeros(self.workers, self.lanes.layout.size) for name in names}
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimizers of the first worker, or of all where they step alike."""
+        return self._mover.trainings[0].optimizers
 
     def current(self) -> Tensor:
         """Return the weights of the workers that take part, ``[m, d]``, or ``[d]`` where all are the same."""

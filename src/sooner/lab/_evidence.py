@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import sooner
 from sooner.claims._claim import Outcome
-from sooner.claims._code import code_behind
+from sooner.claims._code import code_behind, digest_of
 from sooner.claims._findings import Findings
 from sooner.claims._lines import (
     checked_frame,
@@ -29,8 +29,10 @@ from sooner.lab._truth import Truth
 from sooner.race.journal_lines import Record, write_line
 from sooner.race.limits import RULES
 
-FORMAT = 1
-"""Version of the layout; another one is refused."""
+FORMAT = 2
+"""Version of the layout that is written."""
+READ = (1, 2)
+"""Versions that are read; another one is refused. The first had no fingerprints."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Evidence:
         provenance: command, versions, machine, when it started and finished.
         findings: per ``workload: experiment``, what was found; of races only the contenders that the truth asks about.
         outcomes: per workload, what became of each criterion.
+        declared: digest of experiments and criteria; empty in evidence of the first format.
+        fingerprint: how every arm behaves in its first steps (`sooner.claims._fingerprint`); empty where none was kept.
+        confirmed: that edited code behaves as it did, when, and the digests of its files; empty where nobody asked.
     """
 
     truth: str
@@ -52,6 +57,9 @@ class Evidence:
     provenance: dict[str, Any]
     findings: dict[str, dict[str, Any]]
     outcomes: dict[str, list[Outcome]]
+    declared: str = ""
+    fingerprint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    confirmed: dict[str, Any] = field(default_factory=dict)
 
     def shown(self) -> dict[str, bool]:
         """Return by workload whether the truth is shown there: all criteria are met."""
@@ -71,11 +79,18 @@ class Evidence:
         return replace(found[0], met=met, why=found[0].why or undecided)
 
     def older_than_code(self) -> list[str]:
-        """Return the files that are no longer what they were at the run; empty for fresh evidence."""
+        """Return the files that are no longer what they were at the run; empty for fresh evidence.
+
+        Files whose new text was found to behave as the old one count as the same (`_freshness.confirm`).
+        """
+        own = f"lab/{self.truth}.py"
         if self.truth not in _panel.names():
-            return [f"lab/{self.truth}.py"]
-        now = code_of(_panel.load(self.truth))
-        changed = [name for name in {**self.code, **now} if self.code.get(name) != now.get(name)]
+            return [own]
+        truth = _panel.load(self.truth)
+        now, then = code_of(truth), self.confirmed.get("code", self.code)
+        changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+        if self.declared and self.declared != declared(truth) and own not in changed:
+            changed.append(own)
         return [*changed, *(["docs/race-rules.md"] if self.provenance.get("rules") != RULES else [])]
 
 
@@ -106,6 +121,11 @@ def code_of(truth: Truth) -> dict[str, str]:
     return code_behind([file], truth.experiments.values())
 
 
+def declared(truth: Truth) -> str:
+    """Return a digest of what a truth fixes before it is looked for: experiments and criteria."""
+    return digest_of(truth.experiments, [c for setting in truth.on.values() for c in setting.criteria])
+
+
 @functools.cache
 def find(name: str) -> Evidence | None:
     """Return the published evidence of a truth, None where there is none.
@@ -118,7 +138,11 @@ def find(name: str) -> Evidence | None:
 
 
 def make(
-    truth: Truth, findings: dict[str, dict[str, Any]], code: dict[str, str], provenance: dict[str, Any]
+    truth: Truth,
+    findings: dict[str, dict[str, Any]],
+    code: dict[str, str],
+    provenance: dict[str, Any],
+    fingerprint: dict[str, dict[str, Any]] | None = None,
 ) -> Evidence:
     """Return the evidence of a truth that has just been looked for: outcomes follow from the findings."""
     findings = from_the_package_on(findings)
@@ -131,7 +155,14 @@ def make(
         **{name: getattr(truth, name) for name in ("says", "source", "expected", "oracle")},
         "absent": {workload: setting.absent for workload, setting in truth.on.items() if setting.absent},
     }
-    return Evidence(truth.name, said, code, provenance, kept, outcomes)
+    arms = {
+        name: {row["recipe"] for row in found["contenders"]} for name, found in kept.items() if "contenders" in found
+    }
+    behaviour = {
+        name: {arm: values for arm, values in of.items() if name not in arms or arm in arms[name]}
+        for name, of in (fingerprint or {}).items()
+    }
+    return Evidence(truth.name, said, code, provenance, kept, outcomes, declared(truth), behaviour)
 
 
 def write(evidence: Evidence, path: Path) -> None:
@@ -140,13 +171,21 @@ def write(evidence: Evidence, path: Path) -> None:
     Raises:
         SoonerError: the file can't be written.
     """
-    head = {"format": FORMAT, "said": evidence.said, "code": evidence.code, "provenance": evidence.provenance}
+    head = {
+        "format": FORMAT,
+        "said": evidence.said,
+        "code": evidence.code,
+        "declared": evidence.declared,
+        "provenance": evidence.provenance,
+    }
     write_whole(
         path,
         [
             write_line("truth", evidence.truth, head),
             *(write_line("finding", name, found) for name, found in evidence.findings.items()),
             *(write_line("outcome", w, {"of": [asdict(o) for o in some]}) for w, some in evidence.outcomes.items()),
+            *(write_line("fingerprint", name, arms) for name, arms in evidence.fingerprint.items()),
+            *([write_line("confirmed", evidence.truth, evidence.confirmed)] if evidence.confirmed else []),
             write_line("shown", evidence.truth, {"shown": evidence.shown()}),
         ],
     )
@@ -161,7 +200,7 @@ def read(path: Path) -> Evidence:
     """
     remedy = f"restore the file, or run `sooner lab {path.stem}` again"
     records = read_records(path, remedy)
-    checked_frame(path, records, "truth", "shown", (FORMAT,), remedy)
+    checked_frame(path, records, "truth", "shown", READ, remedy)
     try:
         evidence = _read(records)
         said = records[-1].data["shown"]
@@ -181,4 +220,7 @@ def _read(records: Sequence[Record]) -> Evidence:
         head.data["provenance"],
         {record.key: record.data for record in records if record.kind == "finding"},
         {r.key: [outcome_from(data) for data in r.data["of"]] for r in records if r.kind == "outcome"},
+        head.data.get("declared", ""),
+        {record.key: record.data for record in records if record.kind == "fingerprint"},
+        next((record.data for record in records if record.kind == "confirmed"), {}),
     )

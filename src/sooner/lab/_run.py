@@ -11,7 +11,7 @@ from sooner.lab._evidence import Evidence
 from sooner.lab._truth import Truth
 from sooner.race.journal import FILE, read
 from sooner.race.pool import Pool
-from sooner.race.referee import Watch
+from sooner.watch import Watch
 
 __all__ = ["WORKER", "finished", "run", "study_of"]
 
@@ -46,10 +46,19 @@ def run(
     study = study_of(truth)
 
     def conclude(findings: dict[str, dict[str, Any]], provenance: dict[str, Any], path: Path) -> Evidence:
-        evidence = _evidence.make(truth, findings, study.code, provenance)
+        behaviour = provenance.pop("fingerprint")
+        evidence = _evidence.make(truth, findings, study.code, provenance, behaviour)
         _evidence.write(evidence, path)
         return evidence
 
     return run_study(
-        study, out, conclude, _evidence.read, jobs=jobs, command=command, watch=watch or Watch(), pool=pool
+        study,
+        out,
+        conclude,
+        _evidence.read,
+        jobs=jobs,
+        command=command,
+        watch=watch or Watch(),
+        pool=pool,
+        fingerprint=True,
     )

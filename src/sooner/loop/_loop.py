@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from sooner.communication import _world
+from sooner.communication._group import Group
 from sooner.error import SoonerError
 from sooner.loop.batches import HELD_OUT, batches_of
 from sooner.loop.checkpoint_world import how_to_go_on, keeper
+from sooner.loop.watched import StepLog, Watching, norm_of, rates
 from sooner.loop.workers import Report, Workers
 from sooner.objective import FROM_TASKS, PROVIDED, Objective, measured
 from sooner.part import check_range
@@ -31,7 +33,7 @@ from sooner.recipe.training import Training
 from sooner.task import EVALUATION_SEED, Task, derived_seed, worker_seed
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """What a training run leaves behind.
 
@@ -58,6 +60,17 @@ class Run:
     state_bytes: int
     together: Report | None = None
 
+    def __repr__(self) -> str:
+        """Say in one line what came of it."""
+        end = f"diverged at step {self.diverged_at}" if self.diverged_at is not None else ""
+        if not end and self.values:
+            names = [name for name, value in self.metrics[-1].items() if value == self.values[-1]]
+            end = f"{'loss' if 'loss' in names else names[0]} {self.values[0]:.4g} -> {self.values[-1]:.4g}"
+        steps = self.steps[-1] if self.steps else len(self.losses)
+        parameters = sum(p.numel() for p in self.model.parameters())
+        told = [f"{steps} steps", end, f"{parameters:,} parameters", f"{self.cpu_seconds:.3g} CPU s"]
+        return f"<{type(self).__name__}: {', '.join(filter(None, told))}>"
+
 
 def train(
     task: Task,
@@ -71,6 +84,8 @@ def train(
     save_every: int | None = None,
     evaluate_at: Iterable[int] | None = None,
     progress: Callable[[int, float], None] | None = None,
+    watch: Watching = None,
+    log_every: int = 10,
     timeout: float = 600.0,
 ) -> Run:
     """Train one model, alone or, where torchrun started this process, together with the others.
@@ -90,6 +105,9 @@ def train(
         save_every: steps between checkpoints (the last step always writes one); None writes only at the end.
         evaluate_at: steps at which to evaluate; default evenly spaced as the task says.
         progress: called with (step, metric) after every evaluation, on the first worker.
+        watch: who is told of steps and evaluations, on the first worker: the name of a sink such as "trackio" or
+            "jsonl:log.jsonl", a `sooner.watch.Watch`, or a list of these. It changes no number and can stop nothing.
+        log_every: steps from one that is told to the next; their numbers are read late, so that nothing waits.
         timeout: seconds to wait for the other workers in one exchange, before the one that is missing is named.
 
     Raises:
@@ -99,7 +117,8 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
     refuse_unmet(task, recipe)
     steps = task.steps if steps is None else steps
-    for name, value in (("steps", steps), ("accumulate", accumulate), ("save_every", save_every or 1)):
+    whole = {"steps": steps, "accumulate": accumulate, "save_every": save_every or 1, "log_every": log_every}
+    for name, value in whole.items():
         check_range("train", name, value, 1, math.inf, whole=True)
     check_range("train", "clip_norm", clip_norm or 0, 0, math.inf)
     check_range("train", "timeout", timeout, 1, 10**6)
@@ -107,7 +126,9 @@ def train(
     identity = identity_of(task, recipe, seed, steps, due, accumulate=accumulate, clip_norm=clip_norm)
     _world.join(timeout)
     with _world.together(lambda: how_to_go_on(checkpoint)):
-        return _train(task, recipe, identity, due, checkpoint, save_every, progress)
+        log = StepLog(watch, log_every, speaks=Group().rank == 0)
+        with log:
+            return _train(task, recipe, identity, due, checkpoint, save_every, progress, log)
 
 
 def identity_of(
@@ -134,6 +155,7 @@ def _train(
     checkpoint: str | Path | None,
     save_every: int | None,
     progress: Callable[[int, float], None] | None,
+    log: StepLog,
 ) -> Run:
     seed, steps, accumulate, clip_norm = (identity[name] for name in ("seed", "steps", "accumulate", "clip_norm"))
     model = task.model(derived_seed(seed, "init")).train()
@@ -148,6 +170,16 @@ def _train(
     save, load = keeper(checkpoint, workers)
     done = load(checkpoint, identity, training, run) if checkpoint else 0
     workers.resume(done)
+    log.start(
+        kind="train",
+        name=task.name,
+        recipe=str(recipe),
+        metric=task.metric,
+        **{name: identity[name] for name in ("seed", "steps", "accumulate")},
+        workers=workers.size,
+        parameters=sum(p.numel() for p in model.parameters()),
+        resumed_at=done,
+    )
 
     with training.saver or contextlib.nullcontext():  # leaves no file half written behind
         for step in range(done, steps + 1):
@@ -155,6 +187,7 @@ def _train(
                 workers.finish(lambda: _means(task, model, evaluation)[task.metric])
             if step in due and step not in run.steps:
                 evaluate(task, training, evaluation, run, step, workers)
+                log.evaluation(step, run.metrics[-1])
                 if progress and workers.rank == 0:
                     progress(step, run.values[-1])
                 if run.diverged_at is not None:
@@ -166,20 +199,28 @@ def _train(
                 break
 
             started = time.process_time()
-            with workers.timing():
+            with workers.timing(), log.timing():
                 objective = objective_of(task, model, batches, step, accumulate)
-                run.losses[step] = training.backward(objective)  # stays on the device: nothing waits for it
+                run.losses[step] = loss = training.backward(objective)  # stays on the device: nothing waits for it
+                if told := log.due(step + 1):
+                    training.average_gradients()
+                    norm, speed = norm_of(training.optimizers), rates(training.optimizers)
                 if clip_norm is not None:
                     training.average_gradients()
                     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
                 training.step(objective)
                 training.zero_grad()
+            if told:
+                log.step(step + 1, loss, speed, norm)
             run.cpu_seconds += time.process_time() - started
 
     workers.share_losses(run.losses, step)
     if run.diverged_at is None:
         run.diverged_at = _first_non_finite(run.losses)  # where the last steps are not evaluated
     run.state_bytes = training.state_bytes()
+    log.end(
+        steps=step, **(run.metrics[-1] if run.metrics else {}), diverged_at=run.diverged_at, cpu_seconds=run.cpu_seconds
+    )
     return run
 
 

@@ -16,6 +16,7 @@ from sooner.loop.workers import Report as Together
 from sooner.objective import Found
 from sooner.race.cost import measure_blocks, measure_memory
 from sooner.task import Task
+from sooner.task.by_value import unpack
 from sooner.task.placing import placed
 from sooner.workloads import find
 
@@ -38,7 +39,7 @@ def _train(task: Task, payload: dict[str, Any], report: Report) -> dict[str, Any
     steps = payload["steps"]
 
     def progress(step: int, value: float) -> None:
-        report(step / steps, {"value": value})
+        report(step / steps, {"value": value, "step": step})
 
     common = {"evaluate_at": payload["evaluate_at"], "progress": progress}
     if "workers" in payload:
@@ -116,5 +117,8 @@ def _task(
     size: float = 1,
     device: str = "cpu",
     amp: str | None = None,
+    packed: bytes | None = None,
 ) -> Task:
+    if packed is not None:
+        task = unpack(packed)
     return placed(_found(spec, digest).at(size) if task is None else task, device, amp)

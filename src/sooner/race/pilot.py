@@ -21,7 +21,7 @@ from sooner.race.evidence import PRIMARY
 from sooner.race.journal import Journal, View
 from sooner.race.plan import Plan
 from sooner.race.pool import Pool
-from sooner.race.referee import Race, Watch, pool_of, provenance
+from sooner.race.referee import Race, pool_of, provenance
 from sooner.race.shelf import views
 from sooner.race.statistics.planning import Looking, Spread, power, seeds_for, spread_of_log_steps, visible
 from sooner.race.targets import (
@@ -33,6 +33,7 @@ from sooner.race.targets import (
 )
 from sooner.recipe import Recipe
 from sooner.task import check
+from sooner.watch import Watch
 
 EFFECTS = (0.95, 0.9, 0.85, 0.8, 0.7, 0.5)
 _LEAST_HITS = 6

@@ -27,6 +27,7 @@ from sooner.race.source import sources
 from sooner.race.targets import ladder
 from sooner.recipe import Recipe
 from sooner.task import Task, check
+from sooner.task.by_value import digest, needs_value, pack
 from sooner.task.placing import check_precision
 
 
@@ -102,18 +103,15 @@ class Plan(Planned):
 
     def _check_task(self) -> None:
         task = self.task
-        functions = (task.model, task.batches, task.loss, task.metrics)
-        if not task.spec and any(getattr(f, "__module__", "") == "__main__" for f in functions):
-            raise SoonerError(
-                f"task {task.name} is defined in the running script, which worker processes can't import; put it in a "
-                "file of its own and load that with sooner.task.from_file"
-            )
         if self.regime == "anytime" and task.evaluations < limits.LEAST_EVALUATIONS:
             raise SoonerError(
                 f"task {task.name}: evaluations = {task.evaluations} is too few to see when a run reaches a target; "
                 f"set it to {limits.LEAST_EVALUATIONS} or more, 25 is the default"
             )
         self.checked = check(replace(task, steps=self.horizons[-1]))  # batches must last for the longest run
+        by_value = needs_value(task)
+        self._packed = pack(task) if by_value else None  # once: all runs get the task as it is now
+        self._code = {"code": digest(task)} if by_value else {}
 
     def _check_trials(self) -> None:
         """Make every recipe for the model with the first settings it will be tried with, so that no worker has to."""
@@ -166,6 +164,7 @@ class Plan(Planned):
                 "higher is better": self.task.higher_is_better,
                 "evaluations": self.task.evaluations,
                 **self._size(),
+                **self._code,
             },
             "recipes": [str(r) for r in self.recipes],
             "sources": self.sources,
@@ -190,10 +189,12 @@ class Plan(Planned):
 
     def sendable_task(self) -> dict[str, Any]:
         """Return what a worker needs to find the task: its name or path with the text it had, or the task itself."""
+        if self._packed is not None:
+            return {"packed": self._packed, **self._place()}
         if not self.task.spec:
             return {"task": self.task, **self._place()}
-        digest = hashlib.sha256(self.task.source.encode()).hexdigest()
-        return {"spec": self.task.spec, "digest": digest, **self._size(), **self._place()}
+        text = hashlib.sha256(self.task.source.encode()).hexdigest()
+        return {"spec": self.task.spec, "digest": text, **self._size(), **self._place()}
 
     def _place(self) -> dict[str, str]:
         """Return device and precision where they are not the processor's own; older races stay what they are."""

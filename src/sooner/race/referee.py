@@ -11,12 +11,13 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from sooner.error import SoonerError
 from sooner.race import tuning
 from sooner.race.cost import contention
-from sooner.race.evidence import Contender, Evidence
+from sooner.race.evidence import PRIMARY, Contender, Evidence
 from sooner.race.journal import Journal
 from sooner.race.machine import machine, now, versions
 from sooner.race.plan import Plan
@@ -27,54 +28,73 @@ from sooner.race.shelf import Shelf
 from sooner.race.stamps import costs_of_runs
 from sooner.race.targets import targets_anytime, targets_budgeted
 from sooner.space import Settings
+from sooner.watch import Several, Watch, watching
 
 WORKER = "sooner.race.worker:run_cell"
 COST_ATTEMPTS = 3
 
 
-class Watch:
-    """What a race tells whoever watches it. This one says nothing; the command line draws progress."""
-
-    def phase(self, name: str, cells: list[Cell], later: float) -> None:
-        """A phase begins with these cells to run; `later` is the work planned after it, in steps."""
-
-    def progress(self, cell: Cell, fraction: float, info: dict[str, Any]) -> None:
-        """A running cell has done this fraction."""
-
-    def finished(self, cell: Cell, data: dict[str, Any]) -> None:
-        """A cell has finished and is in the journal."""
-
-    def failed(self, cell: Cell, cause: str) -> None:
-        """A cell has failed for good."""
-
-
 def run(
-    plan: Planned, watch: Watch | None = None, pool: Pool | None = None, shelf: Shelf | None = None
+    plan: Planned,
+    watch: Watch | str | Iterable[Watch | str] | None = None,
+    pool: Pool | None = None,
+    shelf: Shelf | None = None,
 ) -> dict[str, Any]:
     """Run the race, or what is left of it, and return the result (its fields are in docs/result.md).
 
     Args:
         plan: the race.
-        watch: is told what happens.
+        watch: is told what happens, as `sooner.watch.watching` takes it; one that fails stops nothing.
         pool: workers to use; None starts `plan.jobs` of them and ends them afterwards.
         shelf: runs that other races have made; equal ones are copied into the journal instead of being run again.
 
     Raises:
         SoonerError: the folder can't be used, the disk is full, or the baseline itself cannot run.
     """
+    told = watching(watch)
     with Journal.open(plan.folder(), plan.identity(), provenance(plan)) as journal:
-        if journal.find("result", "result") is None:
-            with contextlib.nullcontext(pool) if pool else pool_of(plan) as workers:
-                Race(plan, journal, workers, watch or Watch(), shelf).run()
+        told.start(about(plan, journal))
+        try:
+            if journal.find("result", "result") is None:
+                with contextlib.nullcontext(pool) if pool else pool_of(plan) as workers:
+                    Race(plan, journal, workers, told, shelf).run()
+        except BaseException as error:
+            told.end({"error": f"{type(error).__name__}: {error}" if str(error) else type(error).__name__})
+            raise
         result = journal.find("result", "result")
         assert result is not None
         result["notes"] = [*result["notes"], *journal.notes]
+        for contender in result["contenders"]:
+            told.verdict(contender["recipe"], contender["verdict"], contender["sentence"])
+        told.end({"finished": result["finished"]})
         return result
 
 
 def pool_of(plan: Planned) -> Pool:
     """Return the workers of a race: so many, each in its place, and as patient as the plan says."""
     return Pool(plan.jobs, WORKER, silence_seconds=plan.silence or SILENCE_SECONDS, slots=plan.slots)
+
+
+def about(plan: Planned, journal: Journal) -> dict[str, Any]:
+    """Return what watchers are told when a race starts."""
+    return {
+        "kind": "race",
+        "name": plan.task.name,
+        "recipes": [str(recipe) for recipe in plan.recipes],
+        "metric": plan.task.metric,
+        "higher_is_better": plan.task.higher_is_better,
+        "steps": plan.budget,
+        "regime": plan.regime,
+        "seeds": plan.looks[-1],
+        "looks": list(plan.looks),
+        "until": plan.until,
+        "purposes": {
+            name: [min(s), max(s)] for name in ("tuning", "target", "racing", "a/a") if (s := plan.seeds(name))
+        },
+        "folder": str(plan.folder()),
+        "command": plan.command,
+        "cells_done": len(journal.all("cell")),
+    }
 
 
 def provenance(plan: Planned) -> dict[str, Any]:
@@ -100,7 +120,8 @@ class Race:
     """
 
     def __init__(self, plan: Planned, journal: Journal, pool: Pool, watch: Watch, shelf: Shelf | None) -> None:
-        self.plan, self.journal, self.pool, self.watch, self.shelf = plan, journal, pool, watch, shelf
+        self.plan, self.journal, self.pool, self.shelf = plan, journal, pool, shelf
+        self.watch = watching(watch)
         self.contenders = [Contender(recipe) for recipe in plan.recipes]
         self.baseline = self.contenders[0]
         self.evidence = Evidence(plan, journal, self.contenders)
@@ -198,7 +219,7 @@ class Race:
                 for c in running:
                     cells += self.evidence.cells(c, "racing", number)
                 cells += self.evidence.cells(self.baseline, "a/a", number)
-            self.ensure(f"racing on {look} seeds", cells, 0.0)
+            self.ensure(f"racing on {look} seeds", cells, 0.0, stands=True)
             for c in running:
                 c.seeds = look
             for c, judgement in [(c, self.evidence.settled(c)) for c in running if c is not self.baseline]:
@@ -233,18 +254,27 @@ class Race:
     def _work(self, runs: int) -> float:
         return float(runs * (sum(self.plan.horizons) if self.plan.regime == "budgeted" else self.plan.budget))
 
-    def ensure(self, phase: str, cells: Iterable[Cell], later: float) -> None:
-        """Run the cells that the journal does not have yet."""
+    def ensure(self, phase: str, cells: Iterable[Cell], later: float, *, stands: bool = False) -> None:
+        """Run the cells that the journal does not have yet; `stands` tells along how contenders stand."""
         journal, watch = self.journal, self.watch
+        stands = stands and watch.wants("standing")
         wanted = {c.key: c for c in cells}
         missing = [c for key, c in wanted.items() if not journal.find("cell", key) and key not in self.given_up]
         if self.shelf:
             missing = [c for c in missing if not self._copied(c, self.shelf)]
         watch.phase(phase, missing, later)
+        standing = Standing(self.evidence, watch) if stands else None
+
+        def progress(cell: Cell, fraction: float, info: dict[str, Any]) -> None:
+            watch.progress(cell, fraction, info)
+            if "value" in info and "step" in info:
+                watch.evaluation(info["step"], {self.plan.task.metric: info["value"]}, cell)
 
         def keep(cell: Cell, data: dict[str, Any]) -> None:
             journal.append("cell", cell.key, data)
             watch.finished(cell, data)
+            if standing:
+                standing.tell()
 
         def give_up(cell: Cell, cause: str) -> None:
             if self.plan.task_changed():
@@ -256,13 +286,50 @@ class Race:
             self.given_up.add(cell.key)
             watch.failed(cell, cause)
 
-        self.pool.run(missing, keep, watch.progress, give_up)
+        self.pool.run(missing, keep, progress, give_up)
 
     def _copied(self, cell: Cell, shelf: Shelf) -> bool:
         data = shelf.find(cell)
         if data is not None:
             self.journal.append("cell", cell.key, data)
         return data is not None
+
+
+class Standing:
+    """Tells how contenders stand in the middle of a race, whenever another pair of runs is complete.
+
+    Args:
+        evidence: the runs.
+        watch: is told.
+    """
+
+    def __init__(self, evidence: Evidence, watch: Several) -> None:
+        self._evidence, self._watch, self._told = evidence, watch, [0] * len(evidence.contenders)
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell it, if it has changed."""
+        counts = [0 if c.why_out else self._pairs(c) for c in self._evidence.contenders]
+        if counts == self._told:
+            return
+        self._told = counts
+        rows = []
+        for c, seeds in list(zip(self._evidence.contenders, counts, strict=True))[1:]:
+            if seeds:
+                found = self._evidence.ratio(replace(c, seeds=seeds), PRIMARY)
+                told = {name: found[name] for name in ("ratio", "low", "high")}
+                rows.append({"recipe": str(c.recipe), "tuned_recipe": str(c.tuned), "seeds": seeds, **told})
+        self._watch.standing(rows)
+
+    def _pairs(self, c: Contender) -> int:
+        """Return on how many seeds, from the first on, a contender and the baseline have both run."""
+        evidence, count = self._evidence, 0
+        for number in range(evidence.plan.looks[-1]):
+            both = [cell for one in (c, evidence.baseline) for cell in evidence.cells(one, "racing", number)]
+            if any(evidence.journal.find("cell", cell.key) is None for cell in both):
+                break
+            count += 1
+        return count
 
 
 def _why_out(c: Contender) -> str:

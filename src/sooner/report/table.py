@@ -150,7 +150,13 @@ def render(result: words.Result) -> RenderableType:
 def text(result: words.Result, width: int) -> str:
     """Return the table of `result` as plain text, `width` characters wide."""
     console = Console(
-        file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False, emoji=False
+        file=io.StringIO(),
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,  # else a notebook would show it at once, and empty
+        legacy_windows=False,
+        emoji=False,
     )
     with console.capture() as capture:
         console.print(render(result))

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from sooner.error import SoonerError
 from sooner.objective import mean_of
 from sooner.task._task import EVALUATION_SEED, Task
+from sooner.task.by_value import needs_value, pack
 from sooner.task.seeds import derived_seed
 from sooner.task.streams import Stream
 
@@ -179,17 +180,8 @@ def _check_metrics(task: Task, model: nn.Module, batch: Any) -> None:
 
 def _check_sendable(task: Task) -> None:
     """Refuse a task made in Python that another process can't be given."""
-    remedy = "define model, batches and loss at the top level of a file"
-    try:
-        pickle.dumps(task)
-    except Exception as error:
-        raise SoonerError(f"task {task.name} can't be sent to worker processes ({error}); {remedy}") from error
-    for function in (task.model, task.batches, task.loss, task.metrics, task.fingerprint, task.shards):
-        if getattr(function, "__module__", "") == "__main__":
-            raise SoonerError(
-                f"task {task.name} can't be sent to worker processes, which do not import the main program that "
-                f"{getattr(function, '__name__', function)} lives in; {remedy} of its own"
-            )
+    if needs_value(task):
+        pack(task)
 
 
 def _same(a: Any, b: Any) -> bool:

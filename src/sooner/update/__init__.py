@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sooner.update.diffgrad import DiffGrad
     from sooner.update.grad_norm_smooth import GradNormSmooth
     from sooner.update.leap_verify import LeapVerify
+    from sooner.update.lion import Lion
     from sooner.update.muon import Muon
     from sooner.update.normalized_gd import NormalizedGD
     from sooner.update.normalized_logistic_gd import NormalizedLogisticGD
@@ -41,6 +42,7 @@ __all__ = [
     "DiffGrad",
     "GradNormSmooth",
     "LeapVerify",
+    "Lion",
     "Muon",
     "NormalizedGD",
     "NormalizedLogisticGD",
