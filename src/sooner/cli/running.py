@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,7 @@ def race(
     /,
     *,
     recipes: str | None = None,
-    command: Sequence[str] = (),
+    command: Annotated[list[str] | None, Parameter(negative=())] = None,
     metric: str | None = None,
     maximize: Annotated[bool, Parameter(negative=())] = False,
     read: str | None = None,
