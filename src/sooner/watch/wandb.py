@@ -27,8 +27,10 @@ class Wandb(Sink):
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write numbers of a step; every series has its own count of steps, as wandb's own may never go back."""
-        row: dict[str, float] = dict(numbers)
-        for series in sorted({name.rpartition("/")[0] for name in numbers}):
+        row = {
+            name.replace(".", "_"): value for name, value in numbers.items()
+        }  # a dot would nest its step apart from it
+        for series in sorted({name.rpartition("/")[0] for name in row}):
             if series not in self._series:
                 self._series.add(series)
                 self._run.define_metric(f"{series}/*", step_metric=f"{series}/step")
