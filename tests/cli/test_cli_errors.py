@@ -158,7 +158,7 @@ def test_a_fraction_is_not_rounded_to_a_whole_number(cli):
         (TASK.replace(").mean()", ").mean() * float('nan')"), "loss(model, batch) is nan at step 0"),
         (TASK.replace(").mean()", ")"), "loss(model, batch) returned shape (16, 1)"),
         (TASK + "metric = 'accuracy'", "metric 'accuracy' is not among what metrics(model, batch) returns"),
-        (TASK.replace("return [(", "return iter([(").replace("(60)]", "(60)])"), "can't be indexed by step"),
+        (TASK.replace("return [(", "return len([(").replace("(60)]", "(60)])"), "can't be indexed by step"),
         (TASK.replace("range(60)", "range(30)"), "by taking the index modulo its length"),
         (TASK.replace("import torch", "import torch\n1 / 0"), "does not import: line 3: ZeroDivisionError"),
     ],

@@ -114,9 +114,7 @@ BROKEN = {
     "model(seed) gave two different models for one seed": TASK.replace("    torch.manual_seed(seed)\n", ""),
     "batches(seed, 'train')[3] gave two different batches": TASK.replace("torch.Generator().manual_seed(seed)", "None"),
     "so all runs would be the same": TASK.replace("manual_seed(seed)", "manual_seed(1)"),
-    "returned a generator that can't be indexed by step": TASK.replace("return [(", "return ((").replace(
-        "draw])]", "draw]))"
-    ),
+    "that can't be indexed by step": TASK.replace("return [(", "return len([(").replace("draw])]", "draw])])"),
     "has no batch 279": TASK.replace("(500, 32)", "(230, 32)"),
     "loss(model, batch) is nan at step 0": TASK.replace("batch[1])", "batch[1]) * float('nan')"),
     "returned shape (32,)": TASK.replace("batch[1])", "batch[1], reduction='none')"),

@@ -167,7 +167,8 @@ def race(
         if value is not None:
             raise SoonerError(f"{name} goes with --command; a workload says itself what its metric is")
     options.update(workers=workers, world=world, arms=arms, ablate=ablate, amp=amp)
-    workload, recipes = workload or DEFAULT_WORKLOAD, recipes or DEFAULT_RECIPES
+    workload = DEFAULT_WORKLOAD if workload is None else workload
+    recipes = DEFAULT_RECIPES if recipes is None else recipes
     if sizes is not None:
         if power is not None or effect is not None:
             raise SoonerError("--power and --effect ask about one race; ask about each of --sizes by itself")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -120,6 +121,10 @@ class Pulse(Watch):
         told = {**self._told, "updated": time.time(), "left": max(0.0, ahead - now_done), "now": now_done}
         told["cells"] = {"done": len(self._ended), "of": len(weights)}
         unfinished = self.path.with_name(f".{FILE}.{os.getpid()}")
-        unfinished.write_text(json.dumps(finite(told), allow_nan=False, default=str), encoding="utf-8")
-        unfinished.replace(self.path)
         self._written = time.monotonic()
+        try:
+            unfinished.write_text(json.dumps(finite(told), allow_nan=False, default=str), encoding="utf-8")
+            unfinished.replace(self.path)
+        except OSError:  # a full disk: the race itself says so, and this is only drawn
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
