@@ -12,6 +12,7 @@ from sooner.claims import _code
 from sooner.claims._claim import Measurement, Race
 from sooner.lab import _cost, _evidence, _panel, _run
 from sooner.race import limits
+from sooner.workloads import finetune
 
 STEPS = 2
 
@@ -27,8 +28,12 @@ def _few(monkeypatch):
     """Races take few steps, few seeds and few examples here."""
     for name, value in (("LEAST_SEEDS", SEEDS), ("TARGET_SEEDS", SEEDS), ("LEAST_STEPS", STEPS)):
         monkeypatch.setattr(limits, name, value)
+    monkeypatch.setattr(finetune, "START_STEPS", 3)  # a start of its own, kept apart from the real ones
     task_of = _code.task_of
     monkeypatch.setattr(_code, "task_of", lambda race: fewer(task_of(race)))
+    finetune.start.cache_clear()
+    yield
+    finetune.start.cache_clear()
 
 
 def fewer(task):

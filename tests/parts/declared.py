@@ -49,7 +49,7 @@ DECLARED = {
     "batch_scaling": Declared("adamw + batch_scaling(batch=64, base_batch=32)"),
     **_plain("clip_adaptive", "clip_norm", "clip_value", "perpgrad", "cma_harmony", station="gradient"),
     "conadv": Declared("conadv + adamw", looks="it attacks the batch, which the test keeps off the device"),
-    "deepzero": Declared("deepzero(directions=8) + sgd"),
+    "deepzero": Declared("deepzero(method='rge', directions=8) + sgd"),
     "cooldown": Declared("cooldown + adamw"),
     "orthogonal": Declared("orthogonal + adamw", looks="initial weights"),
     "dora": Declared("dora(rank=2) + adamw", looks="initial weights"),
