@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def judge(cli, tmp_path):
     (tmp_path / "train.py").write_text(TRAIN)
 
     def run(gain, *words):
-        program = f"{sys.executable} -I -S train.py {{seed}} "
+        program = f"{shlex.quote(sys.executable)} -I -S train.py {{seed}} "
         sides = ["--baseline-command", program + "0", "--candidate-command", program + gain]
         return cli("judge", *sides, "--metric", "accuracy", "--higher-is-better", *words)
 
@@ -70,7 +71,10 @@ def test_bad_input(cli):
 
 def test_a_judgement_that_is_ended_ends_its_run(program, tmp_path):
     (tmp_path / "train.py").write_text(TRAIN)
-    words = [f"{sys.executable} -I -S train.py {{seed}} slow", f"{sys.executable} -I -S train.py {{seed}} 0"]
+    words = [
+        f"{shlex.quote(sys.executable)} -I -S train.py {{seed}} slow",
+        f"{shlex.quote(sys.executable)} -I -S train.py {{seed}} 0",
+    ]
     process = subprocess.Popen(
         [*program.words, "judge", "--baseline-command", words[0], "--candidate-command", words[1]],
         cwd=tmp_path,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -34,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def command(text, **more):
-    return read(text.format(python=sys.executable, **more))
+    return read(text.format(python=shlex.quote(sys.executable), **more))
 
 
 def planned(*texts, metric="val_loss", steps=40, regime="auto", tune=0, looks=(6,), **options):
@@ -187,7 +188,7 @@ def test_a_killed_run_goes_on_from_its_folder(folder):
 
 
 def command_text(text):
-    return text.format(python=sys.executable)
+    return text.format(python=shlex.quote(sys.executable))
 
 
 def finished(folder):

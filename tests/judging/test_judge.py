@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from sooner.judging import believed
 from sooner.judging.ledger import Ledger
 
 SOURCE = Path(__file__).parents[2] / "src"
-PYTHON = f"{sys.executable} -I -S"
+PYTHON = f"{shlex.quote(sys.executable)} -I -S"
 TRAIN = """
 import random, sys, time
 seed, gain, *rest = sys.argv[1:]
