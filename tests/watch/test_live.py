@@ -112,10 +112,10 @@ def test_a_race_is_stopped_by_a_file_and_an_old_one_stops_nothing(tmp_path):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """A long race that runs, and its page: address, token, both processes."""
+    """A race that nothing settles early and that nobody waits for, and its page: address, token, both processes."""
     base = tmp_path_factory.mktemp("served")
     task, folder = task_file(base), base / "race"
-    words = ["race", str(task), "--recipes", "sgd(lr=0.02); sgd(lr=0.05)", "--until", "200", "--tune", "0"]
+    words = ["race", str(task), "--recipes", "sgd(lr=0.02); sgd(lr=0.05)", "--seeds", "1000", "--tune", "0"]
     racing = subprocess.Popen(
         [*WORDS, *words, "--jobs", "1", "--no-cost", "--out", str(folder)],
         env=ENVIRONMENT,
