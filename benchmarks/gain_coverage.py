@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from sooner.forecast.gain import Gain, gain
+from sooner.forecast.gain import gain
+from sooner.forecast.gained import Gain
 from sooner.forecast.read.arms import Arms
 
 TRUTHS: dict[str, Callable[[float], float]] = {

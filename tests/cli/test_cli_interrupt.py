@@ -64,7 +64,7 @@ def test_ctrl_c_between_a_record_and_who_counts_along_is_counted(cli, monkeypatc
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sooner.cli.race.RaceProgress.finished", interrupted)
+    monkeypatch.setattr("sooner.cli.progress.RaceProgress.finished", interrupted)
     words = ["race", "quadratic", "--recipes", "sgd", "--steps", "20", "--tune", "0", "--seeds", "6", "--no-cost"]
     told = cli(*words, "--jobs", "1", "--out", str(tmp_path / "race"))
     assert told.code == 130

@@ -9,12 +9,13 @@ from pathlib import Path
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
+from sooner.cli.asking import claim, lab, league
 from sooner.cli.forecast import forecast
 from sooner.cli.judge import judge
 from sooner.cli.link import link
 from sooner.cli.live import live
 from sooner.cli.looking import explain, papers, parts, workloads
-from sooner.cli.running import claim, lab, league, race, show, train
+from sooner.cli.running import race, show, train
 from sooner.error import SoonerError
 from sooner.version import __version__
 

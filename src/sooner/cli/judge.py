@@ -122,12 +122,12 @@ def _show(folder: Path | None, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sooner.judging.believed import believed, strict
+    from sooner.judging.believed import believed, for_json
 
     ledger, rows = believed(folder)
     kept = len(ledger.discoveries())
     if as_json:
-        print(to_json.dumps({"q": ledger.q, "next_level": ledger.next_level(), "judged": strict(rows)}, indent=1))
+        print(to_json.dumps({"q": ledger.q, "next_level": ledger.next_level(), "judged": for_json(rows)}, indent=1))
         return
     table = Table("", box=None)
     for name in ("candidate", "baseline"):

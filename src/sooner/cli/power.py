@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from sooner.cli.progress import RaceProgress
+from sooner.cli.progress import stoppable
 from sooner.error import SoonerError
 from sooner.race.pilot import outlook, pilot, pilot_of
 from sooner.race.plan import Plan
@@ -42,18 +41,10 @@ def show_power(plan: Plan, power: float, effect: float | None, console: Console,
     Raises:
         SoonerError: the pilot can't run.
     """
-    with RaceProgress(console, plan.jobs) as progress:
-        try:
-            known = pilot(plan, progress)
-        except KeyboardInterrupt:
-            progress.stop()
-            console.print(
-                f"stopped; what the pilot has run is kept in {pilot_of(plan).folder()}, and the same command goes on "
-                "from there",
-                markup=False,
-                soft_wrap=True,
-            )
-            sys.exit(130)
+    with stoppable(
+        console, plan.jobs, lambda: f"what the pilot has run is kept in {pilot_of(plan).folder()}"
+    ) as progress:
+        known = pilot(plan, progress)
     found = outlook(plan, known, power, effect)
     if as_json:
         print(json.dumps(found, indent=1, allow_nan=False))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from sooner.watch import Cell, Watch
+from sooner.watch._work import Work
 
 _SECONDS_BEFORE_ESTIMATE = 5.0
 _SECONDS_BETWEEN_LINES = 60.0
@@ -41,10 +44,7 @@ class RaceProgress(Watch):
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=None, left="")
-        self._running: dict[str, float] = {}
-        self._weights: dict[str, float] = {}
-        self._spent = 0.0  # steps done in this session
-        self._ahead = 0.0  # steps known to be left, of this phase and the later ones
+        self._work = Work()
         self._phase = ""
         self._open_end = False
         self._started = self._told = time.monotonic()
@@ -63,16 +63,14 @@ class RaceProgress(Watch):
     def phase(self, name: str, cells: Sequence[Cell], later: float) -> None:
         """Show a new phase."""
         self._phase, self._open_end = name, name == "tuning"
-        self._weights = {c.key: c.weight for c in cells}
-        self._running = {}
-        self._ahead = sum(self._weights.values()) + later
+        self._work.phase(cells, later)
         if cells and not self.console.is_terminal:
             self.console.print(f"{name}: {len(cells)} cell{'' if len(cells) == 1 else 's'}")
         self._draw()
 
     def progress(self, cell: Cell, fraction: float, info: Mapping[str, Any]) -> None:
         """Note how far a running cell is."""
-        self._running[cell.key] = max(fraction, self._running.get(cell.key, 0.0))
+        self._work.progress(cell, fraction)
         if info:
             self._draw()
 
@@ -86,17 +84,15 @@ class RaceProgress(Watch):
         self.console.print(f"failed: {cell.key}: {cause}", markup=False)
 
     def _end(self, cell: Cell) -> None:
-        self._running.pop(cell.key, None)
-        self._spent += self._weights.get(cell.key, 0.0)
-        self._ahead -= self._weights.get(cell.key, 0.0)
+        self._work.end(cell)
         self._draw()
 
     def _draw(self) -> None:
-        now = sum(f * self._weights.get(key, 0.0) for key, f in self._running.items())
-        done, left = self._spent + now, max(0.0, self._ahead - now)
-        running = ", ".join(key.split(" | ")[0] for key in list(self._running)[: self._jobs])
+        work = self._work
+        done, left = work.spent + work.now, work.left
+        running = ", ".join(key.split(" | ")[0] for key in list(work.running)[: self._jobs])
         if not self.console.is_terminal:
-            self._line(done, left, len(self._running))
+            self._line(done, left, len(work.running))
         text = f"[bold]{self._phase}[/bold] {escape(running[:60])}"
         self._bar.update(
             self._task, description=text, completed=done, total=max(done + left, 1.0), left=self._estimate(done, left)
@@ -120,3 +116,24 @@ class RaceProgress(Watch):
         seconds = round(left / done * elapsed)
         shown = f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"
         return f"{'at least' if self._open_end else 'about'} {shown} left"
+
+
+@contextlib.contextmanager
+def stoppable(
+    console: Console, jobs: int, kept: Callable[[], str], again: str = "the same command"
+) -> Iterator[RaceProgress]:
+    """Show progress; Ctrl-C says what is kept and how to go on, and ends the process with 130.
+
+    Args:
+        console: where to draw.
+        jobs: number of workers.
+        kept: says what is kept where, such as "3 finished cells are kept in races/x".
+        again: what goes on from there.
+    """
+    with RaceProgress(console, jobs) as progress:
+        try:
+            yield progress
+        except KeyboardInterrupt:
+            progress.stop()
+            console.print(f"stopped; {kept()}, and {again} goes on from there", markup=False, soft_wrap=True)
+            sys.exit(130)

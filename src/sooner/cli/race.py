@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sooner.cli.placing import place
 from sooner.cli.power import check_power, show_power
-from sooner.cli.progress import RaceProgress
+from sooner.cli.progress import stoppable
 from sooner.error import SoonerError
 from sooner.race.journal import read
 from sooner.race.limits import DEFAULT_SEEDS, LEAST_SEEDS
@@ -84,18 +84,10 @@ def run_plan(plan: Planned, console: Console, sinks: Watch, *, as_json: bool) ->
     )
     for note in plan.warnings():
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    with RaceProgress(console, plan.jobs) as progress:
-        try:
-            result = run(plan, [progress, Pulse(folder), sinks])
-        except KeyboardInterrupt:
-            progress.stop()
-            console.print(
-                f"stopped; {_finished_cells(folder)} finished cells are kept in {folder}, and the same command goes on "
-                "from there",
-                markup=False,
-                soft_wrap=True,
-            )
-            sys.exit(130)
+    with stoppable(
+        console, plan.jobs, lambda: f"{_finished_cells(folder)} finished cells are kept in {folder}"
+    ) as progress:
+        result = run(plan, [progress, Pulse(folder), sinks])
     finish(result, folder, as_json=as_json)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from sooner.cli.placing import place
-from sooner.cli.progress import RaceProgress
+from sooner.cli.progress import stoppable
 from sooner.cli.race import looks_of
 from sooner.error import SoonerError
 from sooner.forecast.gain import gain
@@ -75,17 +75,9 @@ def run_sizes(
             markup=False,
             soft_wrap=True,
         )
-        with RaceProgress(console, plan.jobs) as progress:
+        with stoppable(console, plan.jobs, lambda: f"finished cells are kept in {folder}") as progress:
             try:
                 run(plan, [progress, Pulse(plan.folder()), watching(log)])
-            except KeyboardInterrupt:
-                progress.stop()
-                console.print(
-                    f"stopped; finished cells are kept in {folder}, and the same command goes on from there",
-                    markup=False,
-                    soft_wrap=True,
-                )
-                sys.exit(130)
             except SoonerError as error:
                 raise SoonerError(f"at size {plan.task.size:g} and {plan.budget} steps: {error}") from error
     show_sizes(folder, as_json=as_json)

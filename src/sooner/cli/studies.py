@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from rich.console import Console
 
-from sooner.cli.progress import RaceProgress
+from sooner.cli.progress import stoppable
 from sooner.error import SoonerError
 from sooner.race.pool import Pool
 from sooner.watch import Watch
@@ -56,6 +56,7 @@ class Studies(Generic[One, Found]):
         Raises:
             SoonerError: the only one failed.
         """
+        again = f"`{shlex.join(['sooner', *sys.argv[1:]])}`"
         console, began = Console(stderr=True, highlight=False), time.monotonic()
         for one in chosen:
             spent = (time.monotonic() - began) / 60
@@ -64,16 +65,9 @@ class Studies(Generic[One, Found]):
                 continue
             for line in self._introduced(one):
                 console.print(line, soft_wrap=True)
-            with RaceProgress(console, jobs) as progress:
+            with stoppable(console, jobs, lambda: f"what is finished is kept in {self._out}", again) as progress:
                 try:
                     found = self._run(one, progress, pool)
-                except KeyboardInterrupt:
-                    progress.stop()
-                    command = shlex.join(["sooner", *sys.argv[1:]])
-                    console.print(
-                        f"stopped; what is finished is kept in {self._out}, and `{command}` goes on from there"
-                    )
-                    sys.exit(130)
                 except SoonerError as error:
                     if len(chosen) == 1:
                         raise

@@ -12,7 +12,8 @@ from sooner.forecast.curve import Curve, forecast_curve
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import Fit, Prediction
 from sooner.forecast.formula import Parameter
-from sooner.forecast.gain import Gain, gain
+from sooner.forecast.gain import gain
+from sooner.forecast.gained import Gain
 from sooner.forecast.law import Law
 from sooner.forecast.laws import find, names
 from sooner.forecast.live import Live

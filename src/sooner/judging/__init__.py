@@ -5,7 +5,8 @@ say better, worse or no difference worth the trouble. A ledger spends one budget
 stream of candidates.
 """
 
-from sooner.judging._judge import Judgement, judge
+from sooner.judging._judge import judge
 from sooner.judging.believed import believed
+from sooner.judging.judgement import Judgement
 
 __all__ = ["Judgement", "believed", "judge"]

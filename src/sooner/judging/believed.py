@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sooner.error import SoonerError
-from sooner.judging._judge import FOLDER, home_of, plain
+from sooner.foundation.strict_json import strict
+from sooner.judging._judge import FOLDER, home_of
 from sooner.judging.evidence import NO_GAIN, SAME, Worth
 from sooner.judging.ledger import FILE, SIDES, Ledger
 from sooner.judging.words import end_of
@@ -59,9 +60,9 @@ class Row:
         return [number, self.candidate, self.baseline, self.metric, outcome, gain, str(self.seeds), p, level]
 
 
-def strict(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def for_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return rows for JSON: numbers that are not finite are written as text."""
-    return [plain(asdict(row)) for row in rows]
+    return [strict(asdict(row)) for row in rows]
 
 
 def believed(folder: str | Path | None = None) -> tuple[Ledger, Sequence[Row]]:

@@ -44,12 +44,7 @@ def not_sooner_than(race: str, contender: str, reference: str, at_least: float, 
 
 def ends_like(race: str, contender: str, reference: str, at_most: float, paper: str = "") -> Criterion:
     """Return the criterion that a contender ends hardly higher, whether or not it ends lower."""
-    return Criterion(
-        f"{contender}: ends at most {at_most:g}x as high as {reference}",
-        lambda f: f.final_ratio(race, contender, against=reference),
-        at_most=at_most,
-        paper=paper,
-    )
+    return replace(lower_than(race, contender, reference, at_most, paper), gain=False)
 
 
 def changed(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sooner.error import SoonerError
+from sooner.foundation.strict_json import strict
 from sooner.race.journal import FILE as JOURNAL
 from sooner.race.journal import View, read
 from sooner.watch.pulse import FILE as PULSE
@@ -96,7 +97,7 @@ class Folder:
             "curves": curves[have:] if have <= len(curves) else curves,
             "curves_from": have if have <= len(curves) else 0,
         }
-        shown: dict[str, Any] = _finite(state)
+        shown: dict[str, Any] = strict(state, lambda number: None)
         return shown
 
     @staticmethod
@@ -158,11 +159,3 @@ def _purpose(key: str, purposes: dict[str, list[int]]) -> str:
 
 def _short(value: float) -> float | None:
     return float(f"{value:.5g}") if math.isfinite(value) else None
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

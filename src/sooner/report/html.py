@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sooner.error import SoonerError
+from sooner.foundation.strict_json import strict
 from sooner.report import details, figures, words
 from sooner.report.figures.base import COLOURS, dash, labels
 from sooner.report.figures.curves import AGAIN
@@ -120,11 +120,7 @@ def legend(figure: figures.Figure, result: dict[str, Any]) -> list[dict[str, Any
 
 def finite(value: Any) -> Any:
     """Return `value` with None for every number that is not finite, which JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return strict(value, lambda number: None)
 
 
 def embed(value: Any) -> Markup:

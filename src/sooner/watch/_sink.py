@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -86,12 +85,3 @@ def flat(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as trackers take them: numbers, truth values and texts."""
     simple = (str, int, float, bool)
     return {key: value if isinstance(value, simple) else str(value) for key, value in about.items()}
-
-
-def finite(value: Any) -> Any:
-    """Return `value` with a text ("nan", "inf") in place of every number that is not finite, which JSON cannot hold."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

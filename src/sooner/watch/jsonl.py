@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sooner.watch._sink import finite
+from sooner.foundation.strict_json import strict
 from sooner.watch._watch import Cell, Watch
 
 
@@ -23,7 +23,7 @@ class Jsonl(Watch):
         self.path = Path(place or "sooner.jsonl")
 
     def _write(self, event: str, **told: Any) -> None:
-        line = json.dumps(finite({"event": event, "time": round(time.time(), 3), **told}), default=str)
+        line = json.dumps(strict({"event": event, "time": round(time.time(), 3), **told}), default=str)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sooner.watch._sink import finite
+from sooner.foundation.strict_json import strict
 from sooner.watch._watch import Cell, Watch
+from sooner.watch._work import Work
 
 FILE = "live.json"
 STOP = "stop"
@@ -33,15 +34,12 @@ class Pulse(Watch):
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self._written = -_SECONDS
-        self._weights: dict[str, float] = {}
-        self._ended: dict[str, None] = {}
-        self._later = 0.0
+        self._work = Work()
         self._told: dict[str, Any] = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "began": time.time(),
             "phase": "starting",
-            "spent": 0.0,
             "running": {},
             "standing": [],
             "failed": [],
@@ -57,14 +55,14 @@ class Pulse(Watch):
 
     def phase(self, name: str, cells: Sequence[Cell], later: float) -> None:
         """Note the phase and the work known to be left."""
-        self._weights, self._later, self._ended = {c.key: c.weight for c in cells}, later, {}
+        self._work.phase(cells, later)
         self._told.update(phase=name, running={})
         self._write(True)
 
     def progress(self, cell: Cell, fraction: float, info: Mapping[str, Any]) -> None:
         """Note how far a run is."""
-        run = self._run(cell)
-        run["fraction"] = max(fraction, run["fraction"])
+        self._work.progress(cell, fraction)
+        self._run(cell)["fraction"] = self._work.running[cell.key]
         self._write(False)
 
     def evaluation(self, step: int, numbers: Mapping[str, float], cell: Cell | None = None) -> None:
@@ -105,8 +103,7 @@ class Pulse(Watch):
 
     def _end(self, cell: Cell) -> None:
         self._told["running"].pop(cell.key, None)
-        self._ended[cell.key] = None
-        self._told["spent"] += self._weights.get(cell.key, 0.0)
+        self._work.end(cell)
         self._write(False)
 
     def _write(self, now: bool) -> None:
@@ -115,15 +112,13 @@ class Pulse(Watch):
         if self._told["outcome"] is None and self.path.with_name(STOP).exists():
             self.path.with_name(STOP).unlink(missing_ok=True)
             raise KeyboardInterrupt("stopped from its live page")
-        weights = self._weights
-        now_done = sum(run["fraction"] * weights.get(key, 0.0) for key, run in self._told["running"].items())
-        ahead = sum(weight for key, weight in weights.items() if key not in self._ended) + self._later
-        told = {**self._told, "updated": time.time(), "left": max(0.0, ahead - now_done), "now": now_done}
-        told["cells"] = {"done": len(self._ended), "of": len(weights)}
+        work = self._work
+        told = {**self._told, "updated": time.time(), "spent": work.spent, "left": work.left, "now": work.now}
+        told["cells"] = {"done": len(work.ended), "of": work.of}
         unfinished = self.path.with_name(f".{FILE}.{os.getpid()}")
         self._written = time.monotonic()
         try:
-            unfinished.write_text(json.dumps(finite(told), allow_nan=False, default=str), encoding="utf-8")
+            unfinished.write_text(json.dumps(strict(told), allow_nan=False, default=str), encoding="utf-8")
             unfinished.replace(self.path)
         except OSError:  # a full disk: the race itself says so, and this is only drawn
             with contextlib.suppress(OSError):

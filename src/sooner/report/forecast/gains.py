@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sooner.forecast.gain import Gain, shown
+from sooner.forecast.gained import Gain, shown
 from sooner.report.forecast.answer import Answer, Cell, Grid, Line, Plot
 
 
