@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import sooner
-from sooner.judging import _judge
+from sooner import judging
+from sooner.judging.judgement import EXIT_CODES
 
 CHECKOUT = Path(__file__).parents[2]
 TEXT = (CHECKOUT / "docs" / "judge.md").read_text(encoding="utf-8")
@@ -84,9 +85,7 @@ def test_every_option_on_the_page_is_one(place):
 
 def test_exit_codes_are_those_of_the_page():
     rows = re.findall(r"^\| ([013]) \| (.*?) \|", TEXT, re.MULTILINE)
-    assert {name: int(code) for code, names in rows for name in _judge.EXIT_CODES if f"*{name}" in names} == (
-        _judge.EXIT_CODES
-    )
+    assert {name: int(code) for code, names in rows for name in EXIT_CODES if f"*{name}" in names} == (EXIT_CODES)
 
 
 def test_figures_are_those_of_the_evidence():
@@ -118,4 +117,4 @@ def test_the_bar_is_met():
 
 
 def test_it_is_public():
-    assert sooner.judge is _judge.judge
+    assert sooner.judge is judging.judge
