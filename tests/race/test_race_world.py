@@ -4,10 +4,11 @@ import copy
 import math
 
 import pytest
+from forked_workers import ForkedPool
 from small_races import LINE, Notes, small_plan, written
 
 from sooner.race.cell import run_alone
-from sooner.race.pool import Cell, Pool
+from sooner.race.pool import Cell
 from sooner.race.referee import WORKER, run
 from sooner.report import html, table
 
@@ -15,9 +16,9 @@ RECIPES = ("sgd(lr=0.02)", "sgd(lr=0.02) + top_k(ratio=0.1) + ef", "sgd(lr=0.02)
 
 
 @pytest.fixture(scope="module")
-def couple():
+def couple(zygote):
     """One pool worker, which keeps the second process at hand."""
-    with Pool(1, WORKER) as pool:
+    with ForkedPool(zygote, 1, WORKER) as pool:
         yield pool
 
 
