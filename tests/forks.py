@@ -12,12 +12,12 @@ from pathlib import Path
 
 from sooner.link._supervisor import held_port
 
-_SPENT = [0.0]
+_living = []
 
 
 def spent():
-    """Seconds of the processor that forked processes have taken, those that have been waited for."""
-    return _SPENT[0]
+    """Seconds of the processor that forked processes have taken whose zygote lives: with it, they count as its own."""
+    return sum(zygote.spent for zygote in _living)
 
 
 class Zygote:
@@ -28,7 +28,8 @@ class Zygote:
 
     def __init__(self):
         self.process = None
-        self.codes = {}
+        self.codes, self.spent = {}, 0.0
+        _living.append(self)
 
     def _begin(self):
         self.requests, theirs = socket.socketpair()
@@ -73,7 +74,7 @@ class Zygote:
         pid, code, seconds = json.loads(line)
         if code is not None:
             self.codes[pid] = code
-            _SPENT[0] += seconds
+            self.spent += seconds
         return pid, code
 
     def waiting(self):
@@ -85,6 +86,7 @@ class Zygote:
             self.answers.close()
             self.requests.close()
             self.process.wait()
+        _living.remove(self)
 
 
 class ForkedWorker:
