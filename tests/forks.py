@@ -41,12 +41,13 @@ class Zygote:
             )
         self.answers = self.requests.makefile("rb", buffering=0)
 
-    def start(self, words, folder, name, *, group=False, **environment):
-        """Start one that writes to files in the folder; in a process group of its own where asked."""
+    def start(self, words, folder, name, *, group=False, cwd=None, **environment):
+        """Start one that writes to files in the folder; in a process group or working directory of its own if asked."""
         out, error = folder / f"out-{name}", folder / f"err-{name}"
         for file in (out, error):
             file.write_text("")
         request = {"words": [*map(str, words)], "out": str(out), "error": str(error), "group": group}
+        request["cwd"] = str(cwd or Path.cwd())
         request["environment"] = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         return Forked(self, self._ask(request), out, error)
 
@@ -60,7 +61,7 @@ class Zygote:
     def _ask(self, request, descriptors=()):
         if self.process is None:
             self._begin()
-        message = json.dumps({"folder": os.getcwd(), **request}).encode() + b"\n"
+        message = json.dumps({"cwd": os.getcwd(), **request}).encode() + b"\n"
         sent = socket.send_fds(self.requests, [message], descriptors)
         self.requests.sendall(message[sent:])
         while (told := self.listen())[1] is not None:

@@ -90,7 +90,7 @@ def main():
                 break
             child = os.fork()
             if child == 0:
-                os.chdir(request.pop("folder"))
+                os.chdir(request.pop("cwd"))
                 signal.set_wakeup_fd(-1)
                 for kept in (requests, wake, woken):
                     kept.close() if kept is requests else os.close(kept)

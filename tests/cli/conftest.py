@@ -26,17 +26,6 @@ def program():
 
 
 @pytest.fixture(scope="session")
-def begin(zygote, tmp_path_factory):
-    """Starts the command line in a process of its own, and its workers, without the seconds that imports take."""
-
-    def start(*words, **options):
-        script = Path(__file__).with_name("command_line.py")
-        return zygote.start([script, *words], tmp_path_factory.mktemp("said"), "cli", COLUMNS="200", **options)
-
-    return start
-
-
-@pytest.fixture(scope="session")
 def finished(tmp_path_factory, begin):
     """A race from the command line, cost and all: folder, command, standard output and error."""
     folder = tmp_path_factory.mktemp("cli") / "race"
