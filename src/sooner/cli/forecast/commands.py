@@ -220,6 +220,30 @@ def compare(
 
 
 @forecast.command
+def merge(
+    *projects: Path,
+    say: Annotated[list[str], Parameter(negative=())] = [],  # noqa: B006 - cyclopts copies it
+    table: Path | None = None,
+    given: Reading = Reading(),
+) -> None:
+    """Bring the logs and tables of several projects into the same units, on one page and in one table.
+
+    Parameters
+    ----------
+    projects
+        A file or folder for each project, named by it without the ending. --column PROJECT:NAME=HEADING is for one.
+    say
+        What its files leave out, as PROJECT:FACT=VALUE. May be repeated. Facts: loss (nats, bits, perplexity, nats per
+        byte, bits per byte), bytes_per_token, tokens_per_sample, batch (tokens per step), parameters.
+    table
+        Write all rows to this csv file, which the other commands read.
+    """
+    from sooner.cli.forecast.merging import run_merge
+
+    run_merge(list(projects), say, given, table=table)
+
+
+@forecast.command
 def plan(
     *files: Path,
     at: str,
