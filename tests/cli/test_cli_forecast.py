@@ -13,7 +13,20 @@ from sooner.forecast import Check, find, fit, parse, table
 from sooner.forecast.check import Held
 from sooner.report.forecast import build
 
-COMMANDS = ["laws", "fit", "predict", "curve", "check", "schedule", "allocate", "task", "compare", "plan", "when", "merge"]
+COMMANDS = [
+    "laws",
+    "fit",
+    "predict",
+    "curve",
+    "check",
+    "schedule",
+    "allocate",
+    "task",
+    "compare",
+    "plan",
+    "when",
+    "merge",
+]
 
 
 def loss(n, d):
