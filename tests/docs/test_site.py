@@ -141,7 +141,7 @@ def test_negative_results_hold_what_did_not_come_out(pages):
     partly, old = rest.split("Older than the code Code that")
     assert "A synthetic headline on adamp" in failed
     assert "A synthetic headline on diffgrad" in partly
-    assert "A synthetic headline on cosine" not in failed + untestable + partly
+    assert "A synthetic headline on cosine" in untestable
     for one in sample_evidence.SAMPLE:
         assert f"{one.claim} {one.verdict} claims/{one.claim}.py" in old
 
