@@ -1,14 +1,14 @@
 import pytest
+from forked_workers import ForkedPool
 from small_races import Notes, small_plan
 
-from sooner.race.pool import Pool
 from sooner.race.referee import WORKER, run
 
 
 @pytest.fixture(scope="session")
-def pool():
+def pool(zygote):
     """Two workers for all the races here, since starting them takes longer than a race."""
-    with Pool(2, WORKER) as workers:
+    with ForkedPool(zygote, 2, WORKER) as workers:
         yield workers
 
 
