@@ -1,14 +1,14 @@
 import pytest
 from small_races import Notes, small_plan
 
-from sooner.race.pool import Pool
-from sooner.race.referee import WORKER, run
+from sooner.race.engines.processes import Processes
+from sooner.race.referee import run
 
 
 @pytest.fixture(scope="session")
 def pool():
     """Two workers for all the races here, since starting them takes longer than a race."""
-    with Pool(2, WORKER) as workers:
+    with Processes(2) as workers:
         yield workers
 
 

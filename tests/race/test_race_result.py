@@ -6,9 +6,9 @@ import math
 
 from small_races import cells, small_plan
 
+from sooner.race.engines.processes import Processes
 from sooner.race.journal import read
-from sooner.race.pool import Pool
-from sooner.race.referee import WORKER, run
+from sooner.race.referee import run
 from sooner.race.statistics import RatioSummary
 
 FIELDS = {
@@ -215,7 +215,7 @@ def test_pinned_recipes_are_noted_as_untuned(finished):
 def test_a_repeat_with_one_job_is_bit_identical(finished, tmp_path):
     plan, _, result = finished
     again = small_plan(tmp_path / "again", *map(str, plan.recipes), tune=3, looks=(8,), jobs=1, command="sooner race")
-    with Pool(1, WORKER) as one:
+    with Processes(1) as one:
         repeat = run(again, None, one)
     assert cells(read(again.folder())) == cells(read(plan.folder()))
     assert [key for key in result if result[key] != repeat[key] and key not in ("started", "finished")] == []

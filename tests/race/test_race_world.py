@@ -7,8 +7,9 @@ import pytest
 from small_races import LINE, Notes, small_plan, written
 
 from sooner.race.cell import run_alone
-from sooner.race.pool import Cell, Pool
-from sooner.race.referee import WORKER, run
+from sooner.race.engines.processes import Processes
+from sooner.race.pool import Cell
+from sooner.race.referee import run
 from sooner.report import html, table
 
 RECIPES = ("sgd(lr=0.02)", "sgd(lr=0.02) + top_k(ratio=0.1) + ef", "sgd(lr=0.02) + diloco(every=10)")
@@ -17,7 +18,7 @@ RECIPES = ("sgd(lr=0.02)", "sgd(lr=0.02) + top_k(ratio=0.1) + ef", "sgd(lr=0.02)
 @pytest.fixture(scope="module")
 def couple():
     """One pool worker, which keeps the second process at hand."""
-    with Pool(1, WORKER) as pool:
+    with Processes(1) as pool:
         yield pool
 
 

@@ -17,12 +17,13 @@ from typing import Any
 from sooner.error import SoonerError
 from sooner.race import tuning
 from sooner.race.cost import contention
+from sooner.race.engines.processes import SILENCE_SECONDS, Processes
 from sooner.race.evidence import PRIMARY, Contender, Evidence
 from sooner.race.journal import Journal
 from sooner.race.machine import machine, now, versions
 from sooner.race.plan import Plan
 from sooner.race.planned import Planned
-from sooner.race.pool import SILENCE_SECONDS, Cell, Pool
+from sooner.race.pool import Cell, Pool
 from sooner.race.result import make_result
 from sooner.race.shelf import Shelf
 from sooner.race.stamps import costs_of_runs
@@ -30,7 +31,6 @@ from sooner.race.targets import targets_anytime, targets_budgeted
 from sooner.space import Settings
 from sooner.watch import Several, Watch, watching
 
-WORKER = "sooner.race.worker:run_cell"
 COST_ATTEMPTS = 3
 
 
@@ -45,7 +45,7 @@ def run(
     Args:
         plan: the race.
         watch: is told what happens, as `sooner.watch.watching` takes it; one that fails stops nothing.
-        pool: workers to use; None starts `plan.jobs` of them and ends them afterwards.
+        pool: what runs the cells; None starts `plan.jobs` processes and ends them afterwards.
         shelf: runs that other races have made; equal ones are copied into the journal instead of being run again.
 
     Raises:
@@ -70,9 +70,9 @@ def run(
         return result
 
 
-def pool_of(plan: Planned) -> Pool:
+def pool_of(plan: Planned) -> Processes:
     """Return the workers of a race: so many, each in its place, and as patient as the plan says."""
-    return Pool(plan.jobs, WORKER, silence_seconds=plan.silence or SILENCE_SECONDS, slots=plan.slots)
+    return Processes(plan.jobs, silence_seconds=plan.silence or SILENCE_SECONDS, slots=plan.slots)
 
 
 def about(plan: Planned, journal: Journal) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Race:
     Args:
         plan: the race.
         journal: its open journal.
-        pool: workers.
+        pool: what runs the cells.
         watch: is told what happens.
         shelf: runs of other races, or None.
     """
