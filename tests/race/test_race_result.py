@@ -27,6 +27,7 @@ FIELDS = {
     "looks": list,
     "until": type(None),
     "intervals": dict,
+    "tuner": str,
     "tuning_trials": int,
     "targets": dict,
     "primary_target": str,

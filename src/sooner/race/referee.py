@@ -20,7 +20,7 @@ from sooner.race.cost import contention
 from sooner.race.engines.processes import SILENCE_SECONDS, Processes
 from sooner.race.evidence import PRIMARY, Contender, Evidence
 from sooner.race.journal import Journal
-from sooner.race.machine import machine, now, versions
+from sooner.race.machine import machine, now, processor, versions
 from sooner.race.plan import Plan
 from sooner.race.planned import Planned
 from sooner.race.pool import Cell, Pool
@@ -28,7 +28,8 @@ from sooner.race.result import make_result
 from sooner.race.shelf import Shelf
 from sooner.race.stamps import costs_of_runs
 from sooner.race.targets import targets_anytime, targets_budgeted
-from sooner.space import Settings
+from sooner.race.tuners import Tuner
+from sooner.space import Settings, Space
 from sooner.watch import Several, Watch, watching
 
 COST_ATTEMPTS = 3
@@ -150,10 +151,14 @@ class Race:
             )
 
     def _tune(self) -> None:
-        count = self.plan.tune + 1
-        self._run_trials("tuning", [tuning.trials(c.recipe.space, c.recipe.default, count) for c in self.contenders])
+        tuner = self.plan.proposing()
+        for count in tuner.rounds(self.plan.tune + 1):
+            self._run_trials("tuning", [self._proposed(tuner, c, c.recipe.space, count) for c in self.contenders])
         if self.plan.tune and any(self._edge(c) for c in self.contenders):
-            self._run_trials("tuning in a wider range", [self._wider(c) for c in self.contenders])
+            spaces = [self._wider(c) for c in self.contenders]
+            for count in tuner.rounds(math.ceil(self.plan.tune / 2)):
+                wanted = [self._proposed(tuner, c, s, count) for c, s in zip(self.contenders, spaces, strict=True)]
+                self._run_trials("tuning in a wider range", wanted)
         for c in self.contenders:
             c.settings = tuning.best(c.trials, c.scores)
             c.edge = self._edge(c)
@@ -163,14 +168,18 @@ class Race:
     def _edge(self, c: Contender) -> dict[str, Any]:
         return tuning.edges(c.recipe.space, c.trials, c.scores)
 
-    def _wider(self, c: Contender) -> list[Settings]:
-        """Return the extra trials of one contender; all with something to tune get as many, on an edge or not."""
+    def _wider(self, c: Contender) -> Space | None:
+        """Return the space of one contender's extra trials; all with something to tune get them, on an edge or not."""
         winner = tuning.best(c.trials, c.scores)
         if not c.recipe.space or winner is None:
-            return []
+            return None
         c.widened = bool(self._edge(c))
-        space = tuning.widening(c.recipe.space, self._edge(c), winner)
-        return tuning.trials(space, c.recipe.default, math.ceil(self.plan.tune / 2), start=len(c.trials))
+        return tuning.widening(c.recipe.space, self._edge(c), winner)
+
+    def _proposed(self, tuner: Tuner, c: Contender, space: Space | None, count: int) -> list[Settings]:
+        if space is None:
+            return []
+        return tuner.propose(space, c.recipe.default, c.trials, c.scores, count)
 
     def _run_trials(self, phase: str, settings: list[list[Settings]]) -> None:
         (seed,) = self.plan.seeds("tuning")
@@ -230,7 +239,8 @@ class Race:
         if not isinstance(self.plan, Plan):
             return costs_of_runs(self.evidence), {}
         texts = [str(c.tuned) for c in self.contenders if not c.why_out]
-        common = {"task": self.plan.sendable_task(), "steps": self.plan.budget, **self.plan.crew()}
+        common = {"task": self.plan.sendable_task(), "steps": self.plan.budget, "processor": processor()}
+        common.update(self.plan.crew())
         costs = None
         for attempt in range(COST_ATTEMPTS):
             cell = Cell(f"blocks, attempt {attempt + 1}", {"do": "blocks", "recipes": texts, **common})
