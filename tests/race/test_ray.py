@@ -4,13 +4,15 @@ One cluster serves all tests, as starting it takes most of their time.
 """
 
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
-import ray_cells
+import ray_cells  # noqa: F401 (the nodes are sent what was imported)
 from small_races import LINE, Inline, cells, numbers, small_plan, written
 
+import sooner
 from sooner.error import SoonerError
 from sooner.race.engines import packing, seat
 from sooner.race.journal import read
@@ -31,7 +33,12 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+    small = {
+        "object_store_memory": 80 * 2**20,
+        "include_dashboard": False,
+        "include_log_monitor": False,
+        "no_monitor": True,
+    }
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **small})
     yield made
     made.shutdown()
@@ -113,29 +120,32 @@ def test_ctrl_c_ends_the_workers_and_what_fails_says_why(tmp_path, pool):
 def test_a_cluster_without_room_is_refused_in_a_sentence(cluster, pool):
     from sooner.race.engines.ray import Ray
 
-    with pytest.raises(SoonerError, match=r"no node of the cluster can run a cell, which takes 3 CPUs and 1 GPU, this m"):
+    with pytest.raises(
+        SoonerError, match=r"no node of the cluster can run a cell, which takes 3 CPUs and 1 GPU, this m"
+    ):
         Ray(address=cluster.address, cpus=3, gpus=1).run([Cell("a", {})], print)
 
 
 def test_a_node_without_these_files_gets_them(tmp_path, monkeypatch):
     folder = tmp_path / "mine"
     folder.mkdir()
-    written(folder, HELPER, "beside_the_task.py")
-    spec = str(written(folder, TASK))
+    written(folder, HELPER, "another_beside.py")
+    spec = str(written(folder, TASK.replace("beside_the_task", "another_beside")))
     task = find(spec)
     plan = small_plan(tmp_path / "race", "sgd(lr=0.02)", task=spec)
     (cell,) = plan.runs(plan.baseline, {}, 7)
     parcel = packing.packed([cell])
-    assert {spec, str(folder / "beside_the_task.py")} <= set(parcel.files)
+    assert {spec, str(folder / "another_beside.py")} <= set(parcel.files)
     assert not any("site-packages" in name for name in parcel.files)
     assert parcel.settle() is None  # they are here
     for file in folder.iterdir():
         file.unlink()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("sys.path", [entry for entry in __import__("sys").path])
+    monkeypatch.setattr("sys.path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     made = seat.Seat(parcel, WORKER, {})
-    *_, (kind, there) = [message for message in made.run(cell.key, cell.payload)]
+    *_, (kind, there) = made.run(cell.key, cell.payload)
+    made._pool.close()
     assert kind == "result"
-    here = __import__("sooner").train(task, "sgd(lr=0.02)", 7, 40, evaluate_at=cell.payload["evaluate_at"])
+    here = sooner.train(task, "sgd(lr=0.02)", 7, 40, evaluate_at=cell.payload["evaluate_at"])
     assert there["values"] == here.values

@@ -112,16 +112,22 @@ class Seat:
         told: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         cell = self._cell(key, self._moved(payload))
 
+        def progress(_: Any, fraction: float, info: dict[str, Any]) -> None:
+            if info:
+                told.put(["progress", fraction, info])
+
         def work() -> None:
+            ends: list[list[Any]] = []
             try:
                 self._pool.run(
                     [cell],
-                    lambda _, result: told.put(["result", result]),
-                    lambda _, fraction, info: told.put(["progress", fraction, info]) if info else None,
-                    lambda _, cause: told.put(["failure", cause]),
+                    lambda _, result: ends.append(["result", result]),
+                    progress,
+                    lambda _, cause: ends.append(["failure", cause]),
                 )
             except BaseException as error:
-                told.put(["failure", f"{type(error).__name__}: {error}"])
+                ends.append(["failure", f"{type(error).__name__}: {error}"])
+            told.put(ends[-1])  # only now may the next cell come
 
         threading.Thread(target=work, daemon=True).start()
         while True:
