@@ -5,7 +5,6 @@ result = sooner.race(task, "adamw; muon + cosine", seeds=8)
 
 from __future__ import annotations
 
-import contextlib
 import html as escaping
 import os
 import webbrowser
@@ -238,9 +237,12 @@ def race(
         command="sooner.race(...)",
         jobs=(os.cpu_count() or 1) if jobs is None else jobs,
     )
-    with engine(pool, jobs=jobs or plan.jobs) if isinstance(pool, str) else contextlib.nullcontext(pool) as workers:
-        found = run(plan, [watching(watch), Pulse(plan.folder())], workers)
-    return RaceResult(html.finite(found), plan.folder())
+    watchers = [watching(watch), Pulse(plan.folder())]
+    if isinstance(pool, str):
+        with engine(pool, jobs=jobs) as made:
+            plan.jobs = made.jobs
+            return RaceResult(html.finite(run(plan, watchers, made)), plan.folder())
+    return RaceResult(html.finite(run(plan, watchers, pool)), plan.folder())
 
 
 def load(folder: str | Path) -> RaceResult:

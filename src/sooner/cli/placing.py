@@ -44,7 +44,7 @@ def place(
     device = "cpu" if device == "auto" and max(workers, world) > 1 else device_of(device)
     refuse_missing(device)
     made = {"device": device, "silence": silence, "workers": workers, "world": world}
-    return seated(jobs, gpus=gpus, gpus_per_run=gpus_per_run, world=world, **{**options, **made})
+    return seated(jobs, gpus=gpus, gpus_per_run=gpus_per_run, **{**options, **made})
 
 
 def seated(

@@ -152,12 +152,14 @@ class Race:
 
     def _tune(self) -> None:
         tuner = self.plan.proposing()
-        for count in tuner.rounds(self.plan.tune + 1):
-            self._run_trials("tuning", [self._proposed(tuner, c, c.recipe.space, count) for c in self.contenders])
+        for number, count in enumerate(tuner.rounds(self.plan.tune + 1)):
+            wanted = [self._proposed(tuner, c, c.recipe.space, count, number) for c in self.contenders]
+            self._run_trials("tuning", wanted)
         if self.plan.tune and any(self._edge(c) for c in self.contenders):
             spaces = [self._wider(c) for c in self.contenders]
-            for count in tuner.rounds(math.ceil(self.plan.tune / 2)):
-                wanted = [self._proposed(tuner, c, s, count) for c, s in zip(self.contenders, spaces, strict=True)]
+            for number, count in enumerate(tuner.rounds(math.ceil(self.plan.tune / 2))):
+                both = zip(self.contenders, spaces, strict=True)
+                wanted = [self._proposed(tuner, c, space, count, number) for c, space in both]
                 self._run_trials("tuning in a wider range", wanted)
         for c in self.contenders:
             c.settings = tuning.best(c.trials, c.scores)
@@ -176,10 +178,10 @@ class Race:
         c.widened = bool(self._edge(c))
         return tuning.widening(c.recipe.space, self._edge(c), winner)
 
-    def _proposed(self, tuner: Tuner, c: Contender, space: Space | None, count: int) -> list[Settings]:
+    def _proposed(self, tuner: Tuner, c: Contender, space: Space | None, count: int, number: int) -> list[Settings]:
         if space is None:
             return []
-        return tuner.propose(space, c.recipe.default, c.trials, c.scores, count)
+        return tuner.propose(space, c.recipe.default, c.trials, c.scores, count, number)
 
     def _run_trials(self, phase: str, settings: list[list[Settings]]) -> None:
         (seed,) = self.plan.seeds("tuning")

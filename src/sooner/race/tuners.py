@@ -37,6 +37,7 @@ class Tuner(Protocol):
         tried: Sequence[Settings],
         scores: Sequence[Score],
         count: int,
+        number: int,
     ) -> list[Settings]:
         """Return the next settings of one contender; fewer where nothing is tuned.
 
@@ -46,6 +47,7 @@ class Tuner(Protocol):
             tried: settings of its trials so far.
             scores: what they gave, lower is better.
             count: how many to return.
+            number: of the round, from 0.
         """
 
     def identity(self) -> dict[str, str]:
@@ -66,6 +68,7 @@ class Halton:
         tried: Sequence[Settings],
         scores: Sequence[Score],
         count: int,
+        number: int,
     ) -> list[Settings]:
         """Return the next points: see `tuning.trials`."""
         return tuning.trials(space, default, count, start=len(tried))
@@ -109,12 +112,11 @@ class Optuna:
         tried: Sequence[Settings],
         scores: Sequence[Score],
         count: int,
+        number: int,
     ) -> list[Settings]:
-        """Return points of the sequence for a round of several, else what the sampler proposes."""
-        if not space or count > 1 or not tried:
-            return tuning.trials(space, default, count, start=len(tried))
-        seen = self._seen(space, tried, scores)
-        if not seen:  # nothing to learn from
+        """Return points of the sequence in the first round, then the one that the sampler proposes."""
+        seen = self._seen(space, tried, scores) if space and number else []
+        if not seen:  # nothing to tune, or to learn from
             return tuning.trials(space, default, count, start=len(tried))
         found = self._ask({name: self._axis(knob) for name, knob in space.items()}, seen, self._seed + len(tried))
         return [{**default, **{name: _value(knob, found[name]) for name, knob in space.items()}}]

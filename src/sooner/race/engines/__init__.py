@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def engine(
 
     Args:
         name: one of `NAMES`.
-        jobs: how many cells run at once at most; None for one with processes, and for all that fit in with Ray.
+        jobs: how many cells run at once at most; None for one on every core, or all for which a Ray cluster has room.
         address: of a Ray cluster, see `Ray`.
         cpus: that a cell takes of a node of a Ray cluster.
         gpus: that it takes and sees there.
@@ -47,4 +48,4 @@ def engine(
         return Ray(jobs, address=address, cpus=cpus, gpus=gpus, silence_seconds=patience)
     if address is not None:
         raise SoonerError(f"the address {address} is that of a Ray cluster; name the engine too: ray")
-    return Processes(1 if jobs is None else jobs, silence_seconds=patience, slots=slots)
+    return Processes((os.cpu_count() or 1) if jobs is None else jobs, silence_seconds=patience, slots=slots)
