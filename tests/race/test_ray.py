@@ -21,7 +21,8 @@ from sooner.race.referee import run
 from sooner.watch import Watch
 from sooner.workloads import find
 
-STORE = 80 * 2**20
+NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20}
+"""A node says what it has; nobody looks whether the GPU is there."""
 HELPER = "def scaled(x):\n    return 3 * x\n"
 TASK = LINE.replace("import torch", "import torch\nfrom beside_the_task import scaled").replace(
     "x[i].sum(1, keepdim=True)", "scaled(x[i].sum(1, keepdim=True))"
@@ -35,7 +36,7 @@ def cluster():
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     less = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # each is a process
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": STORE, **less})
+    made = Cluster(initialize_head=True, head_node_args={**NODE, **less})
     yield made
     made.shutdown()
 
@@ -44,7 +45,7 @@ def cluster():
 def pool(cluster):
     from sooner.race.engines.ray import Ray
 
-    with Ray(address=cluster.address) as made:
+    with Ray(address=cluster.address, gpus=1) as made:
         yield made
 
 
@@ -70,7 +71,7 @@ def gone(pid):
 
 
 def test_a_race_on_two_nodes_of_which_one_dies_is_the_local_one_bit_by_bit(tmp_path, cluster, pool):
-    second = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    second = cluster.add_node(**NODE)
     written(tmp_path, HELPER, "beside_the_task.py")
     task = written(tmp_path, TASK)
     options = {"task": task, "tune": 1, "looks": (6,)}
@@ -110,6 +111,7 @@ def test_ctrl_c_ends_the_workers_and_what_fails_says_why(tmp_path, pool):
     (tmp_path / "file").touch()
     after = Ledger().run(pool, [Cell("wait", wait), Cell("fail", {"do": "ray_cells:fail"})])
     assert list(after.results) == ["wait"]
+    assert after.results["wait"]["gpus"] == "0"
     assert after.failures["fail"].startswith("RuntimeError: the loss is a frog (ray_cells.py:")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from sooner.cli.placing import opened, seated
+from sooner.cli.power import check_power, show_power
 from sooner.cli.progress import RaceProgress
 from sooner.cli.race import looks_of, run_plan
 from sooner.command.plan import SILENCE, CommandPlan, program_of, refuse_unseeded
@@ -40,18 +41,21 @@ def run_commands(
     until: int | None,
     steps: int | None,
     jobs: int | None,
+    power: float | None,
+    effect: float | None,
     as_json: bool,
     out: Path | None,
     log: str | None = None,
     **options: Any,
 ) -> None:
-    """Try the commands out, race them and show what came of it.
+    """Try the commands out, race them and show what came of it; with `power`, say what a race would need instead.
 
     Raises:
         SoonerError: anything the user can mend.
     """
     if metric is None:
         raise SoonerError("commands race by a number that they print; name it, such as --metric val_loss")
+    check_power(power, effect)
     sinks = watching(log)  # a tracker that isn't installed is told of before anything is tried
     console = Console(stderr=True, highlight=False)
     silence = SILENCE if silence is None else silence
@@ -87,7 +91,10 @@ def run_commands(
             notes=tried.notes,
             **placed,
         )
-        run_plan(plan, console, sinks, workers, as_json=as_json)
+        if power is not None:
+            show_power(plan, power, effect, console, workers, as_json=as_json)
+        else:
+            run_plan(plan, console, sinks, workers, as_json=as_json)
 
 
 def contenders_of(commands: Sequence[str], recipes: str | None) -> list[Command]:

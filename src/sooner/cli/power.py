@@ -12,7 +12,7 @@ from rich.table import Table
 from sooner.cli.progress import stoppable
 from sooner.error import SoonerError
 from sooner.race.pilot import outlook, pilot, pilot_of
-from sooner.race.plan import Plan
+from sooner.race.planned import Planned
 from sooner.race.pool import Pool
 from sooner.race.statistics.planning import MOST
 from sooner.report.numbers import EMPTY, count, number, times
@@ -37,7 +37,7 @@ def check_power(power: float | None, effect: float | None) -> None:
 
 
 def show_power(
-    plan: Plan, power: float, effect: float | None, console: Console, workers: Pool | None = None, *, as_json: bool
+    plan: Planned, power: float, effect: float | None, console: Console, workers: Pool | None = None, *, as_json: bool
 ) -> None:
     """Run the pilot where it is needed, and print what effects need. No race is run.
 

@@ -30,7 +30,7 @@ _TICK_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
 """Between two looks at which nodes there are."""
 _LOSSES = 3
-"""So often a cell may lose its node before it is taken for the reason."""
+"""So often a cell may lose its node before it is taken for the reason, and a node may fail to start a worker."""
 _LOCAL_STORE_BYTES = 100 * 2**20
 
 
@@ -44,6 +44,7 @@ class _Node:
         room: how many cells fit in at once.
         accelerator: kind of its GPUs, "" for none.
         known: whether a seat on it has told what it is.
+        failures: how often in a row no seat could be made there.
         why_not: half a sentence on why cells don't run there, "" where they do.
     """
 
@@ -52,6 +53,7 @@ class _Node:
     room: int
     accelerator: str
     known: bool = False
+    failures: int = 0
     why_not: str = ""
 
 
@@ -331,11 +333,12 @@ class Ray:
             about = ray.get(one.awaited)
         except ray.exceptions.RayError as error:
             self._drop(one)
-            if not one.node.known:
+            self._looked = -_LOOK_SECONDS  # at once: the node itself may be gone
+            one.node.failures += 1
+            if not one.node.known or one.node.failures >= _LOSSES:
                 one.node.why_not = f"no worker starts there ({_last_line(error)})"
-            self._refuse_nowhere()
             return
-        one.node.known, one.node.name = True, about["name"]
+        one.node.known, one.node.name, one.node.failures = True, about["name"], 0
         ours, theirs = versions(), about["versions"]
         if about["processor"] != processor():
             one.node.why_not = f"its processor is {about['processor']}, not {processor()}"
