@@ -169,7 +169,7 @@ def race(
         "cpus_per_run": cpus_per_run,
     }
     if command:
-        own = {"sizes": sizes, "horizons": horizons, "amp": amp}
+        own: dict[str, Any] = {"sizes": sizes, "horizons": horizons, "amp": amp}
         own.update(
             workers=workers if workers != 1 else None, world=world if world != 1 else None, ablate=ablate or None
         )
@@ -178,8 +178,8 @@ def race(
                 raise SoonerError(f"{name} goes with a workload whose insides are known, and not with --command")
         from sooner.cli.commands import run_commands
 
-        asked = {"power": power, "effect": effect}
-        run_commands(command, recipes, metric=metric, maximize=maximize, files=read, **asked, **options)
+        options.update(power=power, effect=effect)
+        run_commands(command, recipes, metric=metric, maximize=maximize, files=read, **options)
         return
     for name, value in {"--metric": metric, "--maximize": maximize or None, "--read": read}.items():
         if value is not None:
