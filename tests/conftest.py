@@ -1,6 +1,7 @@
 """What every test starts from: one thread of arithmetic, and the same global random state."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +47,31 @@ def zygote():
     forks = Zygote()
     yield forks
     forks.end()
+
+
+@pytest.fixture(scope="session")
+def begin(zygote, tmp_path_factory):
+    """Starts the command line in a process of its own, and its workers, without the seconds that imports take."""
+
+    def start(*words, **options):
+        script = Path(__file__).with_name("command_line.py")
+        return zygote.start([script, *words], tmp_path_factory.mktemp("said"), "cli", COLUMNS="200", **options)
+
+    return start
+
+
+@pytest.fixture
+def fresh(zygote, tmp_path):
+    """Runs a program in a process in which nothing but imports has happened, warnings being errors: what it printed."""
+
+    def run(code, *words):
+        script = tmp_path / "program.py"
+        script.write_text(f"import warnings; warnings.simplefilter('error')\n{code}", encoding="utf-8")
+        done = zygote.start([script, *words], tmp_path, "program", cwd=tmp_path)
+        assert done.wait() == 0, done.error.read_text()
+        return done.out.read_text()
+
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -153,34 +152,21 @@ def test_a_file_that_changes_stops_the_race():
         run(plan)
 
 
-def test_a_race_killed_at_three_moments_goes_on_where_it_was(folder):
-    driver = subprocess.Popen(
-        [sys.executable, str(HERE / "killed_race.py"), command_text(PLAIN)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
+def test_a_race_killed_at_three_moments_goes_on_where_it_was(folder, zygote, tmp_path_factory):
     def start():
-        print("race", file=driver.stdin, flush=True)
-        return int(driver.stdout.readline())
-
-    def end():
-        return int(driver.stdout.readline())
+        words = [HERE / "killed_race.py", command_text(PLAIN)]
+        return zygote.start(words, tmp_path_factory.mktemp("said"), "race")
 
     for cells in (1, 9, 17):  # while it is tried out, while targets are set, while it races
         race = start()
         while finished(folder) < cells:
-            os.kill(race, 0)  # it is still there: a race that ended by itself is waited for in vain
+            os.kill(race.pid, 0)  # it is still there: a race that ended by itself is waited for in vain
             time.sleep(0.01)
-        os.kill(race, signal.SIGKILL)
-        assert end() == -signal.SIGKILL
+        race.kill()
+        assert race.wait() == -signal.SIGKILL
     made = {path.name for path in (folder / "kept" / "runs").iterdir()}
-    start()
-    assert end() == 0
-    driver.stdin.close()
-    driver.wait()
-    driver.stdout.close()
+    last = start()
+    assert last.wait() == 0, last.error.read_text()
     assert made < {path.name for path in (folder / "kept" / "runs").iterdir()}
     kept = read_journal(Path("kept"))
     assert len(kept.sessions) == 3

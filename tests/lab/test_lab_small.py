@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from few_examples import SEEDS, few
+from few_examples import SEEDS, few, measured_once
 from in_process import InProcess
 
 from sooner import lab, workloads
@@ -45,7 +45,7 @@ def small(truth):
     def short(one):
         if isinstance(one, Race):
             return replace(one.miniature(), steps=STEPS, seeds=SEEDS, tune=0)
-        return one.miniature()
+        return measured_once(one.miniature())
 
     on = {w: replace(s, experiments={n: short(e) for n, e in s.experiments.items()}) for w, s in truth.on.items()}
     return replace(truth, on=on)

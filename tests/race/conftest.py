@@ -1,14 +1,14 @@
 import pytest
+from forked_workers import ForkedPool
 from small_races import Notes, small_plan
 
-from sooner.race.engines.processes import Processes
 from sooner.race.referee import run
 
 
 @pytest.fixture(scope="session")
-def pool():
+def pool(zygote):
     """Two workers for all the races here, since starting them takes longer than a race."""
-    with Processes(2) as workers:
+    with ForkedPool(zygote, 2) as workers:
         yield workers
 
 

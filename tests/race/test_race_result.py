@@ -4,9 +4,9 @@ import itertools
 import json
 import math
 
+from forked_workers import ForkedPool
 from small_races import cells, small_plan
 
-from sooner.race.engines.processes import Processes
 from sooner.race.journal import read
 from sooner.race.referee import run
 from sooner.race.statistics import RatioSummary
@@ -213,10 +213,10 @@ def test_pinned_recipes_are_noted_as_untuned(finished):
     assert "sgd(lr=0.02) has no hyper-parameter left to tune: it races as written, untuned" in result["notes"]
 
 
-def test_a_repeat_with_one_job_is_bit_identical(finished, tmp_path):
+def test_a_repeat_with_one_job_is_bit_identical(finished, tmp_path, zygote):
     plan, _, result = finished
     again = small_plan(tmp_path / "again", *map(str, plan.recipes), tune=3, looks=(8,), jobs=1, command="sooner race")
-    with Processes(1) as one:
+    with ForkedPool(zygote, 1) as one:
         repeat = run(again, None, one)
     assert cells(read(again.folder())) == cells(read(plan.folder()))
     assert [key for key in result if result[key] != repeat[key] and key not in ("started", "finished")] == []
