@@ -9,7 +9,7 @@ from sooner.cli.forecast.options import Reading
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.law import Law
-from sooner.forecast.read.mapping import ALIASES, plain
+from sooner.forecast.read.names import ALIASES, plain
 from sooner.forecast.table import Table, join, table
 
 LEAST_DRAWS = 20

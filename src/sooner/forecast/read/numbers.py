@@ -1,4 +1,4 @@
-"""Numbers as people write them: 1,234.5 and 1.234,5 and 1e-3."""
+"""Numbers as people write them: 1,234.5 and 1.234,5, 1e-3, 1_000, 125M, 51 %, and the ways to write that there is none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import re
 from collections.abc import Iterable
 
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+_POINTS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+(,\d*)?")
+_WRITTEN = re.compile(
+    r"(?P<digits>[-+]?(?:\d[\d.,]*|\.\d+)(?:[eE][-+]?\d+)?)(?:\s?(?P<suffix>[kKMmBbGTt])|\s?%|\s*(?:±|\+/-).*)?"
+)
+SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+"""What a letter behind a number, or alone in the brackets of a heading, multiplies it by."""
+MISSING = frozenset(("", "none", "null", "n/a", "na", "-", "--", "—", "_", "?", "<na>", "#n/a", "missing"))
+"""Texts, in lower case, that say that nothing was measured."""
+_NOT_FINITE = re.compile(r"[-+]?(?:nan|inf|infinity)", re.IGNORECASE)
+
+
+def is_missing(cell: object) -> bool:
+    """Return whether a cell says that nothing was measured; NaN is a value that was."""
+    return cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING)
 
 
 def is_number(text: str) -> bool:
@@ -38,17 +52,39 @@ def commas_are_decimal(texts: Iterable[str], likely: bool) -> bool:
 
 
 def number(text: str, decimal_comma: bool) -> float:
-    """Return the number that a text means, NaN for an empty one.
+    """Return the number that a text means, NaN for one of `MISSING`; of "51 %" it is 51, of "125M" 125e6.
 
     Raises:
         ValueError: it means none.
     """
-    if not text:
+    text = text.strip(" \t*`'\"")
+    if text.lower() in MISSING:
         return float("nan")
-    if "," not in text:
-        return float(text)
-    if decimal_comma:
-        return float(text.replace(".", "").replace(",", "."))
-    if not _GROUPED.fullmatch(text):
+    try:
+        return float(text)  # by far the most
+    except ValueError:
+        pass
+    if text.count("'") or "\u2009" in text or "\u00a0" in text or "\u202f" in text:
+        text = re.sub(r"(?<=\d)['\u2009\u00a0\u202f](?=\d{3})", "", text)
+    found = _WRITTEN.fullmatch(text)
+    if found is None:
         raise ValueError(text)
-    return float(text.replace(",", ""))
+    digits, factor = found["digits"], SUFFIXES[found["suffix"].lower()] if found["suffix"] else 1.0
+    if decimal_comma:
+        digits = digits.replace(".", "") if "," in digits or _POINTS.fullmatch(digits) else digits
+        return float(digits.replace(",", ".")) * factor
+    if "," in digits and not _GROUPED.fullmatch(digits):
+        raise ValueError(text)
+    return float(digits.replace(",", "")) * factor
+
+
+def decimals(text: str) -> int:
+    """Return how many digits stand behind the point or comma of a number."""
+    found = re.fullmatch(r"[-+]?\d*[.,]?(\d*)(?:[eE].*)?", text.strip())
+    return len(found[1]) if found and re.search(r"[.,]", text) else 0
+
+
+def looks_numeric(text: str) -> bool:
+    """Return whether a cell holds a number in any way of writing, or says that there is none."""
+    text = text.strip(" \t*`'\"")
+    return text.lower() in MISSING or _NOT_FINITE.fullmatch(text) is not None or _WRITTEN.fullmatch(text) is not None
