@@ -9,6 +9,7 @@ fitted.predict(table(parameters=7e9, tokens=1.4e11))
 
 from sooner.forecast.check import Check, check, choose
 from sooner.forecast.curve import Curve, forecast_curve
+from sooner.forecast.decide.when import When, when
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import Fit, Prediction
 from sooner.forecast.formula import Parameter
@@ -17,6 +18,7 @@ from sooner.forecast.gained import Gain
 from sooner.forecast.law import Law
 from sooner.forecast.laws import find, names
 from sooner.forecast.live import Live
+from sooner.forecast.merge import Merged, Said, merge
 from sooner.forecast.read import read
 from sooner.forecast.schedules import Schedule, parse
 from sooner.forecast.table import Table, join, table
@@ -28,10 +30,13 @@ __all__ = [
     "Gain",
     "Law",
     "Live",
+    "Merged",
     "Parameter",
     "Prediction",
+    "Said",
     "Schedule",
     "Table",
+    "When",
     "check",
     "choose",
     "find",
@@ -39,8 +44,10 @@ __all__ = [
     "forecast_curve",
     "gain",
     "join",
+    "merge",
     "names",
     "parse",
     "read",
     "table",
+    "when",
 ]

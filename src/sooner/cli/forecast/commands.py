@@ -86,6 +86,35 @@ def curve(
 
 
 @forecast.command
+def when(
+    *files: Path,
+    target: float,
+    schedule: str | None = None,
+    total: float | None = None,
+    worth: str | None = None,
+    given: Choice = Choice(),
+) -> None:
+    """Say when a running job reaches a loss, how surely, and whether it is worth going on.
+
+    Parameters
+    ----------
+    files
+        As for `sooner forecast curve`; the last run of the last file is the one that runs.
+    target
+        The loss to reach.
+    schedule
+        The schedule that the run is under. Left out: its learning rate stays as it is.
+    total
+        Step at which the run ends. Default: the schedule's, or twice the steps so far.
+    worth
+        What reaching the target is worth: steps of this run, such as 20000, or its time, such as 12h (s, m, h, d).
+    """
+    from sooner.cli.forecast.run import run_when
+
+    run_when(list(files), given, target=target, schedule=schedule, total=total, worth=worth)
+
+
+@forecast.command
 def check(*files: Path, leave: str = "auto", given: Choice = Choice()) -> None:
     """Leave out the largest scale, a curve or the end of one, predict it, and print error and coverage.
 
@@ -191,6 +220,30 @@ def compare(
     from sooner.cli.forecast.decide import run_compare
 
     run_compare(first, second, given, over=over, to=to)
+
+
+@forecast.command
+def merge(
+    *projects: Path,
+    say: Annotated[list[str], Parameter(negative=())] = [],  # noqa: B006 - cyclopts copies it
+    table: Path | None = None,
+    given: Reading = Reading(),
+) -> None:
+    """Bring the logs and tables of several projects into the same units, on one page and in one table.
+
+    Parameters
+    ----------
+    projects
+        A file or folder for each project, named by it without the ending. --column PROJECT:NAME=HEADING is for one.
+    say
+        What its files leave out, as PROJECT:FACT=VALUE. May be repeated. Facts: loss (nats, bits, perplexity, nats per
+        byte, bits per byte), bytes_per_token, tokens_per_sample, batch (tokens per step), parameters.
+    table
+        Write all rows to this csv file, which the other commands read.
+    """
+    from sooner.cli.forecast.merging import run_merge
+
+    run_merge(list(projects), say, given, table=table)
 
 
 @forecast.command

@@ -141,7 +141,7 @@ def _without_headings(
     columns = list(zip(*made, strict=True))
     rising = all(a < b for a, b in zip(columns[0], columns[0][1:], strict=False))
     if width == 3 and min(columns[0]) > 1e11 and all(step % 1 == 0 for step in columns[2]):
-        return Layout(mark, ["timestamp", "value", "step"], number - 1, "time, value and step of an MLflow metric")
+        return Layout(mark, ["timestamp (ms)", "value", "step"], number - 1, "time, value and step of an MLflow metric")
     if width == 1 and len(made) > 1:
         return Layout(mark, ["loss"], number - 1, "it has no headings: its one column was taken for losses")
     if width == 2 and len(made) > 1 and rising and min(columns[0]) >= 0:

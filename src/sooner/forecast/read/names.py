@@ -146,7 +146,7 @@ _LAST = frozenset((*ALIASES["tokens"], *ALIASES["epoch"], *ALIASES["step"], *ALI
 def _factor(unit: str) -> float | None:
     if unit in ("K", "k", "M", "B", "G", "T"):
         return SUFFIXES[unit.lower()]
-    return _WORDS.get(unit.lower(), 1.0)
+    return 1e-3 if unit == "ms" else _WORDS.get(unit.lower(), 1.0)
 
 
 def _score(words: list[str]) -> Meaning | None:
