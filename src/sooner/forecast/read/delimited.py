@@ -12,7 +12,7 @@ from sooner.error import SoonerError
 from sooner.forecast.read import wide
 from sooner.forecast.read.mapping import Asked
 from sooner.forecast.read.names import meaning
-from sooner.forecast.read.numbers import is_number, looks_numeric
+from sooner.forecast.numbers import is_number, looks_numeric
 from sooner.forecast.read.rows import gather
 from sooner.forecast.read.text import opened
 from sooner.forecast.read.thin import Row

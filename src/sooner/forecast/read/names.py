@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sooner.forecast.read.numbers import SUFFIXES
+from sooner.forecast.numbers import SUFFIXES
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "step": (

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sooner.forecast.read.names import TRAINING, meaning, split_of, words_of
-from sooner.forecast.read.numbers import MISSING
+from sooner.forecast.numbers import MISSING
 
 OF_TOTAL = "n/total"
 """The name of a number such as 12/400 or [12/400] that has none."""

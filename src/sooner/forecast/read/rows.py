@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sooner.error import SoonerError
 from sooner.forecast.read import mapping
 from sooner.forecast.read.names import KINDS, meaning, plain, split_of
-from sooner.forecast.read.numbers import commas_are_decimal, decimals, is_missing, number
+from sooner.forecast.numbers import commas_are_decimal, decimals, is_missing, number
 from sooner.forecast.read.pairs import RANK
 from sooner.forecast.read.runs import refuse_backward, several, told_apart
 from sooner.forecast.read.thin import Backward, Row, Thinned
@@ -102,7 +102,8 @@ def gather(
     if streamed.blank:
         notes.append(f"{streamed.blank} rows of {path.name} without a loss (empty or NaN) were left out")
     table = told_apart(path, table.with_notes(*notes), epochs=_unit(chosen) == "epochs")
-    return table.with_notes(*streamed.diverged(path, named_runs=named_runs), *_read(path, table, chosen))
+    told = [*streamed.diverged(path, named_runs=named_runs), *_read(path, table, chosen)]
+    return Table(table.columns, table.run, (*told, *table.notes))
 
 
 def _survey(
@@ -343,8 +344,8 @@ def _columns(
     columns: dict[str, FloatArray] = {}
     for heading in headings:
         column = named.get(heading, heading)
-        if column == "run" or (log and heading not in named):
-            continue
+        if column == "run" or (log and heading not in named) or (heading not in named and column in chosen.columns):
+            continue  # a heading is not what it says where another was named as that
         strict = heading in named and column in _NEEDED
         made = _numbers(path, heading, cells_of[heading], comma, strict=strict)
         if made is None:
