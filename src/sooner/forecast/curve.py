@@ -14,6 +14,7 @@ from sooner.forecast.course import go_on
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import LEVEL, Prediction
 from sooner.forecast.law import Law
+from sooner.forecast.nearest_runs import nearest_runs
 from sooner.forecast.schedules import Schedule
 from sooner.forecast.table import FloatArray, Table
 from sooner.forecast.table import table as make
@@ -103,6 +104,10 @@ def forecast_curve(
         # no law says what runs of unknown rates, sizes and data share, and each is fitted to its own
         noted = [f"{run.runs[0]}, one of {len(table.runs)} runs, goes on (--run NAME for another): fitted to it alone"]
         table = run
+    elif "lr" in table:
+        few = nearest_runs(table)
+        noted = [note for note in few.notes if note not in table.notes]
+        table, run = few, few.only(few.runs[-1:])
     errors: dict[str, float] = {}
     if law is None:
         laws = of_curves(table)

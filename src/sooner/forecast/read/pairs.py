@@ -79,15 +79,15 @@ class Pair:
 
 
 def tidy(line: str) -> str:
-    """Return a line without colours, dates and places in source."""
+    """Return a line without colours, holes, and what was rubbed out."""
     if "\x1b" in line or "\x00" in line or "\x08" in line:
         line = _NOISE.sub("", line)
     return line
 
 
 def pairs(line: str) -> Iterator[Pair]:
-    """Yield the numbers of a line that have a name, the first one that stands in front, and those of a total."""
-    line = _STAMPS.sub(" | ", tidy(line))
+    """Yield the numbers of a tidy line that have a name, the first one that stands in front, and those of a total."""
+    line = _STAMPS.sub(" | ", line)
     if rank := _RANK.search(line):
         yield Pair(RANK, rank[1])
         line = f"{line[: rank.start()]} | {line[rank.end() :]}"
@@ -100,6 +100,7 @@ def pairs(line: str) -> Iterator[Pair]:
         end = found.end()
         context = _context(context, before)
         text = found[0][: len(found[0]) - len(found["of"] or "") - (0 if found["suffix"] else len(found["unit"] or ""))]
+        text = text.rstrip(".")
         percent = "%" if found["unit"] == "%" or line[end : end + 1] == "%" else ""
         alone = not name and first and not between.strip(" \t[(|#:*")
         first = False
@@ -145,7 +146,7 @@ def _share(count: str, total: str) -> str:
 def _name(between: str) -> tuple[str, str]:
     """Return what stands in front of a name, and the name, of the text between two numbers."""
     text = _BEHIND.sub("", between).lstrip(_FRONT)
-    while (bare := _CAST.sub("", text.rstrip(_BACK) if text else text)) != text:
+    while (bare := _CAST.sub("", text).rstrip(_BACK)) != text:
         text = bare
     if text.endswith((")", "|", ",", ";", "]", "}", "\t")) and not text.endswith(")"):
         return text, ""

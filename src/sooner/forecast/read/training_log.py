@@ -9,7 +9,7 @@ from pathlib import Path
 from sooner.error import SoonerError
 from sooner.forecast.read.mapping import ABOVE, IN_A_LOG, Asked
 from sooner.forecast.read.names import KINDS, meaning, plain
-from sooner.forecast.read.pairs import IN_FRONT, OF_TOTAL, RANK, Pair, pairs
+from sooner.forecast.read.pairs import IN_FRONT, OF_TOTAL, RANK, Pair, pairs, tidy
 from sooner.forecast.read.rows import gather
 from sooner.forecast.read.text import opened
 from sooner.forecast.read.thin import Row
@@ -18,7 +18,7 @@ from sooner.forecast.table import Table, listed
 READ = ("loss", "perplexity", "accuracy", "error", "step", "epoch", "lr", "tokens", "batch")
 """What is read from a log; other numbers only where the user names them."""
 _LOSSES = ("loss", "perplexity", "accuracy", "error")
-_WHOLE_BAR = re.compile(r"(\d+)/(\d+)\s*(?:\[[=>.\s]*\]|[━\x1b\[\]0-9;m]*━)")
+_WHOLE_BAR = re.compile(r"(\d+)/(\d+)\s*(?:\[[=>.\s]*\]|[━╸╺]+)")
 _BAR = re.compile(r"\d+%\s?\|")
 _LONGEST = 20_000
 """Of a longer line the rest is not looked at."""
@@ -105,7 +105,7 @@ class _Log:
                 self.cut = None if line.endswith("\n") else number
                 if not any(map(str.isdigit, line)):
                     continue
-                line = line[:_LONGEST]
+                line = tidy(line[:_LONGEST])
                 whole = _WHOLE_BAR.search(line)
                 if whole is not None:  # a bar of an epoch: means up to here, of which the last counts
                     if whole[1] != whole[2]:
