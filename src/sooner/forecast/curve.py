@@ -96,8 +96,8 @@ def forecast_curve(
     run = table.only(table.runs[-1:])
     if len(np.unique(run["step"])) < _LEAST:
         raise SoonerError(
-            f"{run.runs[0]} has {len(np.unique(run['step']))} steps with a loss, which make no curve; log {_LEAST} or more, "
-            "name another with --run NAME, or use sooner forecast fit for final losses"
+            f"{run.runs[0]} has losses at fewer than {_LEAST} steps, which make no curve; log more, name another run with "
+            "--run NAME, or use sooner forecast fit for final losses"
         )
     noted: list[str] = []
     if "lr" not in table and len(table.runs) > 1:

@@ -1,4 +1,4 @@
-"""Numbers as people write them: 1,234.5 and 1.234,5, 1e-3, 1_000, 125M, 51 %, and the ways to write that there is none."""
+"""Numbers as people write them: 1,234.5 and 1.234,5, 1e-3, 1_000, 125M, 51 %, and ways to write that there is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 _POINTS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+(,\d*)?")
 _WRITTEN = re.compile(
-    r"(?P<digits>[-+]?(?:\d[\d.,]*|\.\d+)(?:[eE][-+]?\d+)?)(?:\s?(?P<suffix>[kKMmBbGTt])|\s?%|\s*(?:±|\+/-).*)?"
+    r"(?P<digits>[-+]?(?:\d[\d.,]*|\.\d+)(?:[eE][-+]?\d+)?)(?:\s?(?P<suffix>[kKMmBbGTt]|thousand|million|billion|trillion)|\s?%|\s*(?:±|\+/-).*)?"
 )
 SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 """What a letter behind a number, or alone in the brackets of a heading, multiplies it by."""
@@ -69,7 +69,7 @@ def number(text: str, decimal_comma: bool) -> float:
     found = _WRITTEN.fullmatch(text)
     if found is None:
         raise ValueError(text)
-    digits, factor = found["digits"], SUFFIXES[found["suffix"].lower()] if found["suffix"] else 1.0
+    digits, factor = found["digits"], SUFFIXES[found["suffix"][0].lower()] if found["suffix"] else 1.0
     if decimal_comma:
         digits = digits.replace(".", "") if "," in digits or _POINTS.fullmatch(digits) else digits
         return float(digits.replace(",", ".")) * factor

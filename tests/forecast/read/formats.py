@@ -107,84 +107,124 @@ each(
 each(
     "torchtitan in colours",
     "titan.log",
-    "[rank0]:[titan] 2025-01-01 10:00:00,000 - root - INFO - \x1b[31mstep: {s}  \x1b[32mloss:  {t:.4f}  \x1b[38;2;180;60;0mgrad_norm:  0.6  \x1b[33mmemory:  2.47GiB(3.12%)  \x1b[34mtps: 3,502\x1b[39m\n",
+    (
+        "[rank0]:[titan] 2025-01-01 10:00:00,000 - root - INFO - \x1b[31mstep: {s}  \x1b[32mloss:  {t:.4f}"
+        "  \x1b[38;2;180;60;0mgrad_norm:  0.6  \x1b[33mmemory:  2.47GiB(3.12%)  \x1b[34mtps: 3,502\x1b[39m\n"
+    ),
 )
 each(
     "fairseq",
     "train.log",
-    "2023-01-01 10:00:00 | INFO | train_inner | epoch 001:    {s} / 20000 loss={t:.3f}, nll_loss=1.5, ppl=12.3, wps=1000, num_updates={s}, lr={r:.6f}, gnorm=0.5\n",
+    (
+        "2023-01-01 10:00:00 | INFO | train_inner | epoch 001:    {s} / 20000 loss={t:.3f}, nll_loss=1.5,"
+        " ppl=12.3, wps=1000, num_updates={s}, lr={r:.6f}, gnorm=0.5\n"
+    ),
     rates=True,
     places=3,
 )
 each(
     "fairseq json",
     "train.log",
-    '2023-01-01 10:00:00 | INFO | train_inner | {{"epoch": 1, "update": 0.1, "loss": "{t:.3f}", "ppl": "12.3", "num_updates": "{s}", "lr": "{r:.6f}"}}\n',
+    (
+        '2023-01-01 10:00:00 | INFO | train_inner | {{"epoch": 1, "update": 0.1, "loss": "{t:.3f}", "ppl":'
+        ' "12.3", "num_updates": "{s}", "lr": "{r:.6f}"}}\n'
+    ),
     rates=True,
     places=3,
 )
 each(
     "fairseq valid",
     "valid.log",
-    "2023-01-01 10:00:00 | INFO | valid | epoch {e:03d} | valid on 'valid' subset | loss {v:.3f} | nll_loss 2.7 | ppl 12.3 | num_updates {s} | best_loss 1.9\n",
+    (
+        "2023-01-01 10:00:00 | INFO | valid | epoch {e:03d} | valid on 'valid' subset | loss {v:.3f} | nll_loss"
+        " 2.7 | ppl 12.3 | num_updates {s} | best_loss 1.9\n"
+    ),
     places=3,
     **VAL,
 )
 each(
     "OpenNMT",
     "onmt.log",
-    "[2020-01-01 10:00:00,000 INFO] Step {s}/100000; acc:  25.10; ppl: 321.10; xent: {t:.2f}; lr: {r:.5f}; 9000/8000 tok/s;     60 sec\n",
+    (
+        "[2020-01-01 10:00:00,000 INFO] Step {s}/100000; acc:  25.10; ppl: 321.10; xent: {t:.2f}; lr: {r:.5f};"
+        " 9000/8000 tok/s;     60 sec\n"
+    ),
     rates=True,
     places=2,
 )
 each(
     "OLMo",
     "olmo.log",
-    "2025-01-01 10:00:00.000\thost:0\tolmo.train:979\tINFO\t[step={s}/15000,epoch=0]\n    optim/total_grad_norm=0.1841\n    train/CrossEntropyLoss={t:.3f}\n",
+    (
+        "2025-01-01 10:00:00.000\thost:0\tolmo.train:979\tINFO\t[step={s}/15000,epoch=0]\n    optim/total_grad_norm=0."
+        "1841\n    train/CrossEntropyLoss={t:.3f}\n"
+    ),
     places=3,
 )
 each(
     "litgpt",
     "lit.log",
-    "Epoch 1 | iter {i} step {s} | loss train: {t:.3f}, val: n/a | iter time: 100.00 ms (step) remaining time: 0:10:00\n",
+    (
+        "Epoch 1 | iter {i} step {s} | loss train: {t:.3f}, val: n/a | iter time: 100.00 ms (step) remaining"
+        " time: 0:10:00\n"
+    ),
     places=3,
 )
 each(
     "DeepSpeed",
     "ds.log",
-    "[2024-01-01 10:00:00,000] [INFO] [logging.py:96:log_dist] [Rank 0] step={s}, skipped=0, lr=[{r:.6f}], mom=[(0.9, 0.999)]\nsteps: {s} loss: {t:.4f} iter time (s): 0.186 samples/sec: 53.694\n",
+    (
+        "[2024-01-01 10:00:00,000] [INFO] [logging.py:96:log_dist] [Rank 0] step={s}, skipped=0, lr=[{r:.6f}],"
+        " mom=[(0.9, 0.999)]\nsteps: {s} loss: {t:.4f} iter time (s): 0.186 samples/sec: 53.694\n"
+    ),
     rates=True,
 )
 each(
     "Megatron",
     "megatron.log",
-    " iteration {s:8d}/  500000 | consumed samples: {i:12d} | elapsed time per iteration (ms): 290.9 | learning rate: {r:.3E} | global batch size:     8 | lm loss: {t:.6E} | loss scale: 262144.0 | number of nan iterations:   0 |\n",
+    (
+        " iteration {s:8d}/  500000 | consumed samples: {i:12d} | elapsed time per iteration (ms): 290.9"
+        " | learning rate: {r:.3E} | global batch size:     8 | lm loss: {t:.6E} | loss scale: 262144.0 |"
+        " number of nan iterations:   0 |\n"
+    ),
     rates=True,
     places=6,
 )
 each(
     "Megatron validation",
     "megatron.log",
-    " iteration {s:8d}/  500000 | lm loss: {t:.6E} | number of nan iterations:   0 |\n validation loss at iteration {s} | lm loss value: {v:.6E} | lm loss PPL: 1.813974E+01 |\n",
+    (
+        " iteration {s:8d}/  500000 | lm loss: {t:.6E} | number of nan iterations:   0 |\n validation loss"
+        " at iteration {s} | lm loss value: {v:.6E} | lm loss PPL: 1.813974E+01 |\n"
+    ),
     places=6,
     **VAL,
 )
 each(
     "MaxText",
     "max.log",
-    "completed step: {s}, seconds: 1.2, TFLOP/s/device: 100.1, Tokens/s/device: 1000.0, total_weights: 16384, loss: {t:.3f}\n",
+    (
+        "completed step: {s}, seconds: 1.2, TFLOP/s/device: 100.1, Tokens/s/device: 1000.0, total_weights:"
+        " 16384, loss: {t:.3f}\n"
+    ),
     places=3,
 )
 each(
     "detectron2 text",
     "d2.log",
-    "[01/01 10:00:00 d2.utils.events]: eta: 0:10:00  iter: {s}  total_loss: {t:.4f}  loss_cls: 0.71  time: 0.5  data_time: 0.01  lr: {r:.6f}  max_mem: 2000M\n",
+    (
+        "[01/01 10:00:00 d2.utils.events]: eta: 0:10:00  iter: {s}  total_loss: {t:.4f}  loss_cls: 0.71 "
+        " time: 0.5  data_time: 0.01  lr: {r:.6f}  max_mem: 2000M\n"
+    ),
     rates=True,
 )
 each(
     "Caffe",
     "caffe.log",
-    "I0101 10:00:00.000000  1234 solver.cpp:228] Iteration {s}, loss = {t:.5f}\nI0101 10:00:00.000000  1234 sgd_solver.cpp:106] Iteration {s}, lr = {r:.6f}\n",
+    (
+        "I0101 10:00:00.000000  1234 solver.cpp:228] Iteration {s}, loss = {t:.5f}\nI0101 10:00:00.000000"
+        "  1234 sgd_solver.cpp:106] Iteration {s}, lr = {r:.6f}\n"
+    ),
     rates=True,
     places=5,
 )
@@ -197,7 +237,10 @@ each(
 each(
     "PyTorch ImageNet example",
     "im.log",
-    "Epoch: [0][{s}/999999]\tTime  0.345 ( 0.412)\tData  0.001 ( 0.030)\tLoss {t:.4e} (6.9e+00)\tAcc@1   0.39 (  0.21)\tAcc@5   1.95 (  1.02)\n",
+    (
+        "Epoch: [0][{s}/999999]\tTime  0.345 ( 0.412)\tData  0.001 ( 0.030)\tLoss {t:.4e} (6.9e+00)\tAcc@1"
+        "   0.39 (  0.21)\tAcc@5   1.95 (  1.02)\n"
+    ),
 )
 each("PyTorch MNIST example", "mnist.log", "Train Epoch: 1 [{s}/9999999 (0%)]\tLoss: {t:.6f}\n", places=6)
 each(
@@ -211,14 +254,21 @@ each("a line per epoch", "train.log", "Epoch {e}/1000 - Train Loss: {t:.4f}, Val
 each(
     "Keras progress",
     "keras.log",
-    "Epoch {e}/1000\n 1/100 [..............................] - ETA: 1s - loss: 9.9\r 50/100 [======>.......................] - ETA: 0s - loss: 9.8\r100/100 [==============================] - 1s 10ms/step - loss: {t:.4f} - accuracy: 0.5000 - val_loss: {v:.4f}\n",
+    (
+        "Epoch {e}/1000\n 1/100 [..............................] - ETA: 1s - loss: 9.9\r 50/100 [======>.............."
+        ".........] - ETA: 0s - loss: 9.8\r100/100 [==============================] - 1s 10ms/step - loss:"
+        " {t:.4f} - accuracy: 0.5000 - val_loss: {v:.4f}\n"
+    ),
     axis="epoch",
     **VAL,
 )
 each(
     "Keras 3 progress",
     "keras.log",
-    "Epoch {e}/1000\n\x1b[1m100/100\x1b[0m \x1b[32m━━━━━━━━━━━━━━━━━━━━\x1b[0m\x1b[37m\x1b[0m \x1b[1m1s\x1b[0m 10ms/step - accuracy: 0.5000 - loss: {t:.4f}\n",
+    (
+        "Epoch {e}/1000\n\x1b[1m100/100\x1b[0m \x1b[32m━━━━━━━━━━━━━━━━━━━━\x1b[0m\x1b[37m\x1b[0m \x1b[1m1s\x1b[0m"
+        " 10ms/step - accuracy: 0.5000 - loss: {t:.4f}\n"
+    ),
     axis="epoch",
 )
 each(

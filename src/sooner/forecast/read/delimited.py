@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sooner.error import SoonerError
+from sooner.forecast.numbers import is_number, looks_numeric
 from sooner.forecast.read import wide
 from sooner.forecast.read.mapping import Asked
 from sooner.forecast.read.names import meaning
-from sooner.forecast.numbers import is_number, looks_numeric
 from sooner.forecast.read.rows import gather
 from sooner.forecast.read.text import opened
 from sooner.forecast.read.thin import Row
@@ -26,6 +26,10 @@ LONGEST = 20_000
 """Characters of a line that are looked at by then."""
 _RULE = re.compile(r"[\s|+:=\-─━┼├┤│]+")
 _IN_BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*|\s*")
+_TELLING = ("loss", "perplexity", "accuracy", "error", "step", "epoch", "tokens", "parameters", "compute")
+"""Columns of which a table has one, where its ending does not say that it is a table."""
+_SEPARATOR = re.compile(r"\"?sep=.\"?\s*", re.IGNORECASE)
+"""The line by which spreadsheets are told what stands between cells."""
 _TEXT_OF_A_LOG = re.compile(r"[A-Za-z_][\w /]*[:=]\s*[-+]?\d|[{}]")
 
 
@@ -98,7 +102,7 @@ def layout_of(lines: Sequence[tuple[int, str]], *, certain: bool) -> Layout | No
         if len(cells) < 2:
             continue
         alike = sum(0 <= len(one) - len(cells) <= one.count("") for one in rest) / max(len(rest), 1)
-        if alike >= 0.5 and (best is None or alike > best[0] + 0.2) or (best is None and certain and mark.strip()):
+        if (alike >= 0.5 and (best is None or alike > best[0] + 0.2)) or (best is None and certain and mark.strip()):
             best = (alike, mark)
     if best is None and all(len(line.split()) == 1 for _, line in bare):
         best = (1.0, ",")  # a single column
@@ -111,6 +115,8 @@ def layout_of(lines: Sequence[tuple[int, str]], *, certain: bool) -> Layout | No
     if certain:
         return Layout(mark, cells, number)
     numeric = sum(looks_numeric(cell) for one in rest for cell in one) / max(sum(map(len, rest)), 1)
+    if not any((m := meaning(cell)) is not None and m.column in _TELLING for cell in cells):
+        return None
     if not rest or _TEXT_OF_A_LOG.search(first) or any(is_number(cell) for cell in cells) or numeric < 0.5:
         return None
     return Layout(mark, cells, number)
@@ -185,8 +191,8 @@ class _Delimited:
             if found is None:
                 shown = ", ".join(re.split(r"[\s,;|]+", first)[:4])
                 raise SoonerError(
-                    f"{self._path.name} has no headings: it begins with the numbers {shown}; put a line with names above "
-                    "them, such as step,loss"
+                    f"{self._path.name} has no headings: it begins with the numbers {shown}; put a line with names "
+                    "above them, such as step,loss"
                 )
             self._layout = found
         return self._layout
@@ -244,7 +250,7 @@ class _Delimited:
             self.cut = None if line.endswith("\n") else number
             if "\0" in line:
                 line = line.replace("\0", "")
-            if line.strip() and not line.startswith("#"):
+            if line.strip() and not line.startswith("#") and not _SEPARATOR.fullmatch(line):
                 yield number, line
 
 
@@ -253,7 +259,7 @@ def head(path: Path, count: int = LOOKED_AT) -> list[tuple[int, str]]:
     found = []
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
-            if line.strip(" \t\r\n\0"):
+            if line.strip(" \t\r\n\0") and not _SEPARATOR.fullmatch(line):
                 found.append((number, line.replace("\0", "")[:LONGEST]))
             if len(found) == count or number > 50 * count:
                 break

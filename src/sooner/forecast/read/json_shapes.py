@@ -1,4 +1,4 @@
-"""Measurements as JSON: an object per line, a list of objects, lists by name, and either of them inside something else."""
+"""Measurements as JSON: an object per line, a list of objects, lists by name, and any of them inside something else."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def read_document(path: Path, given: Asked) -> Table:
         SoonerError: it is not JSON, or holds no table.
     """
     with opened(path) as file:
-        text = file.read()
+        text = file.read().strip("\0 \t\r\n")
     try:
-        held = json.loads(text)
+        held = _values(text)
     except (ValueError, RecursionError) as error:
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its depth"
         raise SoonerError(f"{path.name} is no JSON ({where} can't be read); write or copy it again") from None
@@ -68,6 +68,16 @@ def read_document(path: Path, given: Asked) -> Table:
             yield number, [entry.get(heading) for heading in headings]
 
     return gather(path, headings, rows, given)
+
+
+def _values(text: str) -> Any:
+    """Return the JSON value of a text, a list where several stand one after the other."""
+    decoder, at, found = json.JSONDecoder(), 0, []
+    while at < len(text):
+        value, at = decoder.raw_decode(text, at)
+        found.append(value)
+        at += len(text[at:]) - len(text[at:].lstrip()) if text[at : at + 1].isspace() else 0
+    return found[0] if len(found) == 1 else found
 
 
 def flat(entry: Mapping[Any, Any], depth: int = _DEPTH) -> dict[str, Any]:
@@ -95,14 +105,39 @@ def _entries(held: Any, depth: int) -> list[dict[str, Any]]:
         return _of_lists(held)
     if not isinstance(held, dict):
         return []
+    if isinstance(held.get("columns"), list) and isinstance(held.get("data"), list):  # pandas' orient="split"
+        return [
+            dict(zip(map(str, held["columns"]), row, strict=False)) for row in held["data"] if isinstance(row, list)
+        ]
     columns = _columns(held)
     candidates = [_of_columns(columns)] if columns else []
     keyed = {key: value for key, value in held.items() if isinstance(value, dict)}
     if keyed and 2 * len(keyed) >= len(held) and all(_is_number(key) for key in keyed):
         candidates.append([{"step": float(key), **value} for key, value in keyed.items() if "step" not in value])
+    if keyed and len(keyed) == len(held) and (inner := _of_indices(keyed)):
+        candidates.append(inner)
+    if len(held) > 2 and all(_is_number(key) and _is_value(value) for key, value in held.items()):
+        candidates.append([{"step": float(key), "loss": value} for key, value in held.items()])
     if depth:
         candidates += [_entries(value, depth - 1) for value in held.values() if isinstance(value, dict | list)]
     return max(candidates, key=lambda rows: (any(_has_loss(row) for row in rows[-3:]), len(rows)), default=[])
+
+
+def _of_indices(held: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of columns that are objects by index, as pandas writes them: {"loss": {"0": 3.2, "1": 3.1}}."""
+    indices = list(next(iter(held.values())))
+    alike = all(list(one) == indices and all(map(_is_value, one.values())) for one in held.values())
+    if not (alike and len(indices) > 1 and all(map(_is_number, indices))) or all(map(_is_number, held)):
+        return []
+    rows = [{name: one[index] for name, one in held.items()} for index in indices]
+    axis = any(
+        (m := meaning(name)) is not None and m.column in ("step", "epoch", "tokens", "parameters") for name in held
+    )
+    return rows if axis else [{"step": float(index), **row} for index, row in zip(indices, rows, strict=True)]
+
+
+def _is_value(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _has_loss(row: Mapping[str, Any]) -> bool:

@@ -44,7 +44,7 @@ def reader(path: Path) -> Reader:
         return read_journal if (path / FILE).exists() else read_mlflow if mlflow_runs(path) else read_events
     if holds_events(path):
         return read_events
-    if ending(path) == ".parquet" or first_bytes(path).startswith(b"PAR1") and ending(path) not in ENDINGS:
+    if ending(path) == ".parquet" or (first_bytes(path).startswith(b"PAR1") and ending(path) not in ENDINGS):
         return read_parquet
     return _of_text(path)
 

@@ -158,7 +158,7 @@ def find(headings: Sequence[str], asked: Asked, where: str, filled: Filled, *, l
     if named:
         notes.insert(0, ", ".join(named))
     if "step" not in chosen:
-        _other_axis(chosen, notes, asked, filled, place, total)
+        _other_axis(chosen, notes, asked, filled, place, total, log=log)
     factors = {h: m.factor for h in headings if (m := meaning(h)) is not None and m.factor != 1.0 and h in taken}
     return Chosen(chosen, notes, split, rows, split_heading, factors)
 
@@ -173,7 +173,14 @@ def _is(column: str, meant: str, log: bool, has_steps: bool) -> bool:
 
 
 def _other_axis(
-    chosen: dict[str, str], notes: list[str], asked: Asked, filled: Filled, place: Mapping[str, int], total: int
+    chosen: dict[str, str],
+    notes: list[str],
+    asked: Asked,
+    filled: Filled,
+    place: Mapping[str, int],
+    total: int,
+    *,
+    log: bool,
 ) -> None:
     """Let tokens, times or the rows count the steps of a curve that has none."""
     others = set(chosen) - _ALONE
@@ -185,7 +192,7 @@ def _other_axis(
     elif others == {"seconds"} and filled.count(place.get(chosen["seconds"])) >= total:
         chosen["step"] = chosen.pop("seconds")
         notes.append(f"step is read from {chosen['step']!r}: the axis is in seconds")
-    elif not others and len({"loss", "accuracy", "error"} & set(chosen)) == 1:
+    elif log or (not others and len({"loss", "accuracy", "error"} & set(chosen)) == 1):
         chosen["step"] = ROWS
         notes.append("there is no column of steps: the axis counts the rows")
 
@@ -218,7 +225,7 @@ def _meaning(heading: str, *, log: bool) -> tuple[str, str, int] | None:
     if heading.endswith(ABOVE):
         found = _meaning(heading.removesuffix(ABOVE), log=log)
         return None if found is None else (found[0], found[1], found[2] + 100)
-    if log and plain(heading) in IN_A_LOG or heading in IN_A_LOG and heading != "batch":
+    if (log and plain(heading) in IN_A_LOG) or (heading in IN_A_LOG and heading != "batch"):
         return "step", "", IN_A_LOG[heading if heading in IN_A_LOG else plain(heading)]
     found_meaning = meaning(heading)
     return None if found_meaning is None else (found_meaning.column, found_meaning.split, found_meaning.rank)
@@ -244,7 +251,8 @@ def _loss(
             if meant is None or meant[0] != target:
                 continue
             own = [s for s in SPLITS if s] if split_heading is not None and not meant[1] else []
-            for rows in [s for s in own if filled.count(place[heading], split=s)] or [None]:
+            said: list[str | None] = [s for s in own if filled.count(place[heading], split=s)]
+            for rows in said or [None]:
                 split = meant[1] if rows is None else rows
                 count = filled.count(place[heading], split=rows)
                 ranked.append(((SPLITS.index(split), meant[2], place[heading]), count, heading, split, rows))

@@ -13,7 +13,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *("step", "steps", "globalstep", "globalsteps", "numupdates", "numupdate", "currentsteps", "currentstep"),
         *("trainerglobalstep", "optimizerstep", "trainstep", "trainingstep", "iter", "iters", "iteration"),
         *("iterations", "globaliter", "itr", "it", "totaltimesteps", "timesteps", "timestep", "update", "updates", "s"),
-        *("tree", "round", "boostinground"),
+        *("tree", "round", "boostinground", "niter", "niters", "nstep", "nsteps", "stepnum", "stepnumber", "up"),
     ),
     "loss": (
         *("valloss", "validationloss", "evalloss", "losscval", "testloss", "loss", "trainloss", "trainingloss"),
@@ -61,6 +61,8 @@ _SPLIT_WORDS = {
 }
 _BARE = frozenset(_SPLIT_WORDS) - {"tr", "cv", "testing"}
 """Names of splits that mean their loss where they stand alone, as in "250 val 3.21"."""
+BARE = 900
+"""The rank of such a name."""
 _LOSSES = (
     *("loss", "losses", "totalloss", "losstotal", "lmloss", "mlmloss", "crossentropy", "crossentropyloss", "celoss"),
     *("ce", "xent", "nll", "nllloss", "bce", "bceloss", "logloss", "binarylogloss", "multilogloss", "mlogloss"),
@@ -73,16 +75,116 @@ _SCORES = {
     "error": ("error", "err", "errorrate", "merror"),
 }
 _FILLERS = frozenset(
-    "avg average mean running smoothed smooth epoch step iter batch value values metrics metric per token tokens the at"
-    " is was of s on set current cur final nats bits bit dataloader idx subset sparse categorical score".split()
+    (
+        *(
+            "avg",
+            "average",
+            "mean",
+            "running",
+            "smoothed",
+            "smooth",
+            "epoch",
+            "step",
+            "iter",
+            "batch",
+            "value",
+            "values",
+            "metrics",
+            "metric",
+            "per",
+        ),
+        *(
+            "token",
+            "tokens",
+            "the",
+            "at",
+            "is",
+            "was",
+            "of",
+            "s",
+            "on",
+            "set",
+            "current",
+            "cur",
+            "final",
+            "nats",
+            "bits",
+            "bit",
+            "dataloader",
+            "idx",
+            "subset",
+        ),
+        *(
+            "sparse",
+            "categorical",
+            "score",
+            "reduced",
+            "so",
+            "far",
+        ),
+    )
 )
-_ODD_RATES = frozenset("scale mult multiplier factor ratio m decay schedule scheduler warmup min max mul".split())
+_ODD_RATES = frozenset(
+    (
+        *(
+            "scale",
+            "mult",
+            "multiplier",
+            "factor",
+            "ratio",
+            "m",
+            "decay",
+            "schedule",
+            "scheduler",
+            "warmup",
+            "min",
+            "max",
+            "mul",
+        ),
+    )
+)
 _STEPS = ("step", "steps", "iter", "iters", "iteration", "iterations", "it", "itr", "update", "updates", "timesteps")
 _QUALIFIERS = frozenset(
-    "global train training trainer current completed optimizer optim opt num number finished total train".split()
+    (
+        *(
+            "global",
+            "train",
+            "training",
+            "trainer",
+            "current",
+            "completed",
+            "optimizer",
+            "optim",
+            "opt",
+            "num",
+            "number",
+            "finished",
+            "total",
+        ),
+    )
+)
+_LOGGING = frozenset(
+    (
+        *(
+            "info",
+            "debug",
+            "warning",
+            "warn",
+            "error",
+            "root",
+            "main",
+            "trainer",
+            "worker",
+            "stdout",
+            "stderr",
+            "log",
+            "logger",
+        ),
+    )
 )
 _BEFORE_AXIS = frozenset(("at", "after", "for", "of", "on", "in", "end", "begin", "start"))
-_UNIT = re.compile(r"\s*[(\[]\s*(?:in\s+)?(?P<unit>[A-Za-z%/]+)\s*[)\]]\s*$")
+_UNIT = re.compile(r"\s*[(\[]\s*(?:in\s+|[x×]\s*)?(?P<unit>[A-Za-z%/]+|1e\d+)\s*[)\]]\s*$")
+_SHORT = re.compile(r"(?<=[a-z])[_ ](?P<unit>[KMBT])$")
 _WORDS = {"thousands": 1e3, "millions": 1e6, "billions": 1e9, "trillions": 1e12}
 
 
@@ -125,6 +227,8 @@ def meaning(name: str) -> Meaning | None:
     factor = 1.0
     if (unit := _UNIT.search(name)) and (known := _factor(unit["unit"])):
         name, factor = name[: unit.start()], known
+    elif (unit := _SHORT.search(name)) and plain(name[: unit.start()]) in _COUNTS:
+        name, factor = name[: unit.start()], SUFFIXES[unit["unit"].lower()]
     exact = plain(name)
     for column, aliases in ALIASES.items():
         if exact in aliases and column not in ("loss", "perplexity", "accuracy", "error"):
@@ -139,6 +243,7 @@ def meaning(name: str) -> Meaning | None:
     return meaning(last) if last != name and plain(last) in _LAST else None
 
 
+_COUNTS = frozenset((*ALIASES["parameters"], *ALIASES["tokens"]))
 _LAST = frozenset((*ALIASES["tokens"], *ALIASES["epoch"], *ALIASES["step"], *ALIASES["lr"])) - {"d", "s"}
 """Names that mean the same behind a path, as in throughput/total_tokens."""
 
@@ -146,6 +251,8 @@ _LAST = frozenset((*ALIASES["tokens"], *ALIASES["epoch"], *ALIASES["step"], *ALI
 def _factor(unit: str) -> float | None:
     if unit in ("K", "k", "M", "B", "G", "T"):
         return SUFFIXES[unit.lower()]
+    if unit.startswith("1e"):
+        return float(unit)
     return 1e-3 if unit == "ms" else _WORDS.get(unit.lower(), 1.0)
 
 
@@ -159,7 +266,7 @@ def _score(words: list[str]) -> Meaning | None:
     if not left:
         bare = [w for w in words if w in _BARE]
         if len(bare) == 1 and all(w == bare[0] or w.isdecimal() for w in words):
-            return Meaning("loss", split, 900)
+            return Meaning("loss", split, BARE)
         return Meaning("loss", "", 990) if words == ["value"] else None
     if text in _LOSSES:
         return Meaning("loss", split, 10 * _LOSSES.index(text) + min(shown, 9))
@@ -189,7 +296,9 @@ def _axis(words: list[str]) -> Meaning | None:
         before = before[:-1]
         if before and before[-1] in _BEFORE_AXIS:
             before = []
-    return None if before else Meaning(column, "", aliases.index(words[-1]) if words[-1] in aliases else 5)
+    return (
+        None if set(before) - _LOGGING else Meaning(column, "", aliases.index(words[-1]) if words[-1] in aliases else 5)
+    )
 
 
 def _rate(words: list[str]) -> Meaning | None:

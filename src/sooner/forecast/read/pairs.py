@@ -11,11 +11,10 @@ Colours, dates and times, and the place in a program's source are no part of a l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sooner.forecast.read.names import TRAINING, meaning, split_of, words_of
 from sooner.forecast.numbers import MISSING
+from sooner.forecast.read.names import BARE, TRAINING, meaning, split_of, words_of
 
 OF_TOTAL = "n/total"
 """The name of a number such as 12/400 or [12/400] that has none."""
@@ -55,11 +54,13 @@ _NUMBER = re.compile(
 )
 _PARTS = re.compile(r"\s[|–—-]\s|[|,;\t\]}]|\s{2,}|:\s|\.\s")
 _FRONT = " \t)%]}.\"'*-–—"
-_BACK = " \t:=#~<>≈@\"'([{*-"
+_BACK = " \t:：=#~<>≈@\"'([{*-"
 _BEHIND = re.compile(r"^\s*(?:[A-Za-zµ]+/[A-Za-z]+|[smh]|ms|secs?|seconds|mins?|[KMGT]i?B|it|its)(?=\s)", re.IGNORECASE)
 """A unit behind a number, with a space between."""
 _CAST = re.compile(r"(?:tensor|(?:np|numpy|torch)\.\w+|float|array)\s*\(\[?$")
 _AT = re.compile(r"^(?P<what>.*?)\s+(?:at|after|for|on|in|@)\s+(?P<axis>.+)$", re.IGNORECASE)
+_BRACKETS = re.compile(r"^\s*\[\s*(\d+)\s*,\s*(\d+)\s*\]")
+"""Epoch and batch, as in [2,  4000] loss: 1.3."""
 _RANK = re.compile(r"\[?\brank[\s:=]*(\d+)\b\]?", re.IGNORECASE)
 
 
@@ -85,38 +86,39 @@ def tidy(line: str) -> str:
     return line
 
 
-def pairs(line: str) -> Iterator[Pair]:
-    """Yield the numbers of a tidy line that have a name, the first one that stands in front, and those of a total."""
+def pairs(line: str) -> list[Pair]:
+    """Return the numbers of a tidy line that have a name, the first one that stands in front, and those of a total."""
+    made: list[Pair] = []
     line = _STAMPS.sub(" | ", line)
     if rank := _RANK.search(line):
-        yield Pair(RANK, rank[1])
+        made.append(Pair(RANK, rank[1]))
         line = f"{line[: rank.start()]} | {line[rank.end() :]}"
+    if front := _BRACKETS.match(line):
+        made += [Pair("epoch", front[1]), Pair("batch", front[2])]
+        line = line[front.end() :]
     end, context, waiting, first = 0, "", "", True
     for found in _NUMBER.finditer(line):
         between = line[end : found.start()]
         before, name = _name(between)
-        if found["word"] is not None and meaning(name or waiting) is None:
-            continue
-        end = found.end()
-        context = _context(context, before)
-        text = found[0][: len(found[0]) - len(found["of"] or "") - (0 if found["suffix"] else len(found["unit"] or ""))]
-        text = text.rstrip(".")
-        percent = "%" if found["unit"] == "%" or line[end : end + 1] == "%" else ""
-        alone = not name and first and not between.strip(" \t[(|#:*")
-        first = False
         if len(name) == 1 and not between.rstrip(" \t").endswith((":", "=")):
             name = ""  # the s of "12.5 s 300 tok/s" is a unit
-        if not name and waiting:
-            name = waiting
-        if not name:
-            if found["total"] and not found["unit"]:
-                yield Pair(OF_TOTAL, text, found["total"])
-            elif alone and not percent and not found["unit"] and not found["word"]:
-                yield Pair(IN_FRONT, text)
+        if found["word"] is not None and meaning(name or waiting) is None:
             continue
-        waiting = ""
-        meant = meaning(name)
-        if meant is not None and meant.column in ("step", "epoch"):
+        end, alone = found.end(), first and not between.strip(" \t[(|#:*")
+        context, first = _context(context, before), False
+        name = name or waiting
+        if not name:
+            _nameless(made, found, line, alone=alone, adjacent=between.strip() == "][")
+            continue
+        waiting, meant, text, total = "", meaning(name), _text(found, line), found["total"]
+        if meant is not None and meant.rank == BARE and text.isdecimal():
+            context = _context(context, name)  # the 3 of "Val: 3 [120/1252] Loss: 2.1" is no loss
+            made.append(Pair(OF_TOTAL, text, total) if total else Pair("epoch", text))
+            continue
+        if meant is None:
+            made.append(Pair(OF_TOTAL, text, total) if total else Pair(name, text))
+            continue
+        if meant.column in ("step", "epoch"):
             context = _context(context, name)
             if (
                 (parted := _AT.match(name))
@@ -124,15 +126,35 @@ def pairs(line: str) -> Iterator[Pair]:
                 and what.column not in ("step", "epoch")
             ):
                 waiting = parted["what"]
-        elif meant is not None and not meant.split and context not in ("", TRAINING):
+        elif not meant.split and context not in ("", TRAINING):
             name = f"{context} {name}"
-        if meant is not None and meant.column in ("accuracy", "error") and found["total"]:
-            yield Pair(name, _share(text, found["total"]))
-            continue
-        if meant is None and found["total"]:
-            yield Pair(OF_TOTAL, text, found["total"])
-            continue
-        yield Pair(name, text + percent, found["total"])
+        if meant.column in ("accuracy", "error") and total:
+            made.append(Pair(name, _share(text, total)))
+        else:
+            made.append(Pair(name, text, total))
+    return made
+
+
+def _nameless(made: list[Pair], found: re.Match[str], line: str, *, alone: bool, adjacent: bool) -> None:
+    """Add a number that has no name, if it counts something."""
+    text = _text(found, line)
+    if found["unit"] in ("it", "its", "steps") and alone:
+        made.append(Pair("it", text))
+    elif found["unit"] or found["word"] or "%" in text:
+        return
+    elif found["total"]:
+        if made and made[-1].name == OF_TOTAL and adjacent:
+            made[-1] = Pair("epoch", made[-1].text, made[-1].total)  # [3/300][120/1252]
+        made.append(Pair(OF_TOTAL, text, found["total"]))
+    elif alone:
+        made.append(Pair(IN_FRONT, text))
+
+
+def _text(found: re.Match[str], line: str) -> str:
+    """Return a number as it is written, with its suffix or per cent and without another unit."""
+    unit = "" if found["suffix"] else found["unit"] or ""
+    text = found[0][: len(found[0]) - len(found["of"] or "") - len(unit)].rstrip(".")
+    return f"{text}%" if unit == "%" or line[found.end() : found.end() + 1] == "%" else text
 
 
 def _share(count: str, total: str) -> str:
@@ -148,10 +170,13 @@ def _name(between: str) -> tuple[str, str]:
     text = _BEHIND.sub("", between).lstrip(_FRONT)
     while (bare := _CAST.sub("", text).rstrip(_BACK)) != text:
         text = bare
-    if text.endswith((")", "|", ",", ";", "]", "}", "\t")) and not text.endswith(")"):
-        return text, ""
+    if text.endswith(("|", ",", ";", "]", "}")):
+        cell = _PARTS.split(text.rstrip("|,; \t"))[-1].strip(_FRONT + _BACK)
+        return text, cell if meaning(cell) is not None else ""
     parts = [part.strip() for part in _PARTS.split(text)]
     name = parts[-1].strip(" \t\"'[({*#>") if parts else ""
+    if ":" in name and meaning(name) is None and meaning(name.rpartition(":")[2]) is not None:
+        name = name.rpartition(":")[2]  # INFO:tensorflow:loss
     return " | ".join(parts[:-1]), "" if name.lower() in MISSING or not re.search(r"[^\W\d_]", name) else name[-80:]
 
 

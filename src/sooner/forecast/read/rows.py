@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.error import SoonerError
+from sooner.forecast.numbers import commas_are_decimal, decimals, is_missing, number
 from sooner.forecast.read import mapping
 from sooner.forecast.read.names import KINDS, meaning, plain, split_of
-from sooner.forecast.numbers import commas_are_decimal, decimals, is_missing, number
 from sooner.forecast.read.pairs import RANK
 from sooner.forecast.read.runs import refuse_backward, several, told_apart
 from sooner.forecast.read.thin import Backward, Row, Thinned
@@ -246,7 +246,7 @@ class _Streamed:
         return [
             Doubt(
                 f"{run if named_runs else path.stem} diverged: its loss is NaN or infinite"
-                f"{f' from step {step} on' if step else ' at the end'}; what follows is of the rows before, as if it had not"
+                f"{f' from step {step} on' if step else ' at the end'}; what follows is of the rows before"
             )
             for run, step in since.items()
         ][:3]
@@ -489,7 +489,7 @@ def _one_kind(
     ]
     if "step" in table:
         inputs = ["step"]
-    if "loss" not in table or not inputs or "run" in chosen.columns and ("step" in table or "run" in asked.columns):
+    if "loss" not in table or not inputs or ("run" in chosen.columns and ("step" in table or "run" in asked.columns)):
         return
     places = [tuple(row) for row in np.column_stack([table[n] for n in inputs]).tolist()]
     for place, heading in enumerate(headings):
@@ -506,8 +506,8 @@ def _one_kind(
         if 2 * shared >= len(seen):
             raise several(
                 path.name,
-                f"has other losses at the same {', '.join(inputs)} by {heading!r} ({listed(kinds[:4])}), so that one law "
-                f"can't hold for all: pick one with --where {heading!r}={kinds[0]!r}",
+                f"has other losses at the same {', '.join(inputs)} by {heading!r} ({listed(kinds[:4])}), so that no law "
+                f"holds for all: pick one with --where {heading!r}={kinds[0]!r}",
                 remedy="",
             )
 

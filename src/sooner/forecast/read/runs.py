@@ -75,7 +75,7 @@ def _unrolled(path: Path, run: Table) -> Table:
         return run
     steps, epoch = run["step"], run["epoch"]
     known = ~(np.isnan(steps) | np.isnan(epoch))
-    back = np.flatnonzero(np.diff(steps[known]) < 0)
+    back = np.flatnonzero(np.diff(steps[known]) <= 0)
     rises = np.diff(epoch[known])
     if not back.size or not (rises[back] > 0).all() or (rises < 0).any() or (epoch[known] % 1 != 0).any():
         return run
@@ -86,7 +86,9 @@ def _unrolled(path: Path, run: Table) -> Table:
     each = max(most, last + gap if np.nanmin(steps) == 0.0 and most == 0.0 else last)
     first = float(np.nanmin(epoch))
     told = f"the steps of {path.name} begin anew in every epoch: they were counted on, {each:g} to an epoch"
-    return run.plus(step=steps + each * (epoch - first)).with_notes(told)
+    made = run.plus(step=steps + each * (epoch - first)).with_notes(told)
+    twice = np.diff(made["step"], append=np.inf) == 0  # the end of an epoch is the beginning of the next
+    return made.where(~twice)
 
 
 def _of_epochs(path: Path, table: Table) -> Table:

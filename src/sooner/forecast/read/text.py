@@ -85,10 +85,10 @@ def _open(path: Path) -> TextIO:
     packed = head.startswith(_GZIP)
     if path.suffix == ".gz" and not packed:
         raise SoonerError(f"{path.name} ends in .gz and is not compressed with gzip; rename it to what it is")
-    for start, kind, remedy in KNOWN:
-        if head.startswith(start):
+    for mark, kind, remedy in KNOWN:
+        if head.startswith(mark):
             raise SoonerError(f"{path.name} is not text but {kind}, whatever its ending says; {remedy}")
-    file = cast(BinaryIO, gzip.open(path, "rb") if packed else path.open("rb"))
+    file = cast(BinaryIO, gzip.open(path, "rb") if packed else path.open("rb"))  # noqa: SIM115 - closed by the caller
     try:
         start, head = _begin(file)
         encoding = _encoding(path, head)

@@ -36,8 +36,8 @@ def read_training_log(path: Path, given: Asked) -> Table:
     if not losses:
         named = f"; of its names, {listed(sorted(seen))}, none is that of a loss" if seen else ""
         raise SoonerError(
-            f"{path.name} has no line with a step and a loss, such as 'step 250: val loss 3.21'{named}; give such a log, "
-            "or csv or jsonl, or name the loss with --column loss=NAME"
+            f"{path.name} has no line with a step and a loss, such as 'step 250: val loss 3.21'{named}; give such a "
+            "log, or csv or jsonl, or name the loss with --column loss=NAME"
         )
     return gather(path, headings, log.rows(headings, losses), given, log=True, cut=lambda: log.cut)
 
@@ -111,7 +111,7 @@ class _Log:
                     if whole[1] != whole[2]:
                         continue
                     line = line[whole.end() :]
-                found = list(pairs(line))
+                found = pairs(line)
                 if held is not None and not (_BAR.search(line) and _same_place(held[1], found)):
                     yield held
                 held = (number, found) if _BAR.search(line) else None
