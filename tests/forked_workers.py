@@ -15,7 +15,7 @@ import traceback
 from types import SimpleNamespace
 
 from sooner.race import pool_process, pool_worker
-from sooner.race.pool import Pool
+from sooner.race.engines.processes import Processes
 
 _die_with = pool_worker._die_with
 
@@ -113,7 +113,7 @@ def forked(zygote):
         pool_process.subprocess = before
 
 
-class ForkedPool(Pool):
+class ForkedPool(Processes):
     """A pool whose workers are forked from the zygote."""
 
     def __init__(self, zygote, *arguments, **options):

@@ -56,7 +56,7 @@ class Zygote:
         out, theirs = os.pipe()
         pid = self._ask({"environment": env}, [*pass_fds, theirs])
         os.close(theirs)
-        return ForkedWorker(self, pid, open(out, "rb", buffering=0))  # noqa: SIM115
+        return ForkedWorker(self, pid, open(out, "rb", buffering=0))
 
     def _ask(self, request, descriptors=()):
         if self.process is None:

@@ -17,6 +17,7 @@ from sooner.command.template import read
 from sooner.command.trying import Trying, try_out
 from sooner.error import SoonerError
 from sooner.race.journal import read as read_journal
+from sooner.race.pilot import outlook, pilot
 from sooner.race.referee import run
 from sooner.race.worker import run_cell
 
@@ -69,6 +70,19 @@ def test_two_commands_race_by_every_rule():
     assert "timed from outside" in result["timing"]["why"]
     again = run(planned(PLAIN, HEAVY, tune=1))
     assert again["contenders"] == result["contenders"]
+    (known,) = pilot(planned(PLAIN, HEAVY, tune=1))
+    assert (known.source, known.seen) == ("1 finished comparison beside this race", True)
+
+
+def test_power_is_planned_from_a_pilot_of_the_first_command():
+    plan = planned(PLAIN)
+    (known,) = pilot(plan)
+    assert (known.steps, known.runs, known.source) == (40, 10, "a pilot of 10 runs of plain")
+    assert known.hits >= 9
+    assert known.cpu_seconds > 0
+    (budget,) = outlook(plan, [known], 0.9, 0.7)["budgets"]
+    assert [row["ratio"] for row in budget["effects"]] == [0.95, 0.9, 0.85, 0.8, 0.7, 0.5]
+    assert budget["visible_final_difference"] > 0
 
 
 def test_a_schedule_that_decays_makes_the_race_budgeted():

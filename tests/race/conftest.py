@@ -2,13 +2,13 @@ import pytest
 from forked_workers import ForkedPool
 from small_races import Notes, small_plan
 
-from sooner.race.referee import WORKER, run
+from sooner.race.referee import run
 
 
 @pytest.fixture(scope="session")
 def pool(zygote):
     """Two workers for all the races here, since starting them takes longer than a race."""
-    with ForkedPool(zygote, 2, WORKER) as workers:
+    with ForkedPool(zygote, 2) as workers:
         yield workers
 
 

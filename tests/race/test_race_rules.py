@@ -10,7 +10,7 @@ import sooner
 from sooner.error import SoonerError
 from sooner.race.evidence import Contender, Evidence
 from sooner.race.journal import read
-from sooner.race.referee import WORKER, run
+from sooner.race.referee import run
 from sooner.task import derived_seed
 from sooner.workloads import find
 
@@ -263,7 +263,7 @@ def test_a_contender_whose_worker_dies_is_out_after_one_retry(fragile, tmp_path,
     fragile("die")
     plan = small_plan(tmp_path / "race", "sgd(lr=0.02)", "fragile.Fragile(lr=0.02)", tune=0, jobs=1)
     watch = Notes()
-    with ForkedPool(zygote, 1, WORKER) as pool:
+    with ForkedPool(zygote, 1) as pool:
         result = run(plan, watch, pool)
     lost = result["contenders"][1]
     assert (lost["status"], lost["why_out"]) == ("out", "its runs failed: exit code 7, 2 times")

@@ -11,7 +11,7 @@ from small_races import LINE, Notes, small_plan, written
 from sooner.race import limits
 from sooner.race.cell import run_alone
 from sooner.race.pool import Cell
-from sooner.race.referee import WORKER, run
+from sooner.race.referee import run
 from sooner.report import html, table
 
 SEEDS = 2
@@ -23,7 +23,7 @@ OPTIONS = {"world": 2, "arms": True, "tune": 0, "steps": 30, "looks": (SEEDS,)}
 @pytest.fixture(scope="module")
 def couple(zygote):
     """One pool worker, which keeps the second process at hand."""
-    with ForkedPool(zygote, 1, WORKER) as pool:
+    with ForkedPool(zygote, 1) as pool:
         yield pool
 
 

@@ -16,9 +16,8 @@ from points_task import Counts
 
 import sooner
 from sooner.error import SoonerError
+from sooner.race.engines.processes import Processes
 from sooner.race.plan import Plan
-from sooner.race.pool import Pool
-from sooner.race.referee import WORKER
 from sooner.racing import RaceResult, load
 from sooner.task.by_value import digest, needs_value, pack, unpack
 
@@ -57,7 +56,7 @@ def task_of(text, name="<ipython-input-1>", **options):
 
 @pytest.fixture(scope="module")
 def pool():
-    with Pool(1, WORKER) as workers:
+    with Processes(1) as workers:
         yield workers
 
 

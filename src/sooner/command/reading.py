@@ -19,7 +19,7 @@ from typing import Any
 
 from sooner.error import SoonerError
 from sooner.forecast.read import read as read_tables
-from sooner.forecast.read.mapping import ALIASES, plain
+from sooner.forecast.read.names import ALIASES, plain
 from sooner.forecast.read.optional import EVENTS
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf(?:inity)?)(?![\w])"

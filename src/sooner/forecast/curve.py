@@ -14,11 +14,14 @@ from sooner.forecast.course import go_on
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import LEVEL, Prediction
 from sooner.forecast.law import Law
+from sooner.forecast.nearest_runs import nearest_runs
 from sooner.forecast.schedules import Schedule
 from sooner.forecast.table import FloatArray, Table
 from sooner.forecast.table import table as make
 
 POINTS = 200
+_LEAST = 3
+"""A run with fewer steps is no curve."""
 STEEPER = 1.2
 """By this factor a curve must fall faster in its last third than in its middle to look like a decay."""
 ALIKE = 0.01
@@ -90,6 +93,21 @@ def forecast_curve(
     table = table.where(table["step"] > 0)
     if schedule is not None and "lr" not in table:
         raise SoonerError("another schedule needs the learning rates of the fitted runs; say them with --lr KIND:...")
+    run = table.only(table.runs[-1:])
+    if len(np.unique(run["step"])) < _LEAST:
+        raise SoonerError(
+            f"{run.runs[0]} has losses at fewer than {_LEAST} steps, which make no curve; log more, name another run with "
+            "--run NAME, or use sooner forecast fit for final losses"
+        )
+    noted: list[str] = []
+    if "lr" not in table and len(table.runs) > 1:
+        # no law says what runs of unknown rates, sizes and data share, and each is fitted to its own
+        noted = [f"{run.runs[0]}, one of {len(table.runs)} runs, goes on (--run NAME for another): fitted to it alone"]
+        table = run
+    elif "lr" in table:
+        few = nearest_runs(table)
+        noted = [note for note in few.notes if note not in table.notes]
+        table, run = few, few.only(few.runs[-1:])
     errors: dict[str, float] = {}
     if law is None:
         laws = of_curves(table)
@@ -101,13 +119,12 @@ def forecast_curve(
         shown = check(law, table, level=level, draws=draws, seed=seed)
     except SoonerError:
         shown = None
-    run = table.only(table.runs[-1:])
     at, words, own = _ahead(run, schedule, total)
     predicted = fitted.predict(at, level)
     told: list[str] = []
     if own:
         predicted, told = go_on(fitted, run, at, predicted)
-    warnings = list(dict.fromkeys((*_decay(table), *told, *predicted.warnings)))
+    warnings = list(dict.fromkeys((*_decay(table), *noted, *told, *predicted.warnings)))
     rates = at["lr"] if "lr" in at else np.full(len(at), np.nan)
     return Curve(law.name, words, at["step"], rates, predicted, shown, errors, warnings)
 
@@ -126,7 +143,10 @@ def _ahead(last: Table, schedule: Schedule | None, total: float | None) -> tuple
         raise SoonerError(
             f"the run has reached step {reached:g} already, so nothing is left until {end:g}; give a later --total"
         )
-    ahead = np.unique(np.round(np.linspace(reached, end, POINTS)))[1:]
+    ahead = np.linspace(reached, end, POINTS)
+    if (last["step"] % 1 == 0).all():  # not of an axis in fractions of epochs
+        ahead = np.unique(np.round(ahead))
+    ahead = ahead[ahead > reached]
     if "lr" not in last:
         return make(last.runs[0], step=ahead), "the run goes on", True
     rate = np.full(len(ahead), last["lr"][int(np.argmax(last["step"]))])

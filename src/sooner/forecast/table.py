@@ -45,6 +45,12 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(known) if more < 2 else f"{', '.join(known[:_SAID])} and {more} more"
 
 
+class Doubt(str):
+    """A note on a table that answers say first: what follows is not what it seems, as of a run that diverged."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Table:
     """Measurements in columns.

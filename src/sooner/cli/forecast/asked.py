@@ -9,7 +9,8 @@ from sooner.cli.forecast.options import Reading
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.law import Law
-from sooner.forecast.read.mapping import ALIASES, plain
+from sooner.forecast.numbers import number as number_of
+from sooner.forecast.read.names import ALIASES, plain
 from sooner.forecast.table import Table, join, table
 
 LEAST_DRAWS = 20
@@ -40,6 +41,8 @@ def pairs(
 def places(texts: Sequence[str], needs: Sequence[str]) -> Table:
     """Return a row for each text NAME=NUMBER,NAME=NUMBER; names may be any that headings may be, such as N or steps.
 
+    Numbers may have a suffix, as in N=7B,D=1.4T.
+
     Args:
         texts: as typed.
         needs: columns that must be there, or follow from those that are.
@@ -54,7 +57,7 @@ def places(texts: Sequence[str], needs: Sequence[str]) -> Table:
             name, equals, value = (part.strip() for part in piece.partition("="))
             column = next((one for one, aliases in ALIASES.items() if plain(name) in aliases), name)
             try:
-                number = float(value.replace("_", ""))
+                number = number_of(value.replace("_", ""), False)
             except ValueError:
                 equals = ""
             if not equals or not name or not 0 < number < math.inf:

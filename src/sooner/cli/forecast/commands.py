@@ -32,7 +32,7 @@ def fit(*files: Path, given: Choice = Choice()) -> None:
     Parameters
     ----------
     files
-        Tables, logs or folders: csv, tsv, jsonl, parquet, race folders, TensorBoard folders, nanoGPT-style text logs.
+        Tables, logs or folders: csv, tsv, json, jsonl, parquet, text logs, race, TensorBoard and MLflow folders.
     """
     from sooner.cli.forecast.run import run_fit
 
@@ -61,6 +61,7 @@ def curve(
     schedule: str | None = None,
     total: float | None = None,
     target: float | None = None,
+    run: str | None = None,
     given: Choice = Choice(),
 ) -> None:
     """Forecast the rest of a run, or the curve of one under another learning-rate schedule.
@@ -76,10 +77,12 @@ def curve(
         Last step to forecast. Default: the schedule's, or twice the last run's.
     target
         A loss: says when it is reached.
+    run
+        The run that goes on, of several. Default: the last.
     """
     from sooner.cli.forecast.run import run_curve
 
-    run_curve(list(files), given, schedule=schedule, total=total, target=target)
+    run_curve(list(files), given, schedule=schedule, total=total, target=target, run=run)
 
 
 @forecast.command

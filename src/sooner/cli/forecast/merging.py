@@ -25,7 +25,8 @@ def run_merge(files: list[Path], say: list[str], given: Reading, *, table: Path 
         for name, file in names.items():
             told(f"reading {name}")
             where = pairs(given.where, "--where", "HEADING=TEXT", "kind=val")
-            projects[name] = read([file], columns=_columns(given.column, name, list(names)), where=where)
+            columns = _columns(given.column, name, list(names))
+            projects[name] = read([file], columns=columns, where=where, split=given.split)
         merged = merge(projects, said)
     finish(of_merged(merged), given)
     if table is not None:
