@@ -103,7 +103,7 @@ def gather(
         notes.append(f"{streamed.blank} rows of {path.name} without a loss (empty or NaN) were left out")
     table = told_apart(path, table.with_notes(*notes), epochs=_unit(chosen) == "epochs")
     told = [*streamed.diverged(path, named_runs=named_runs), *_read(path, table, chosen)]
-    return Table(table.columns, table.run, (*told, *table.notes))
+    return Table(table.columns, table.run, (*told, *table.notes), _AXES.get(_unit(chosen), "step"))
 
 
 def _survey(
@@ -506,7 +506,7 @@ def _one_kind(
         if 2 * shared >= len(seen):
             raise several(
                 path.name,
-                f"has other losses at the same {', '.join(inputs)} by {heading!r} ({listed(kinds[:4])}), so that no law "
+                f"has other losses at the same {', '.join(inputs)} by {heading!r} ({listed(kinds[:4])}), so no law "
                 f"holds for all: pick one with --where {heading!r}={kinds[0]!r}",
                 remedy="",
             )
@@ -530,6 +530,10 @@ def _read(path: Path, table: Table, chosen: mapping.Chosen) -> list[str]:
     split = f"{chosen.split} losses, " if chosen.split else ""
     first, last = float(table["step"].min()), float(table["step"].max())
     return [f"{path.name}: {len(table):,} rows of {of}, {split}{unit} {first:g} to {last:g}"]
+
+
+_AXES = {"epochs": "epoch", "tokens or samples": "token", "seconds": "second", "rows": "row"}
+"""The axis of a table by what it counts."""
 
 
 def _unit(chosen: mapping.Chosen) -> str:
