@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from sooner.error import SoonerError
@@ -126,6 +127,7 @@ class _Log:
         return _column(name) in READ or name == RANK or plain(name) in self._asked
 
 
+@lru_cache(maxsize=20_000)
 def _column(name: str) -> str | None:
     if name in IN_A_LOG or plain(name) in IN_A_LOG:
         return "step"
