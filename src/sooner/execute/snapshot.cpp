@@ -9,18 +9,21 @@
 */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <ATen/core/TensorBody.h>
 #include <torch/headeronly/version.h>
-
-#include <cstring>
-#include <vector>
 
 #ifdef Py_GIL_DISABLED
 #error "objects are read without locks, which the global interpreter lock makes safe"
 #endif
 
-constexpr bool same_text(const char *a, const char *b) { return *a == *b && (*a == 0 || same_text(a + 1, b + 1)); }
-static_assert(same_text(TORCH_VERSION, SOONER_TORCH), "the headers are not those of the torch that runs");
+#define NUMBER(major, minor, patch) ((major) * 1000000 + (minor) * 1000 + (patch))
+#if NUMBER(TORCH_VERSION_MAJOR, TORCH_VERSION_MINOR, TORCH_VERSION_PATCH) != NUMBER(SOONER_TORCH)
+#error "the headers are not those of the torch that runs"
+#endif
+
+#include <ATen/core/TensorBody.h>
+
+#include <cstring>
+#include <vector>
 
 namespace {
 

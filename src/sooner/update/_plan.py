@@ -147,16 +147,17 @@ class Plan:
                 f"{self._name}: {self._label(error.parameter)} of shape {tuple(error.parameter.shape)} {error.what}"
             ) from error
         return [
-            self._stepped(cohort, by_kind.first[number], by_kind.of_class[number]) for number, cohort in self._cohorts
+            self._stepped(cohort, by_kind.first[number].settings, self._chains[number], by_kind.of_class[number])
+            for number, cohort in self._cohorts
         ]
 
-    def _stepped(self, cohort: Cohort, share: Share, rates: list[Any]) -> Work:
+    def _stepped(self, cohort: Cohort, settings: dict[str, Any], chain: Chain, rates: list[Any]) -> Work:
         """Count a step of a cohort and return its work."""
         cohort.advance()
-        first, settings = cohort.bands[0], share.settings
+        first = cohort.bands[0]
         return Work(
             cohort,
-            share.chain,
+            chain,
             Clock(first.steps, rates[first.rate]),
             settings["maximize"],
             settings["stochastic_rounding"],
