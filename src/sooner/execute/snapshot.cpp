@@ -15,8 +15,7 @@
 #error "objects are read without locks, which the global interpreter lock makes safe"
 #endif
 
-#define NUMBER(major, minor, patch) ((major) * 1000000 + (minor) * 1000 + (patch))
-#if NUMBER(TORCH_VERSION_MAJOR, TORCH_VERSION_MINOR, TORCH_VERSION_PATCH) != NUMBER(SOONER_TORCH)
+#if TORCH_VERSION_MAJOR * 1000000 + TORCH_VERSION_MINOR * 1000 + TORCH_VERSION_PATCH != SOONER_TORCH
 #error "the headers are not those of the torch that runs"
 #endif
 

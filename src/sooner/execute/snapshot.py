@@ -127,10 +127,11 @@ def language() -> Language:
     number = re.match(r"(\d+)\.(\d+)\.(\d+)", torch.__version__)
     if number is None:
         raise NoCompilerError(f"torch {torch.__version__} has no number")
+    major, minor, patch = map(int, number.groups())
     home = Path(torch.__file__).parent
     paths = sysconfig.get_paths()
     flags = (
-        *("-O2", "-std=c++20", "-shared", "-fPIC", "-w", f"-DSOONER_TORCH={','.join(number.groups())}"),
+        *("-O2", "-std=c++20", "-shared", "-fPIC", "-w", f"-DSOONER_TORCH={major * 1000000 + minor * 1000 + patch}"),
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
         *("-isystem", str(home / "include"), f"-I{paths['include']}", f"-I{paths['platinclude']}"),
         *(f"-L{home / 'lib'}", "-lc10", "-ltorch_cpu", "-lstdc++"),
