@@ -1,4 +1,4 @@
-"""`sphinx-build` in a process that has imported PyTorch, which looks for garbage less often: documents are large trees."""
+"""`sphinx-build` in a process that has imported PyTorch; it seldom looks for garbage, as documents are large trees."""
 
 import gc
 import sys
