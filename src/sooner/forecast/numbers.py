@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 _POINTS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+(,\d*)?")
@@ -84,11 +84,20 @@ def decimals(text: str) -> int:
     return len(found[1]) if found and re.search(r"[.,]", text) else 0
 
 
-def is_cut(text: str, others: Iterable[str]) -> bool:
-    """Return whether a number has fewer decimals, or a shorter exponent, than any of the others."""
-    lengths = [(decimals(other), len(other.lower().partition("e")[2])) for other in others]
-    own = decimals(text), len(text.lower().partition("e")[2])
-    return any(mine < min(theirs) for mine, theirs in zip(own, zip(*lengths, strict=True), strict=True))
+def is_cut(text: str, others: Sequence[str], *, exponent: bool = False) -> bool:
+    """Return whether a number has fewer decimals, or a shorter exponent, than any of the others.
+
+    Args:
+        text: the number.
+        others: at least one.
+        exponent: whether only the exponent counts, as of a learning rate, which may end as a plain 0.
+    """
+
+    def digits(one: str) -> int:
+        return len(one.lower().partition("e")[2])
+
+    short = digits(text) < min(map(digits, others)) and text.strip("0.") != ""
+    return short or (not exponent and decimals(text) < min(map(decimals, others)))
 
 
 def looks_numeric(text: str) -> bool:

@@ -183,7 +183,7 @@ class _Streamed:
         ]
 
     @property
-    def measured(self) -> tuple[int | None, ...]:
+    def measured(self) -> tuple[int | None, int | None, int | None]:
         """The places of step, loss and learning rate."""
         return self._step, self.loss, self._lr
 
@@ -324,15 +324,16 @@ def _is_nan(cell: object) -> bool:
     return cell != cell or str(cell).strip().lower() in ("nan", "-nan", "+nan")
 
 
-def _is_cut(kept: list[Row], end: int, step: int | None, *places: int | None) -> bool:
+def _is_cut(kept: list[Row], end: int, step: int | None, loss: int | None, rate: int | None) -> bool:
     """Return whether the last row, in a line that has no end, goes back or has a shorter number than any above it."""
     if len(kept) <= _CUT_AMONG or kept[-1][0] != end:
         return False
     if step is not None and _later(str(kept[-2][1][step]), str(kept[-1][1][step])):
         return True  # the 13 of step 1300
-    for place in places:
+    for place in (loss, rate):
         texts = [] if place is None else [str(cells[place]) for _, cells in kept if not is_missing(cells[place])]
-        if len(texts) > _CUT_AMONG and not texts[-1].lower().startswith("n") and is_cut(texts[-1], texts[:-1]):
+        known = len(texts) > _CUT_AMONG and not texts[-1].lower().startswith("n")
+        if known and is_cut(texts[-1], texts[:-1], exponent=place == rate):
             return True
     return False
 
