@@ -205,6 +205,27 @@ def test_a_script_that_asks_for_its_seed_needs_no_places():
     assert plan.task.evaluations == 20
 
 
+RANKS = """
+import os, sooner
+with sooner.contender() as run:
+    (run.folder / f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}").touch()
+    for step in range(0, run.steps + 1, 2):
+        run.report(step, val_loss=1 / (1 + step + run.seed))
+"""
+
+
+def test_under_torchrun_all_processes_run_and_the_first_reports(folder):
+    (folder / "ranks.py").write_text(RANKS)
+    launched = command("two: {python} -m torch.distributed.run --standalone --nproc-per-node 2 ranks.py")
+    program = program_of([launched], "val_loss")
+    refuse_unseeded([launched], program)
+    found = run_cell(program.payload(launched, 7, 20, folder / "run"), lambda *_: None)
+    assert found["steps"] == [*range(0, 21, 2)]
+    assert found["values"] == [1 / (8 + step) for step in found["steps"]]
+    assert sorted(path.name for path in (folder / "run" / "out").iterdir()) == ["rank 0 of 2", "rank 1 of 2"]
+    assert (folder / "run" / "report-1.jsonl").read_text().count("val_loss") == 11
+
+
 def test_one_command_runs_several_recipes():
     made = contenders_of(["python gpt.py --recipe {recipe} --seed {seed}"], "adamw; muon(lr=0.02)")
     assert [str(one) for one in made] == ["adamw", "muon(lr=0.02)"]
