@@ -33,7 +33,14 @@ def test_the_code_of_the_page_runs_on_two_workers(tmp_path, zygote):
     script = tmp_path / "train.py"
     script.write_text("\n".join(blocks), encoding="utf-8")
     environment = {"PYTHONPATH": str(Path(sooner.__file__).parents[1]), "PYTHONWARNINGS": "ignore"}
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, script]  # whose processes are its own
+    words = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        2,
+        script,
+    ]  # whose processes are its own
     done = zygote.start(words, tmp_path, "torchrun", cwd=tmp_path, **environment)
     assert done.wait() == 0, done.error.read_text()[-3000:]
     printed = done.out.read_text()
