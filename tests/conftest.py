@@ -17,14 +17,25 @@ settings.load_profile("sooner")
 
 LONGEST = (
     "tests/claims/test_claims_run_small.py",
-    "tests/race/test_race_crash.py",
-    "tests/loop/test_resume.py",
-    "tests/race/test_race_rules.py",
-    "tests/fuzz/test_fuzz.py",
     "tests/docs/test_site.py",
+    "tests/command/test_commands_race.py",
+    "tests/race/test_race_rules.py",
+    "tests/parts/test_contract.py",
     "tests/world/test_world_faults.py",
     "tests/race/test_race_resume.py",
+    "tests/lab/test_lab_small.py",
+    "tests/race/test_race_world.py",
+    "tests/race/test_race_crash.py",
+    "tests/race/test_ray.py",
+    "tests/cli/test_cli_commands.py",
+    "tests/watch/test_live.py",
+    "tests/integrations/test_hf.py",
     "tests/execute/test_inductor.py",
+    "tests/execute/test_shards.py",
+    "tests/loop/test_resume.py",
+    "tests/update/test_second_order.py",
+    "tests/docs/test_notebook.py",
+    "tests/benchmarks/test_optimizer_benchmarks.py",
 )
 """Files that begin first, the longest before the others: one that began last would leave the other core idle."""
 

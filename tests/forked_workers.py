@@ -1,8 +1,8 @@
 """The workers of a pool, forked: they begin in a moment, where an interpreter of their own imports PyTorch for seconds.
 
-A worker runs the same `pool_worker.main` on the same connection with the same environment; only what it imports is there
-already. What a pool owes to interpreters of their own (that they start, find their modules, and end with their parent)
-is tested in tests/race_engine, which takes nothing from here.
+A worker runs the same `pool_worker.main` on the same connection with the same environment; only what it imports is
+there already. What a pool owes to interpreters of their own (that they start, find their modules, and end with their
+parent) is tested in tests/race_engine, which takes nothing from here.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 from types import SimpleNamespace
 
 from sooner.race import pool_process, pool_worker
@@ -37,7 +38,7 @@ def serve(connection, out, environment, orphan=False):
     gc.freeze()  # what ends with threads of the process before would wait for them
     try:
         nothing = os.open(os.devnull, os.O_RDWR)
-        for given in sorted(map(int, os.listdir("/dev/fd"))):  # whoever still holds one of them may close it in peace
+        for given in [int(one.name) for one in Path("/dev/fd").iterdir()]:  # whoever holds one may close it in peace
             if given not in (connection, out, nothing):
                 with contextlib.suppress(OSError):  # the folder's own, which is closed by now
                     os.fstat(given)
@@ -71,7 +72,7 @@ class Child:
         if self.pid == 0:
             serve(connection, theirs, env)
         os.close(theirs)
-        self.stdout = open(out, "rb", buffering=0)  # noqa: SIM115
+        self.stdout = os.fdopen(out, "rb", buffering=0)
         self.returncode = None
 
     def poll(self):

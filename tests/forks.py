@@ -56,12 +56,12 @@ class Zygote:
         out, theirs = os.pipe()
         pid = self._ask({"environment": env}, [*pass_fds, theirs])
         os.close(theirs)
-        return ForkedWorker(self, pid, open(out, "rb", buffering=0))
+        return ForkedWorker(self, pid, os.fdopen(out, "rb", buffering=0))
 
     def _ask(self, request, descriptors=()):
         if self.process is None:
             self._begin()
-        message = json.dumps({"cwd": os.getcwd(), **request}).encode() + b"\n"
+        message = json.dumps({"cwd": str(Path.cwd()), **request}).encode() + b"\n"
         sent = socket.send_fds(self.requests, [message], descriptors)
         self.requests.sendall(message[sent:])
         while (told := self.listen())[1] is not None:

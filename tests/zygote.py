@@ -1,7 +1,7 @@
 """A process that has imported PyTorch and sooner, and forks: what it forks runs a test's script without importing them.
 
-Its standard input is a socket with a line of JSON for each request. Each asks for a process; the answers, lines too, are
-its process id, and at its end the exit code and the seconds of the processor. It ends with its input, and with it
+Its standard input is a socket with a line of JSON for each request. Each asks for a process; the answers, lines too,
+are its process id, and at its end the exit code and the seconds of the processor. It ends with its input, and with it
 everything that it has started.
 """
 

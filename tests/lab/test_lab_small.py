@@ -8,7 +8,7 @@ from few_examples import SEEDS, few, measured_once
 from in_process import InProcess
 
 from sooner import lab, workloads
-from sooner.claims import _code
+from sooner.claims import _code, _fingerprint
 from sooner.claims._claim import Measurement, Race
 from sooner.lab import _cost, _evidence, _panel, _run
 from sooner.race import limits
@@ -28,6 +28,8 @@ def _few(monkeypatch):
     """Races take few steps, few seeds and few examples here."""
     for name, value in (("LEAST_SEEDS", SEEDS), ("TARGET_SEEDS", SEEDS), ("LEAST_STEPS", STEPS)):
         monkeypatch.setattr(limits, name, value)
+    for name in ("STEPS", "LONGEST"):
+        monkeypatch.setattr(_fingerprint, name, 1)
     monkeypatch.setattr(finetune, "START_STEPS", 3)  # a start of its own, kept apart from the real ones
     task_of = _code.task_of
     monkeypatch.setattr(_code, "task_of", lambda race: fewer(task_of(race)))

@@ -41,6 +41,7 @@ class Curve:
         check: what leaving out showed, None where nothing could be left out.
         errors: left-out error of every law that was tried, relative.
         warnings: why to doubt it.
+        run: the run that goes on, empty where the curve is one of another schedule.
     """
 
     law: str
@@ -51,6 +52,7 @@ class Curve:
     check: Check | None
     errors: dict[str, float]
     warnings: list[str]
+    run: str = ""
 
     @property
     def final(self) -> tuple[float, float, float]:
@@ -93,21 +95,7 @@ def forecast_curve(
     table = table.where(table["step"] > 0)
     if schedule is not None and "lr" not in table:
         raise SoonerError("another schedule needs the learning rates of the fitted runs; say them with --lr KIND:...")
-    run = table.only(table.runs[-1:])
-    if len(np.unique(run["step"])) < _LEAST:
-        raise SoonerError(
-            f"{run.runs[0]} has losses at fewer than {_LEAST} steps, which make no curve; log more, name another run with "
-            "--run NAME, or use sooner forecast fit for final losses"
-        )
-    noted: list[str] = []
-    if "lr" not in table and len(table.runs) > 1:
-        # no law says what runs of unknown rates, sizes and data share, and each is fitted to its own
-        noted = [f"{run.runs[0]}, one of {len(table.runs)} runs, goes on (--run NAME for another): fitted to it alone"]
-        table = run
-    elif "lr" in table:
-        few = nearest_runs(table)
-        noted = [note for note in few.notes if note not in table.notes]
-        table, run = few, few.only(few.runs[-1:])
+    table, noted = _fitted(table)
     errors: dict[str, float] = {}
     if law is None:
         laws = of_curves(table)
@@ -119,6 +107,7 @@ def forecast_curve(
         shown = check(law, table, level=level, draws=draws, seed=seed)
     except SoonerError:
         shown = None
+    run = table.only(table.runs[-1:])
     at, words, own = _ahead(run, schedule, total)
     predicted = fitted.predict(at, level)
     told: list[str] = []
@@ -126,7 +115,32 @@ def forecast_curve(
         predicted, told = go_on(fitted, run, at, predicted)
     warnings = list(dict.fromkeys((*_decay(table), *noted, *told, *predicted.warnings)))
     rates = at["lr"] if "lr" in at else np.full(len(at), np.nan)
-    return Curve(law.name, words, at["step"], rates, predicted, shown, errors, warnings)
+    goes_on = run.runs[0] if own else ""
+    return Curve(law.name, words, at["step"], rates, predicted, shown, errors, warnings, goes_on)
+
+
+def _fitted(table: Table) -> tuple[Table, list[str]]:
+    """Return the runs that a law is fitted to, the one that goes on last, and what to say of the others.
+
+    Raises:
+        SoonerError: the run has too few steps.
+    """
+    name, count = table.runs[-1], len(table.runs)
+    run = table.only([name])
+    if len(np.unique(run["step"])) < _LEAST:
+        raise SoonerError(
+            f"{name} has losses at fewer than {_LEAST} steps, which make no curve; log more, name another run with "
+            "--run NAME, or use sooner forecast fit for final losses"
+        )
+    if count == 1:
+        return table, []
+    if "lr" not in table:
+        # no law says what runs of unknown rates, sizes and data share, and each is fitted to its own
+        return run, [
+            f"{name}, one of {count} runs, goes on (--run NAME for another), and the law is fitted to it alone"
+        ]
+    few = nearest_runs(table)
+    return few, [note for note in few.notes if note not in table.notes]
 
 
 def _ahead(last: Table, schedule: Schedule | None, total: float | None) -> tuple[Table, str, bool]:

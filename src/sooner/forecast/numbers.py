@@ -42,7 +42,7 @@ def commas_are_decimal(texts: Iterable[str], likely: bool) -> bool:
     for text in texts:
         if "," not in text:
             points |= "." in text
-        elif not _GROUPED.fullmatch(text):
+        elif not _GROUPED.fullmatch(text) or text.lstrip("+-").startswith("0,"):
             return True
         elif "." in text:
             return False
@@ -82,6 +82,13 @@ def decimals(text: str) -> int:
     """Return how many digits stand behind the point or comma of a number."""
     found = re.fullmatch(r"[-+]?\d*[.,]?(\d*)(?:[eE].*)?", text.strip())
     return len(found[1]) if found and re.search(r"[.,]", text) else 0
+
+
+def is_cut(text: str, others: Iterable[str]) -> bool:
+    """Return whether a number has fewer decimals, or a shorter exponent, than any of the others."""
+    lengths = [(decimals(other), len(other.lower().partition("e")[2])) for other in others]
+    own = decimals(text), len(text.lower().partition("e")[2])
+    return any(mine < min(theirs) for mine, theirs in zip(own, zip(*lengths, strict=True), strict=True))
 
 
 def looks_numeric(text: str) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sooner.error import SoonerError
 from sooner.forecast.read import read
 
-FILES = int(os.environ.get("SOONER_FUZZ", "0")) or 100
+FILES = 5 * int(os.environ.get("SOONER_FUZZ", "0")) or 60
 """Damaged files that are read."""
 
 

@@ -118,7 +118,7 @@ def _apart(table: Table, file: Path, files: int) -> Table:
     """Return the table with runs that no other file's runs are mistaken for."""
     if files == 1 or ("step" in table and table.runs == [file.stem]):
         return table
-    return Table(table.columns, np.array([f"{file.stem}/{name}" for name in table.run]), table.notes)
+    return Table(table.columns, np.array([f"{file.stem}/{name}" for name in table.run]), table.notes, table.axis)
 
 
 def _averaged(table: Table) -> Table:
@@ -133,7 +133,7 @@ def _averaged(table: Table) -> Table:
         block = np.arange(len(run)) * POINTS // len(run)
         size = np.bincount(block)
         columns = {key: np.bincount(block, values) / size for key, values in run.columns.items()}
-        pieces.append(Table(columns, np.full(POINTS, name), table.notes))
+        pieces.append(Table(columns, np.full(POINTS, name), table.notes, table.axis))
     return join(pieces).with_notes(f"curves of more than {POINTS} rows were averaged over neighbours to {POINTS}")
 
 

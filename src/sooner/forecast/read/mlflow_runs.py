@@ -42,7 +42,7 @@ def read_mlflow(folder: Path, given: Asked) -> Table:
                 yield number, [step, *(one.get(step) for one in points.values())]
 
         table = gather(run, ["step", *points], rows, given)
-        made.append(Table(table.columns, np.full(len(table), run.name), table.notes))
+        made.append(Table(table.columns, np.full(len(table), run.name), table.notes, table.axis))
     if not made:
         raise SoonerError(f"no run of MLflow below {folder} has a metric; name another folder")
     return join(made)

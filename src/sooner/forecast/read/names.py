@@ -43,7 +43,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *("seconds", "time", "timeseconds", "traintimes", "submissiontimes", "walltime", "runtime", "timestamp"),
         *("elapsed", "elapsedtime", "relativetime"),
     ),
-    "run": ("run", "runname", "runid", "name", "model", "trial", "seed"),
+    "run": ("run", "runname", "runid", "name", "model", "trial", "seed", "id"),
 }
 """Headings in lower case without punctuation, the preferred one first."""
 KINDS = ("model", "trial", "seed")
@@ -54,17 +54,32 @@ SPLITS = (VALIDATION, TEST, "", TRAINING)
 """Of a loss, the preferred first; the empty one did not say."""
 _SPLIT_WORDS = {
     **dict.fromkeys(
-        ("val", "valid", "validation", "validate", "eval", "evaluation", "dev", "heldout", "cv"), VALIDATION
+        ("val", "valid", "validation", "validate", "validating", "eval", "evaluation", "evaluating", "dev", "cv"),
+        VALIDATION,
     ),
+    **dict.fromkeys(("heldout", "holdout", "held"), VALIDATION),
     **dict.fromkeys(("test", "tst", "testing", "tel"), TEST),
     **dict.fromkeys(("train", "training", "trn", "tr", "trl", "learn"), TRAINING),
 }
-_BARE = frozenset(_SPLIT_WORDS) - {"tr", "cv", "testing"}
+_BARE = frozenset(_SPLIT_WORDS) - {"tr", "cv", "testing", "held", "validating", "evaluating"}
 """Names of splits that mean their loss where they stand alone, as in "250 val 3.21"."""
 BARE = 900
 """The rank of such a name."""
 _LOSSES = (
-    *("loss", "losses", "totalloss", "losstotal", "lmloss", "mlmloss", "crossentropy", "crossentropyloss", "celoss"),
+    *(
+        "loss",
+        "losses",
+        "totalloss",
+        "losstotal",
+        "lmloss",
+        "mlmloss",
+        "languagemodelloss",
+        "mainloss",
+        "taskloss",
+        "crossentropy",
+        "crossentropyloss",
+        "celoss",
+    ),
     *("ce", "xent", "nll", "nllloss", "bce", "bceloss", "logloss", "binarylogloss", "multilogloss", "mlogloss"),
     *("softmaxloss", "negativeloglikelihood", "objective", "cost", "bpb", "bpc", "bitsperbyte"),
     *("mse", "mseloss", "rmse", "mae", "l1", "l2", "huber", "quantile", "poisson", "mape", "deviance"),
@@ -120,6 +135,7 @@ _FILLERS = frozenset(
             "score",
             "reduced",
             "so",
+            "out",
             "far",
         ),
     )

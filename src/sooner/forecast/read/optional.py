@@ -105,7 +105,7 @@ def read_events(path: Path, given: Asked) -> Table:
         own = Asked({c: t for c, t in given.columns.items() if t in tags}, split=given.split)
         headings = ["step", *(f"{tag} (scalar)" if tag == "step" else tag for tag in points)]
         made = gather(path / name, headings, rows, own)
-        runs.append(Table(made.columns, np.full(len(made), name), made.notes))
+        runs.append(Table(made.columns, np.full(len(made), name), made.notes, made.axis))
     for tag in given.columns.values():
         if tag not in seen:
             raise _unknown(path, tag, seen)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.error import SoonerError
-from sooner.forecast.numbers import commas_are_decimal, decimals, is_missing, number
+from sooner.forecast.numbers import commas_are_decimal, is_cut, is_missing, number
 from sooner.forecast.read import mapping
 from sooner.forecast.read.names import KINDS, meaning, plain, split_of
 from sooner.forecast.read.pairs import RANK
@@ -76,7 +76,7 @@ def gather(
     notes = [*chosen.notes, *streamed.kept.note(path.name)]
     if len(ranks) > 1:
         notes.append(f"{path.name} has lines of {len(ranks)} ranks; those of rank {min(ranks, key=int)} were read")
-    if (end := cut()) is not None and _is_cut(kept, end, streamed.loss):
+    if (end := cut()) is not None and _is_cut(kept, end, *streamed.measured):
         kept = kept[:-1]
         notes.append(f"the last line of {path.name} is unfinished and was left out")
     columns = _columns(path, headings, chosen, kept, notes, decimal_comma=decimal_comma, log=log)
@@ -103,7 +103,7 @@ def gather(
         notes.append(f"{streamed.blank} rows of {path.name} without a loss (empty or NaN) were left out")
     table = told_apart(path, table.with_notes(*notes), epochs=_unit(chosen) == "epochs")
     told = [*streamed.diverged(path, named_runs=named_runs), *_read(path, table, chosen)]
-    return Table(table.columns, table.run, (*told, *table.notes))
+    return Table(table.columns, table.run, (*told, *table.notes), _AXES.get(_unit(chosen), "step"))
 
 
 def _survey(
@@ -153,6 +153,7 @@ class _Streamed:
         self.loss, self._step, self._lr = (self._place(columns.get(n)) for n in ("loss", "step", "lr"))
         self._run = [headings.index(one) for one in mapping.parts(columns["run"], headings)] if "run" in columns else []
         self._also = self._other_kinds(columns) if "run" in columns and "run" not in asked.columns else []
+        self._alike = "run" in columns and "run" not in asked.columns
         self._split = (
             (headings.index(chosen.split_heading), chosen.rows) if chosen.rows and chosen.split_heading else None
         )
@@ -180,12 +181,17 @@ class _Streamed:
             if plain(h) in KINDS and plain(h) != "model" and h not in columns["run"].split("+")
         ]
 
+    @property
+    def measured(self) -> tuple[int | None, ...]:
+        """The places of step, loss and learning rate."""
+        return self._step, self.loss, self._lr
+
     def run(self, cells: Sequence[object]) -> str:
         """Return the name of a row's run."""
         return "/".join(str(cells[place]) for place in self._run)
 
     def names(self, kept: list[Row]) -> list[str]:
-        """Return the run of every row; where seeds at one step share a name, the seed is part of it."""
+        """Return the run of every row; seeds, and rows, that share a name and a step are runs of their own."""
         names = [self.run(cells) for _, cells in kept]
         for place in self._also:
             seen: dict[tuple[str, str], str] = {}
@@ -194,7 +200,13 @@ class _Streamed:
                 if seen.setdefault((name, at), str(cells[place])) != str(cells[place]):
                     names = [f"{one}/{cells[place]}" for one, (_, cells) in zip(names, kept, strict=True)]
                     break
-        return names
+        if self._step is None or not self._alike:
+            return names
+        steps: dict[str, list[str]] = {}
+        for name, (_, cells) in zip(names, kept, strict=True):
+            steps.setdefault(name, []).append(str(cells[self._step]))
+        final = {name for name, own in steps.items() if len(own) > 1 and len(set(own)) == 1}
+        return [f"{name}/row {n}" if name in final else name for name, (n, _) in zip(names, kept, strict=True)]
 
     def add(self, row: Row) -> None:
         """Take a row."""
@@ -311,14 +323,17 @@ def _is_nan(cell: object) -> bool:
     return cell != cell or str(cell).strip().lower() in ("nan", "-nan", "+nan")
 
 
-def _is_cut(kept: list[Row], end: int, loss: int | None) -> bool:
-    """Return whether the last row's loss has fewer decimals than any other, in a line that has no end."""
-    if loss is None or len(kept) <= _CUT_AMONG or kept[-1][0] != end:
+def _is_cut(kept: list[Row], end: int, step: int | None, *places: int | None) -> bool:
+    """Return whether the last row, in a line that has no end, goes back or has a shorter number than any above it."""
+    if len(kept) <= _CUT_AMONG or kept[-1][0] != end:
         return False
-    texts = [str(cells[loss]) for _, cells in kept]
-    if texts[-1].lower().startswith("n"):
-        return False
-    return decimals(texts[-1]) < min(map(decimals, texts[:-1]))
+    if step is not None and _later(str(kept[-2][1][step]), str(kept[-1][1][step])):
+        return True  # the 13 of step 1300
+    for place in places:
+        texts = [] if place is None else [str(cells[place]) for _, cells in kept if not is_missing(cells[place])]
+        if len(texts) > _CUT_AMONG and not texts[-1].lower().startswith("n") and is_cut(texts[-1], texts[:-1]):
+            return True
+    return False
 
 
 def _columns(
@@ -487,11 +502,14 @@ def _one_kind(
     inputs = [
         n for n in ("parameters", "tokens", "compute", "batch", "lr", "unique_tokens", "experts", "width") if n in table
     ]
+    called = inputs
     if "step" in table:
-        inputs = ["step"]
-    if "loss" not in table or not inputs or ("run" in chosen.columns and ("step" in table or "run" in asked.columns)):
+        inputs, called = ["step"], [_AXES.get(_unit(chosen), "step")]
+    if "loss" not in table or not inputs or "run" in asked.columns:
         return
-    places = [tuple(row) for row in np.column_stack([table[n] for n in inputs]).tolist()]
+    runs = table.run.tolist() if "step" in table and "run" in chosen.columns else [""] * len(table)
+    rows = np.column_stack([table[n] for n in inputs]).tolist()
+    places = [(run, *row) for run, row in zip(runs, rows, strict=True)]
     for place, heading in enumerate(headings):
         if heading in chosen.columns.values() and heading != chosen.columns.get("run"):
             continue
@@ -499,14 +517,14 @@ def _one_kind(
         kinds = list(dict.fromkeys(texts))
         if not 2 <= len(kinds) <= min(_LABELS, len(texts) // 3) or all(_is_a_number(text) for text in kinds):
             continue
-        seen: dict[tuple[float, ...], set[str]] = {}
+        seen: dict[tuple[object, ...], set[str]] = {}
         for at, text in zip(places, texts, strict=True):
             seen.setdefault(at, set()).add(text)
         shared = sum(len(one) > 1 for one in seen.values())
         if 2 * shared >= len(seen):
             raise several(
                 path.name,
-                f"has other losses at the same {', '.join(inputs)} by {heading!r} ({listed(kinds[:4])}), so that no law "
+                f"has other losses at the same {', '.join(called)} by {heading!r} ({listed(kinds[:4])}), so no law "
                 f"holds for all: pick one with --where {heading!r}={kinds[0]!r}",
                 remedy="",
             )
@@ -530,6 +548,10 @@ def _read(path: Path, table: Table, chosen: mapping.Chosen) -> list[str]:
     split = f"{chosen.split} losses, " if chosen.split else ""
     first, last = float(table["step"].min()), float(table["step"].max())
     return [f"{path.name}: {len(table):,} rows of {of}, {split}{unit} {first:g} to {last:g}"]
+
+
+_AXES = {"epochs": "epoch", "tokens or samples": "token", "seconds": "second", "rows": "row"}
+"""The axis of a table by what it counts."""
 
 
 def _unit(chosen: mapping.Chosen) -> str:
