@@ -236,4 +236,3 @@ class Plan:
 
 def _switches(by_kind: _Sorted) -> list[tuple[Any, ...]]:
     return [share.switches() for share in by_kind.first]
-
