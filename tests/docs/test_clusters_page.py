@@ -41,7 +41,7 @@ def test_an_engine_has_fifteen_lines():
 
 
 def test_the_options_and_extras_are_there():
-    options = set(re.findall(r"--([a-z][a-z-]+)", TEXT))
+    options = set(re.findall(r"--(?:no-)?([a-z][a-z-]+)", TEXT))
     parameters = {name.replace("_", "-") for name in race.__code__.co_varnames}
     assert options <= parameters
     project = (Path(sooner.__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from sooner.race.engines import NAMES, engine
 from sooner.race.engines.processes import Processes
 from sooner.race.pool import Cell, failed
 from sooner.race.referee import run
+from sooner.race.stamps import costs_of_runs
 
 RECIPES = ("sgd(lr=log(0.01, 0.1))", "sgd(lr=0.03)", "adamw(lr=1.0)")
 
@@ -96,6 +98,20 @@ def test_a_race_in_python_takes_the_name_of_an_engine(tmp_path):
     with pytest.raises(SoonerError, match=r"engine 'procesess' is unknown \(did you mean 'processes'\?\)"):
         sooner.race("quadratic", "sgd", pool="procesess", out=tmp_path / "race")
     assert not (tmp_path / "race").exists()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "why"), [(("a", "a"), None), (("a", "b"), "several kinds of nodes (a A100; b A100)")]
+)
+def test_time_stamps_of_two_kinds_of_nodes_are_no_cost(kinds, why):
+    contenders = [SimpleNamespace(why_out=None, seeds=6, kind=kind) for kind in kinds]
+    evidence = SimpleNamespace(
+        contenders=contenders,
+        cells=lambda c, purpose, number: [c],
+        data=lambda c: {"milliseconds_per_step": 2.0, "node": {"processor": c.kind, "accelerator": "A100"}},
+    )
+    found = costs_of_runs(evidence)
+    assert found["why"] is None if why is None else why in found["why"]
 
 
 def test_a_cell_refuses_the_wrong_processor(tmp_path, monkeypatch):

@@ -6,7 +6,9 @@ One cluster serves all tests, as starting it takes most of their time.
 import os
 import sys
 import time
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray_cells  # noqa: F401 (the nodes are sent what was imported)
@@ -16,7 +18,9 @@ import sooner
 from sooner.error import SoonerError
 from sooner.race.engines import packing, seat
 from sooner.race.journal import read
+from sooner.race.machine import processor, versions
 from sooner.race.pool import WORKER, Cell
+from sooner.race.pool_process import Attempt
 from sooner.race.referee import run
 from sooner.watch import Watch
 from sooner.workloads import find
@@ -120,6 +124,55 @@ def test_a_cluster_without_room_is_refused_in_a_sentence(cluster, pool):
 
     with pytest.raises(SoonerError, match="no node of the cluster can run a cell, which takes 3 CPUs and 1 GPU"):
         Ray(address=cluster.address, cpus=3, gpus=1).run([Cell("a", {})], print)
+
+
+def alone(**answers):
+    """The engine without a cluster: what Ray would answer is given."""
+    ray = pytest.importorskip("ray")
+    from sooner.race.engines.ray import Ray, _Node, _Seat
+
+    made = Ray(1)
+    node = _Node("0123456789", "far", 1, "")
+    one = _Seat(node, None, "about")
+    made._nodes, made._seats = {node.id: node}, [one]
+    made._ray = SimpleNamespace(exceptions=ray.exceptions, kill=lambda actor: None, **answers)
+    return made, one
+
+
+def test_a_cell_that_loses_its_node_three_times_is_taken_for_the_reason():
+    attempt, waiting, causes = Attempt(Cell("a", {})), deque(), []
+    for _ in range(3):
+        made, one = alone()
+        made._lost(one, attempt, RuntimeError("The node\nhas died."), waiting, lambda cell, cause: causes.append(cause))
+        attempt = waiting.popleft() if waiting else attempt
+        assert made._seats == []
+    assert causes == ["; then ".join(["node far was lost (has died.)"] * 3)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"processor": "abacus"}, "far: its processor is abacus, not "),
+        ({"versions": {"torch": "1.0"}}, "far: it has numpy None, not "),
+    ],
+)
+def test_a_node_of_another_kind_runs_nothing(change, said):
+    about = {"name": "far", "processor": processor(), "versions": versions(), **change}
+    made, one = alone(get=lambda ref: about)
+    with pytest.raises(SoonerError, match=f"no node of the cluster can run a cell, .*{said}"):
+        made._introduced(one)
+    assert made._seats == []
+
+
+def test_a_node_where_no_worker_starts_is_left_alone():
+    made, one = alone()
+
+    def get(ref):
+        raise made._ray.exceptions.RayError("no module named torch")
+
+    made._ray.get = get
+    made._introduced(one)
+    assert one.node.why_not == "no worker starts there (no module named torch)"
 
 
 def test_a_node_without_these_files_gets_them(tmp_path, monkeypatch):

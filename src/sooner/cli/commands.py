@@ -71,7 +71,8 @@ def run_commands(
     refuse_unseeded(contenders, program)
     trying = Trying(contenders, program, steps=steps, regime=options["regime"], series=options["series"], out=out)
     with opened(pool) as workers:
-        with RaceProgress(console, jobs) as progress:
+        placed["jobs"] = jobs if workers is None else workers.jobs
+        with RaceProgress(console, placed["jobs"]) as progress:
             tried = try_out(
                 trying,
                 jobs=jobs,

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import signal
+import socket
 import threading
 import time
 from collections import deque
@@ -29,6 +30,7 @@ from sooner.race.pool_process import Attempt
 _TICK_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
 """Between two looks at which nodes there are."""
+_REACH_SECONDS = 10.0
 _LOSSES = 3
 """So often a cell may lose its node before it is taken for the reason, and a node may fail to start a worker."""
 _LOCAL_STORE_BYTES = 100 * 2**20
@@ -157,7 +159,10 @@ class Ray:
                 if not waiting and not any(one.attempt for one in self._seats):
                     return
                 awaited = {one.awaited: one for one in self._seats if one.awaited is not None}
-                ready, _ = self._ray.wait(list(awaited), num_returns=1, timeout=_TICK_SECONDS) if awaited else ([], [])
+                if not awaited:  # until there is a node again
+                    time.sleep(_TICK_SECONDS)
+                    continue
+                ready, _ = self._ray.wait(list(awaited), num_returns=1, timeout=_TICK_SECONDS)
                 for answer in ready:
                     self._take(awaited[answer], waiting, on_result, on_progress, on_failure)
         except BaseException:
@@ -183,7 +188,6 @@ class Ray:
         if self._ours:
             self._ray.shutdown()
             self._ours = False
-            self._nodes, self._parcel = {}, ("", None)
 
     def _connect(self) -> None:
         ray = self._ray
@@ -195,6 +199,7 @@ class Ray:
             wanted = None if self._jobs is None else max(self._jobs * self.cpus, os.cpu_count() or 1)
             quiet |= {"address": "local", "num_cpus": wanted, "object_store_memory": _LOCAL_STORE_BYTES}
         else:
+            _refuse_unreachable(self.address)
             quiet = {"address": self.address, "log_to_driver": False, "logging_level": "error"}
         try:
             with _signals_kept():
@@ -203,6 +208,7 @@ class Ray:
             where = f"the cluster at {self.address}" if self.address else "Ray on this machine"
             raise SoonerError(f"{where} can't be reached or started ({' '.join(str(error).split())[:300]})") from error
         self._ours = True
+        self._nodes, self._seats, self._parcel = {}, [], ("", None)  # those of a connection before are gone
 
     def _pack(self, cells: list[Cell]) -> None:
         """Send the code to the cluster once; where it has changed since, workers start anew."""
@@ -366,6 +372,25 @@ class Ray:
         self._seats.remove(one)
         with contextlib.suppress(Exception):  # it may be gone already
             self._ray.kill(one.actor)
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Refuse an address where nobody listens; Ray itself would try for minutes.
+
+    Raises:
+        SoonerError: names it.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise SoonerError(f"--address {address} is no address of a cluster; write it like HOST:6379, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise SoonerError(
+            f"nobody listens at --address {address} ({error}); give the address that `ray start --head` printed"
+        ) from error
 
 
 def _described(node: _Node) -> dict[str, str]:

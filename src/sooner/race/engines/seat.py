@@ -50,7 +50,7 @@ class Parcel:
 
         None where the files are here already: on the machine that races, or in a folder that all nodes share.
         """
-        root = None if self._here() else self._unpacked()
+        root = None if self._below(None) else self._unpacked()
         shipped = [str(below(root, entry)) for entry in self.path] if root else []
         wanted = [entry for entry in (*shipped, *self.path) if Path(entry).exists() and entry not in sys.path]
         sys.path[:] = [*dict.fromkeys(wanted), *sys.path]
@@ -59,16 +59,18 @@ class Parcel:
                 os.chdir(folder)
         return root
 
-    def _here(self) -> bool:
+    def _below(self, root: Path | None) -> bool:
+        """Return whether the very same files lie in their places, or below a folder."""
         with suppress(OSError):
-            return all(Path(name).read_bytes() == content for name, content in self.files.items())
+            files = {below(root, name) if root else Path(name): content for name, content in self.files.items()}
+            return all(file.read_bytes() == content for file, content in files.items())
         return False
 
     def _unpacked(self) -> Path:
         """Return the folder that holds the files below their old paths; made once on every node."""
         root = Path(tempfile.gettempdir()) / f"sooner-{os.getuid()}-{self.digest}"
         with suppress(OSError):
-            if root.is_dir() and root.stat().st_uid == os.getuid():
+            if root.stat().st_uid == os.getuid() and self._below(root):  # nothing of it was cleared away
                 return root
         made = Path(tempfile.mkdtemp(prefix="sooner-"))  # nobody else may write there
         for name, content in self.files.items():
