@@ -13,8 +13,17 @@ from sooner.claims._claim import Race
 from sooner.race import limits
 
 EXAMPLES = 3
+TOKENS = 17
 SEEDS = 2
 _found = {}
+
+
+def fewer(x):
+    """Return the first examples, and of a text its beginning."""
+    if not isinstance(x, Tensor) or not x.ndim:
+        return x
+    text = x.ndim == 2 and not x.is_floating_point() and x.shape[1] > 2 * TOKENS
+    return x[:EXAMPLES, :TOKENS] if text else x[:EXAMPLES]
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class First:
     batches: Any
 
     def __getitem__(self, step):
-        return pytree.tree_map(lambda x: x[:EXAMPLES] if isinstance(x, Tensor) and x.ndim else x, self.batches[step])
+        return pytree.tree_map(fewer, self.batches[step])
 
     def __len__(self):
         return 1

@@ -19,11 +19,17 @@ TINY = {
 }
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Where compiled code is kept: a place of these tests, as what they compile is the same."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def load(monkeypatch, tmp_path):
+def load(monkeypatch, cache):
     """Import a benchmark as `python benchmarks/NAME.py` does, with tiny lists and short blocks."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.setenv("SOONER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SOONER_CACHE", str(cache))
     before = set(sys.modules)
     threads = torch.get_num_threads()
     lists, timing = importlib.import_module("_lists"), importlib.import_module("_interleaved")

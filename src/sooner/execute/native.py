@@ -167,7 +167,9 @@ class NativeStretch(Stretch):
     def again(self, position: int, stop: int) -> bool:
         """Take the program of an earlier step, where the same chain runs over the same cohort."""
         kept = self.work.cohort.kept.get((position, stop))
-        numbers = kept.numbers_for(self.work, self.clock) if kept is not None and self._repeats() else None
+        if kept is None or not self._repeats():
+            return False
+        numbers = kept.numbers_for(self.work, self.clock)
         if numbers is not None:
             self.take(kept, numbers)
         return numbers is not None

@@ -1,4 +1,4 @@
-"""Whether a cohort's tensors are exactly as they were, in one call of C++ in place of several of Python for each tensor.
+"""Whether a cohort's tensors are exactly as they were, in one call of C++ in place of several for each tensor.
 
 `snapshot.cpp` is compiled over torch's headers by the compiler of the native executor, in the background and once per
 machine, Python and torch; see `compiler` for where it is kept. Until it is there, and where there is no compiler, no
@@ -131,7 +131,15 @@ def language() -> Language:
     home = Path(torch.__file__).parent
     paths = sysconfig.get_paths()
     flags = (
-        *("-O2", "-std=c++20", "-shared", "-fPIC", "-w", f"-DSOONER_TORCH={major * 1000000 + minor * 1000 + patch}"),
+        *(
+            "-O2",
+            "-std=c++20",
+            "-shared",
+            "-fPIC",
+            "-w",
+            "-Wfatal-errors",
+            f"-DSOONER_TORCH={major * 1000000 + minor * 1000 + patch}",
+        ),
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
         *("-isystem", str(home / "include"), f"-I{paths['include']}", f"-I{paths['platinclude']}"),
         *(f"-L{home / 'lib'}", "-lc10", "-ltorch_cpu", "-lstdc++"),
@@ -147,7 +155,8 @@ def tried(path: Path) -> ModuleType:
         ImportError: it can't be loaded, or did not pass.
     """
     spec = importlib.util.spec_from_file_location("sooner_snapshot", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for number, passed in enumerate(_trial(module)):

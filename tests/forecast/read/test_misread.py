@@ -153,6 +153,18 @@ def test_axes_of_different_files_must_agree(tmp_path):
     assert times.axis == "second"
 
 
+def test_of_many_files_the_same_is_said_once(tmp_path):
+    paths = [put(tmp_path, f"run{k}.log", "step {s} train loss {t} lr 1e-3\n") for k in range(9)]
+    notes = read(paths).notes
+    assert len(notes) == 2
+    assert notes[0] == "run0.log: 12 rows of 1 run, training losses, steps 100 to 1200 (and 8 more likewise)"
+
+
+def test_a_column_of_texts_named_like_a_split_is_no_loss(tmp_path):
+    found = read([put(tmp_path, "a.csv", "train,{s},{t}\n", "val,step,train loss\n")])
+    np.testing.assert_array_equal(found["loss"], LOSSES)
+
+
 def test_sizes_have_suffixes_and_units(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("params (M),tokens,loss\n70,300B,2.8\n1400,1.5 trillion,2.2\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sooner.forecast.read.mapping import Asked
 from sooner.forecast.read.mlflow_runs import mlflow_runs
 from sooner.forecast.read.optional import holds_events
 from sooner.forecast.schedules import parse
-from sooner.forecast.table import Table, join, listed
+from sooner.forecast.table import Doubt, Table, join, listed
 
 __all__ = ["POINTS", "SAMPLES", "read", "reads"]
 
@@ -58,7 +59,9 @@ def read(
                 f"{with_axis[0]} counts {axis} and {without[0]} {other}; give all files the same unit "
                 "(tokens = step x batch)"
             )
-    table = _averaged(_last(join(tables), run))
+    joined = join(tables)
+    joined = Table(joined.columns, joined.run, _once(joined, files), joined.axis)
+    table = _averaged(_last(joined, run))
     return table if lr is None else _with_rates(table, lr)
 
 
@@ -98,6 +101,24 @@ def reads(path: Path) -> bool:
     except SoonerError:
         return False
     return True
+
+
+_SAID = 3
+"""Notes that differ only in the file or run, and in numbers, are said so often at most."""
+
+
+def _once(table: Table, files: Sequence[Path]) -> tuple[str, ...]:
+    """Return the notes of a table; where many say the same of many files or runs, the first and how many there are."""
+    names = sorted({*(f.name for f in files), *(f.stem for f in files), *table.runs}, key=len, reverse=True)
+    alike: dict[str, list[str]] = {}
+    for note in table.notes:
+        bare = next((note.replace(name, "", 1) for name in names if name in note), note)
+        alike.setdefault(re.sub(r"\d[\d.,e+-]*", "#", bare), []).append(note)
+    kept: list[str] = []
+    for notes in alike.values():
+        few = notes if len(notes) <= _SAID else [f"{notes[0]} (and {len(notes) - 1} more likewise)"]
+        kept += [Doubt(one) if isinstance(notes[0], Doubt) else one for one in few]
+    return tuple(kept)
 
 
 def _last(table: Table, run: str | None) -> Table:

@@ -53,7 +53,7 @@ def read_document(path: Path, given: Asked) -> Table:
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its depth"
         raise SoonerError(f"{path.name} is no JSON ({where} can't be read); write or copy it again") from None
     found = _entries(held, _DEPTH)
-    if not found:
+    if not found or not (given.columns or any(_has_loss(row) for row in found)):
         raise SoonerError(
             f'{path.name} is JSON without a table: give a list of objects, as in [{{"step": 100, "loss": 3.2}}], or '
             'lists by name, as in {"loss": [3.2, 3.1]}'

@@ -221,6 +221,7 @@ class Meaning:
     factor: float = 1.0
 
 
+@lru_cache(maxsize=20_000)
 def plain(heading: str) -> str:
     """Return a heading as `ALIASES` has it."""
     return re.sub(r"[^a-z0-9]", "", heading.lower())

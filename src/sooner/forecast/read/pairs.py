@@ -11,7 +11,7 @@ Colours, dates and times, and the place in a program's source are no part of a l
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sooner.forecast.numbers import MISSING
 from sooner.forecast.read.names import BARE, TRAINING, meaning, split_of, words_of
@@ -86,16 +86,54 @@ def tidy(line: str) -> str:
     return line
 
 
+@dataclass(frozen=True)
+class _Span:
+    """Where a number of a line stands, and its name: lines that differ in digits only have the same."""
+
+    name: str
+    start: int
+    end: int
+    percent: str = ""
+    total: tuple[int, int] | None = None
+    share: bool = False
+
+    def of(self, line: str) -> Pair:
+        """Return the number and its name in a line of this shape."""
+        text = line[self.start : self.end] + self.percent
+        total = None if self.total is None else line[slice(*self.total)]
+        return Pair(self.name, _share(text, total)) if self.share and total else Pair(self.name, text, total)
+
+
+_DIGITS = re.compile(r"(?<![\w@.'-])\d+(?:[.,]\d+)*")
+_ZEROS = str.maketrans("123456789", "000000000")
+_SHAPES: dict[str, list[_Span]] = {}
+_MOST_SHAPES = 5000
+
+
 def pairs(line: str) -> list[Pair]:
     """Return the numbers of a tidy line that have a name, the first one that stands in front, and those of a total."""
-    made: list[Pair] = []
-    line = _STAMPS.sub(" | ", line)
+    shape = _DIGITS.sub(lambda digits: digits[0].translate(_ZEROS), line)
+    spans = _SHAPES.get(shape)
+    if spans is None:
+        if len(_SHAPES) >= _MOST_SHAPES:
+            _SHAPES.clear()
+        spans = _SHAPES[shape] = _spans(line)
+    return [span.of(line) for span in spans]
+
+
+def _blank(found: re.Match[str]) -> str:
+    return " | ".ljust(len(found[0]))
+
+
+def _spans(line: str) -> list[_Span]:
+    made: list[_Span] = []
+    line = _STAMPS.sub(_blank, line)
     if rank := _RANK.search(line):
-        made.append(Pair(RANK, rank[1]))
-        line = f"{line[: rank.start()]} | {line[rank.end() :]}"
+        made.append(_Span(RANK, *rank.span(1)))
+        line = line[: rank.start()] + _blank(rank) + line[rank.end() :]
     if front := _BRACKETS.match(line):
-        made += [Pair("epoch", front[1]), Pair("batch", front[2])]
-        line = line[front.end() :]
+        made += [_Span("epoch", *front.span(1)), _Span("batch", *front.span(2))]
+        line = " " * front.end() + line[front.end() :]
     end, context, waiting, first = 0, "", "", True
     for found in _NUMBER.finditer(line):
         between = line[end : found.start()]
@@ -107,16 +145,17 @@ def pairs(line: str) -> list[Pair]:
         end, alone = found.end(), first and not between.strip(" \t[(|#:*")
         context, first = _context(context, before), False
         name = name or waiting
+        number = _number(found, line)
         if not name:
-            _nameless(made, found, line, alone=alone, adjacent=between.strip() == "][")
+            _nameless(made, found, number, alone=alone, adjacent=between.strip() == "][")
             continue
-        waiting, meant, text, total = "", meaning(name), _text(found, line), found["total"]
-        if meant is not None and meant.rank == BARE and text.isdecimal():
+        waiting, meant = "", meaning(name)
+        if meant is not None and meant.rank == BARE and line[number.start : number.end].isdecimal():
             context = _context(context, name)  # the 3 of "Val: 3 [120/1252] Loss: 2.1" is no loss
-            made.append(Pair(OF_TOTAL, text, total) if total else Pair("epoch", text))
+            made.append(replace(number, name=OF_TOTAL if number.total else "epoch"))
             continue
         if meant is None:
-            made.append(Pair(OF_TOTAL, text, total) if total else Pair(name, text))
+            made.append(replace(number, name=OF_TOTAL if number.total else name))
             continue
         if meant.column in ("step", "epoch"):
             context = _context(context, name)
@@ -128,33 +167,31 @@ def pairs(line: str) -> list[Pair]:
                 waiting = parted["what"]
         elif not meant.split and context not in ("", TRAINING):
             name = f"{context} {name}"
-        if meant.column in ("accuracy", "error") and total:
-            made.append(Pair(name, _share(text, total)))
-        else:
-            made.append(Pair(name, text, total))
+        made.append(replace(number, name=name, share=meant.column in ("accuracy", "error")))
     return made
 
 
-def _nameless(made: list[Pair], found: re.Match[str], line: str, *, alone: bool, adjacent: bool) -> None:
+def _nameless(made: list[_Span], found: re.Match[str], number: _Span, *, alone: bool, adjacent: bool) -> None:
     """Add a number that has no name, if it counts something."""
-    text = _text(found, line)
     if found["unit"] in ("it", "its", "steps") and alone:
-        made.append(Pair("it", text))
-    elif found["unit"] or found["word"] or "%" in text:
+        made.append(replace(number, name="it"))
+    elif found["unit"] or found["word"] or number.percent:
         return
-    elif found["total"]:
+    elif number.total:
         if made and made[-1].name == OF_TOTAL and adjacent:
-            made[-1] = Pair("epoch", made[-1].text, made[-1].total)  # [3/300][120/1252]
-        made.append(Pair(OF_TOTAL, text, found["total"]))
+            made[-1] = replace(made[-1], name="epoch")  # [3/300][120/1252]
+        made.append(replace(number, name=OF_TOTAL))
     elif alone:
-        made.append(Pair(IN_FRONT, text))
+        made.append(replace(number, name=IN_FRONT))
 
 
-def _text(found: re.Match[str], line: str) -> str:
-    """Return a number as it is written, with its suffix or per cent and without another unit."""
+def _number(found: re.Match[str], line: str) -> _Span:
+    """Return where a number stands, with its suffix or per cent and without another unit."""
     unit = "" if found["suffix"] else found["unit"] or ""
     text = found[0][: len(found[0]) - len(found["of"] or "") - len(unit)].rstrip(".")
-    return f"{text}%" if unit == "%" or line[found.end() : found.end() + 1] == "%" else text
+    percent = "%" if unit == "%" or line[found.end() : found.end() + 1] == "%" else ""
+    total = found.span("total") if found["total"] else None
+    return _Span("", found.start(), found.start() + len(text), percent, total)
 
 
 def _share(count: str, total: str) -> str:

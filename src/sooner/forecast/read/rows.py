@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.error import SoonerError
-from sooner.forecast.numbers import commas_are_decimal, is_cut, is_missing, number
+from sooner.forecast.numbers import commas_are_decimal, is_cut, is_missing, looks_numeric, number
 from sooner.forecast.read import mapping
-from sooner.forecast.read.names import KINDS, meaning, plain, split_of
+from sooner.forecast.read.names import BARE, KINDS, meaning, plain, split_of
 from sooner.forecast.read.pairs import RANK
 from sooner.forecast.read.runs import refuse_backward, several, told_apart
 from sooner.forecast.read.thin import Backward, Row, Thinned
@@ -112,6 +112,7 @@ def _survey(
     """Return which cells are filled together, and how many rows each rank has."""
     filled, ranks = mapping.Filled(), Counter[str]()
     known = [i for i, h in enumerate(headings) if mapping.means_something(h) or h in asked.columns.values()]
+    bare = {i for i, h in enumerate(headings) if (m := meaning(h)) is not None and m.rank >= BARE}
     tests = [(headings.index(h), text) for h, text in asked.where.items() if h in headings]
     split = mapping.split_heading_of(headings)
     split_at = headings.index(split) if split is not None and not asked.where else None
@@ -126,7 +127,7 @@ def _survey(
             continue
         bits = 0
         for place in known:
-            if not is_missing(cells[place]):
+            if not is_missing(cells[place]) and (place not in bare or looks_numeric(str(cells[place]))):
                 bits |= 1 << place
         filled.rows[bits, split_of(str(cells[split_at])) if split_at is not None else ""] += 1
         if rank_at is not None and cells[rank_at] is not None and str(cells[rank_at]).isdecimal():

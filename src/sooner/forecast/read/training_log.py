@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from sooner.error import SoonerError
@@ -20,6 +21,7 @@ READ = ("loss", "perplexity", "accuracy", "error", "step", "epoch", "lr", "token
 _LOSSES = ("loss", "perplexity", "accuracy", "error")
 _WHOLE_BAR = re.compile(r"(\d+)/(\d+)\s*(?:\[[=>.\s]*\]|[━╸╺]+)")
 _BAR = re.compile(r"\d+%\s?\|")
+_DIGIT = re.compile(r"\d")
 _LONGEST = 20_000
 """Of a longer line the rest is not looked at."""
 
@@ -103,18 +105,19 @@ class _Log:
             held: tuple[int, list[Pair]] | None = None
             for number, line in enumerate(file, start=1):
                 self.cut = None if line.endswith("\n") else number
-                if not any(map(str.isdigit, line)):
+                if _DIGIT.search(line) is None:
                     continue
                 line = tidy(line[:_LONGEST])
-                whole = _WHOLE_BAR.search(line)
+                whole = _WHOLE_BAR.search(line) if "/" in line else None
                 if whole is not None:  # a bar of an epoch: means up to here, of which the last counts
                     if whole[1] != whole[2]:
                         continue
                     line = line[whole.end() :]
                 found = pairs(line)
-                if held is not None and not (_BAR.search(line) and _same_place(held[1], found)):
+                bar = "|" in line and _BAR.search(line) is not None
+                if held is not None and not (bar and _same_place(held[1], found)):
                     yield held
-                held = (number, found) if _BAR.search(line) else None
+                held = (number, found) if bar else None
                 if held is None:
                     yield number, found
             if held is not None:
@@ -124,6 +127,7 @@ class _Log:
         return _column(name) in READ or name == RANK or plain(name) in self._asked
 
 
+@lru_cache(maxsize=20_000)
 def _column(name: str) -> str | None:
     if name in IN_A_LOG or plain(name) in IN_A_LOG:
         return "step"
