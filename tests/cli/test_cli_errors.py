@@ -6,22 +6,10 @@ import shutil
 import subprocess
 
 import pytest
+from small_races import LINE
 
 from sooner.race import journal
 from sooner.race.journal import Journal, read
-
-TASK = """
-import torch
-steps = 40
-def model(seed):
-    torch.manual_seed(seed)
-    return torch.nn.Linear(4, 1)
-def batches(seed, split):
-    x = torch.randn(60, 16, 4, generator=torch.Generator().manual_seed(seed))
-    return [(x[i], x[i].sum(1, keepdim=True)) for i in range(60)]
-def loss(model, batch):
-    return ((model(batch[0]) - batch[1]) ** 2).mean()
-"""
 
 
 @pytest.fixture
@@ -151,16 +139,16 @@ def test_a_fraction_is_not_rounded_to_a_whole_number(cli):
         ("\nimport nowhere", "does not import: line 2: ModuleNotFoundError: No module named 'nowhere'"),
         ("raise SystemExit(3)", "does not import: line 1: SystemExit"),
         ("x = 1", "defines no function model"),
-        (TASK.replace("def loss", "def los"), "defines no function loss (did you mean 'los'?)"),
-        (TASK.replace("steps = 40", ""), "sets no budget; add a line such as steps = 400"),
-        (TASK.replace("steps = 40", "steps = 'many'"), "steps = 'many' must be a whole number"),
-        (TASK.replace("    torch.manual_seed(seed)\n", ""), "begin it with torch.manual_seed(seed)"),
-        (TASK.replace(").mean()", ").mean() * float('nan')"), "loss(model, batch) is nan at step 0"),
-        (TASK.replace(").mean()", ")"), "loss(model, batch) returned shape (16, 1)"),
-        (TASK + "metric = 'accuracy'", "metric 'accuracy' is not among what metrics(model, batch) returns"),
-        (TASK.replace("return [(", "return len([(").replace("(60)]", "(60)])"), "can't be indexed by step"),
-        (TASK.replace("range(60)", "range(30)"), "by taking the index modulo its length"),
-        (TASK.replace("import torch", "import torch\n1 / 0"), "does not import: line 3: ZeroDivisionError"),
+        (LINE.replace("def loss", "def los"), "defines no function loss (did you mean 'los'?)"),
+        (LINE.replace("steps = 40", ""), "sets no budget; add a line such as steps = 400"),
+        (LINE.replace("steps = 40", "steps = 'many'"), "steps = 'many' must be a whole number"),
+        (LINE.replace("    torch.manual_seed(seed)\n", ""), "begin it with torch.manual_seed(seed)"),
+        (LINE.replace(").mean()", ").mean() * float('nan')"), "loss(model, batch) is nan at step 0"),
+        (LINE.replace(").mean()", ")"), "loss(model, batch) returned shape (16, 1)"),
+        (LINE + "metric = 'accuracy'", "metric 'accuracy' is not among what metrics(model, batch) returns"),
+        (LINE.replace("return [(", "return len([(").replace("(60)]", "(60)])"), "can't be indexed by step"),
+        (LINE.replace("range(60)", "range(30)"), "by taking the index modulo its length"),
+        (LINE.replace("import torch", "import torch\n1 / 0"), "does not import: line 4: ZeroDivisionError"),
     ],
 )
 def test_a_file_that_is_no_task(refused, tmp_path, text, sentence):
