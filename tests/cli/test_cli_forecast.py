@@ -13,7 +13,7 @@ from sooner.forecast import Check, find, fit, parse, table
 from sooner.forecast.check import Held
 from sooner.report.forecast import build
 
-COMMANDS = ["laws", "fit", "predict", "curve", "check", "schedule", "allocate", "task", "compare", "plan"]
+COMMANDS = ["laws", "fit", "predict", "curve", "check", "schedule", "allocate", "task", "compare", "plan", "when"]
 
 
 def loss(n, d):
@@ -58,6 +58,7 @@ ANSWERS = {
     "fit a named law": (["fit", "runs.csv", "--law", "power_floor", "--over", "compute"], "power_floor on 25 rows"),
     "predict": (["predict", "runs.csv", "--at", "parameters=7e9,tokens=1.4e11"], "at parameters 7e+09, tokens 1.4e+11"),
     "curve": (["curve", "cosine.csv", "--total", "6000", "--target", "2"], "at step 6000, 2 is not reached"),
+    "when": (["when", "cosine.csv", "--total", "6000", "--target", "2.4"], "by step 6000 with a chance of"),
     "another schedule": (
         ["curve", "constant.csv", "cosine.csv", "--schedule", "wsd:total=3000,warmup=100", "--law", "annealing"],
         "final loss",

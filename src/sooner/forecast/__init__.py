@@ -9,6 +9,7 @@ fitted.predict(table(parameters=7e9, tokens=1.4e11))
 
 from sooner.forecast.check import Check, check, choose
 from sooner.forecast.curve import Curve, forecast_curve
+from sooner.forecast.decide.when import When, when
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import Fit, Prediction
 from sooner.forecast.formula import Parameter
@@ -32,6 +33,7 @@ __all__ = [
     "Prediction",
     "Schedule",
     "Table",
+    "When",
     "check",
     "choose",
     "find",
@@ -43,4 +45,5 @@ __all__ = [
     "parse",
     "read",
     "table",
+    "when",
 ]

@@ -83,6 +83,35 @@ def curve(
 
 
 @forecast.command
+def when(
+    *files: Path,
+    target: float,
+    schedule: str | None = None,
+    total: float | None = None,
+    worth: str | None = None,
+    given: Choice = Choice(),
+) -> None:
+    """Say when a running job reaches a loss, how surely, and whether it is worth going on.
+
+    Parameters
+    ----------
+    files
+        As for `sooner forecast curve`; the last run of the last file is the one that runs.
+    target
+        The loss to reach.
+    schedule
+        The schedule that the run is under. Left out: its learning rate stays as it is.
+    total
+        Step at which the run ends. Default: the schedule's, or twice the steps so far.
+    worth
+        What reaching the target is worth: steps of this run, such as 20000, or its time, such as 12h (s, m, h, d).
+    """
+    from sooner.cli.forecast.run import run_when
+
+    run_when(list(files), given, target=target, schedule=schedule, total=total, worth=worth)
+
+
+@forecast.command
 def check(*files: Path, leave: str = "auto", given: Choice = Choice()) -> None:
     """Leave out the largest scale, a curve or the end of one, predict it, and print error and coverage.
 

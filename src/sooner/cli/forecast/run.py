@@ -12,12 +12,14 @@ from rich.table import Table as Grid
 
 from sooner.cli.forecast.asked import checked_numbers, law_named, of_final_losses, pairs, places, positive
 from sooner.cli.forecast.options import Choice, Reading
+from sooner.cli.forecast.worth import Worth
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.automatic import candidates
 from sooner.forecast.check import Check, Leave, check, choose
-from sooner.forecast.curve import forecast_curve
+from sooner.forecast.curve import Curve, forecast_curve
 from sooner.forecast.decide.influence import influence_warning
+from sooner.forecast.decide.when import when
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import Fit
 from sooner.forecast.law import Law
@@ -26,7 +28,7 @@ from sooner.forecast.read import read
 from sooner.forecast.schedules import parse
 from sooner.forecast.table import Table
 from sooner.report import html
-from sooner.report.forecast import build, page, terminal
+from sooner.report.forecast import build, page, terminal, waits
 from sooner.report.forecast.answer import Answer
 
 AUTO = "auto"
@@ -72,21 +74,47 @@ def run_curve(
     files: list[Path], given: Choice, *, schedule: str | None, total: float | None, target: float | None
 ) -> None:
     """Forecast the rest of a run, or a run under another schedule, and show it."""
-    checked_numbers(given)
-    positive(total=total, target=target)
+    positive(target=target)
     with working() as told:
-        rows = measured(files, given, given.lr)
-        reached = float(rows.require("step")["step"].max())
-        peak = float(rows["lr"].max()) if "lr" in rows else None
-        meant = None if schedule is None else parse(schedule, total=total or reached, peak=peak)
-        if schedule is None and given.lr is not None:
-            own = parse(given.lr, total=reached, peak=peak)
-            meant = own if own.total > reached else None  # the run goes on along its own schedule
-        law = None if given.law == AUTO else law_named(given.law, given.over, rows)
-        told("fitting")
-        made = forecast_curve(rows, schedule=meant, total=total, law=law, level=given.level, draws=given.draws)
+        rows, made = carried_on(files, given, schedule, total, told)
         answer = build.of_curve(made, rows, target)
     finish(answer, given)
+
+
+def run_when(
+    files: list[Path], given: Choice, *, target: float, schedule: str | None, total: float | None, worth: str | None
+) -> None:
+    """Say when the last run reaches the target, and whether to go on, and show it."""
+    positive(target=target)
+    valued = None if worth is None else Worth.of(worth)
+    with working() as told:
+        rows, made = carried_on(files, given, schedule, total, told)
+        found = when(made, rows, target)
+        choice = None if valued is None else found.choose(valued.steps(found.seconds_per_step))
+        answer = waits.of_when(found, choice, made, rows)
+    finish(answer, given)
+
+
+def carried_on(
+    files: list[Path], given: Choice, schedule: str | None, total: float | None, told: working
+) -> tuple[Table, Curve]:
+    """Return the rows, and the forecast of how their last run goes on.
+
+    Raises:
+        SoonerError: anything the user can mend.
+    """
+    checked_numbers(given)
+    positive(total=total)
+    rows = measured(files, given, given.lr)
+    reached = float(rows.require("step")["step"].max())
+    peak = float(rows["lr"].max()) if "lr" in rows else None
+    meant = None if schedule is None else parse(schedule, total=total or reached, peak=peak)
+    if schedule is None and given.lr is not None:
+        own = parse(given.lr, total=reached, peak=peak)
+        meant = own if own.total > reached else None  # the run goes on along its own schedule
+    law = None if given.law == AUTO else law_named(given.law, given.over, rows)
+    told("fitting")
+    return rows, forecast_curve(rows, schedule=meant, total=total, law=law, level=given.level, draws=given.draws)
 
 
 def run_check(files: list[Path], given: Choice, *, leave: str) -> None:

@@ -104,7 +104,7 @@ def of_fit(fit: Fit, check: Check | None, errors: dict[str, float]) -> Answer:
         headline,
         [parameters(fit), *checked(check)],
         plots.of_fit(fit),
-        _all(fit.warnings, check),
+        doubts(fit.warnings, check),
         notes,
         {**about(fit), **checked_data(check)},
     )
@@ -134,7 +134,7 @@ def of_prediction(
         f"{fit.law.target} {made.value[0]:.4g} ± {spread:.2g} at {where} ({fit.law.name})",
         [Grid("Predictions", heads, rows), parameters(fit), *checked(check)],
         plots.of_fit(fit),
-        _all(made.warnings, check),
+        doubts(made.warnings, check),
         (*fit.table.notes, f"objective: {objective(fit)} = {fit.objective:.6g}", *chosen(errors)),
         {
             **about(fit),
@@ -179,7 +179,7 @@ def of_curve(curve: Curve, table: Table, target: float | None) -> Answer:
         headline,
         [Grid("Forecast", ("", ""), rows), *checked(curve.check)],
         drawn,
-        _all(curve.warnings, curve.check),
+        doubts(curve.warnings, curve.check),
         (*table.notes, *chosen(curve.errors, curve.law)),
         {
             "law": curve.law,
@@ -210,7 +210,7 @@ def of_check(check: Check, errors: dict[str, float], notes: tuple[str, ...]) -> 
     )
 
 
-def _all(warnings: tuple[str, ...] | list[str], check: Check | None) -> list[str]:
+def doubts(warnings: tuple[str, ...] | list[str], check: Check | None) -> list[str]:
     """Return the doubts, and one more where a baseline does better than the law."""
     told = list(warnings)
     if check is not None and check.error > check.last_value:
