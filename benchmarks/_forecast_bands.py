@@ -208,7 +208,7 @@ def _algoperf(known: bool) -> Callable[[Path, int], Iterator[Held]]:
             if row["ruleset"] == "self_tuning" and row["val_loss"]:
                 key = (row["workload"], f"{row['study']}/{row['trial']}")
                 runs.setdefault(key, set()).add((float(row["step"]), float(row["val_loss"])))
-        for (workload, _), points in list(sorted(runs.items()))[::every]:
+        for (workload, _), points in sorted(runs.items())[::every]:
             steps = STEP_HINTS.get(workload)
             if steps is None:
                 continue

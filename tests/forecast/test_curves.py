@@ -149,7 +149,7 @@ def test_no_law_is_held_to_a_warmup():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(KINDS)), st.floats(1e-6, 1.0), st.integers(10, 5000), st.floats(0, 0.5))
 def test_schedules_stay_between_zero_and_their_peak(kind, peak, total, share):
-    at = f",at={total // 2}" if kind == "step" else ""
+    at = {"step": f",at={total // 2}", "drops": f",drops={total // 2}/{0.75 * total!r}"}.get(kind, "")
     schedule = parse(f"{kind}:peak={peak!r},warmup={share * total!r}{at}", total=total)
     rates = schedule.lr(np.arange(total + 10.0))
     assert (rates >= 0).all()

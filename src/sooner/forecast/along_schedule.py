@@ -25,8 +25,8 @@ class AlongSchedule(Law):
         return after_warmup(table) if target else table
 
     def holds(self, table: Table) -> npt.NDArray[np.bool_]:
-        """Return (n,) which rows are not of a warm-up."""
-        return warmed(table)
+        """Return (n,) which rows are not of a warm-up, nor of a beginning that was left out."""
+        return warmed(table) & super().holds(table)
 
     def weights(self, table: Table) -> FloatArray:
         """Return (n,) weights: every run counts the same, and its rows by the square root of their step.

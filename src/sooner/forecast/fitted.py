@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sooner.forecast.bands.usual import Scores, half_width
 from sooner.error import SoonerError
+from sooner.forecast.bands.usual import Scores, half_width
 from sooner.forecast.formula import Formula
 from sooner.forecast.table import FloatArray, Table
 
@@ -163,7 +163,9 @@ def reach(fit: Fit, at: Table) -> tuple[FloatArray, FloatArray]:
         return np.ones(len(at)), np.zeros(len(at))
     factor = np.maximum(asked / float(reached.max()), 1.0)
     names = [name for name in law.needs if name != "lr"]
-    here, there = (np.log(np.maximum(np.stack([one[n] for n in names], 1), TINY)) for one in (known, at.require(*names)))
+    here, there = (
+        np.log(np.maximum(np.stack([one[n] for n in names], 1), TINY)) for one in (known, at.require(*names))
+    )
     nearest = np.array([int(np.argmin(((here - row) ** 2).sum(axis=1))) for row in there], dtype=np.intp)
     logs = np.log(np.maximum(fit.at(known), TINY))
     change = np.abs(np.log(np.maximum(fit.at(at), TINY)) - logs[nearest])

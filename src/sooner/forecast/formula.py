@@ -14,7 +14,6 @@ import numpy.typing as npt
 from sooner.error import SoonerError
 from sooner.forecast.table import FloatArray, Table
 
-
 FITTED = "fitted"
 """A column of ones and zeros: rows with zero take no part in a fit, though laws read their learning rates."""
 
@@ -124,8 +123,8 @@ class Formula(ABC):
         return table
 
     def holds(self, table: Table) -> npt.NDArray[np.bool_]:
-        """Return (n,) in which rows the law may be held to its word; everywhere by default."""
-        return np.ones(len(table), dtype=np.bool_)
+        """Return (n,) in which rows the law may be held to its word: by default those that are to be fitted."""
+        return table[FITTED] > 0 if FITTED in table else np.ones(len(table), dtype=np.bool_)
 
     def weights(self, table: Table) -> FloatArray:
         """Return (n,) weights of the rows in a fit; all alike by default, but for rows that are not to be fitted."""

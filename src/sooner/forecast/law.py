@@ -11,7 +11,6 @@ from sooner.forecast.fitted import Fit
 from sooner.forecast.formula import Formula
 from sooner.forecast.table import Table
 
-
 ENOUGH = 10
 """With fewer draws a fit is asked for its values alone."""
 

@@ -121,6 +121,13 @@ class Table:
             position[name] = row
         return self.where(np.array(sorted(position.values()), dtype=np.intp))
 
+    def furthest(self, over: str, target: str) -> float:
+        """Return the target where `over` is largest (the last such row), or in the last row where it is unknown."""
+        at = len(self) - 1
+        if over in self:
+            at = int(np.flatnonzero(self[over] == self[over].max())[-1])
+        return float(self[target][at])
+
     def plus(self, **columns: npt.ArrayLike) -> Table:
         """Return the table with columns added or replaced."""
         added = {name: np.broadcast_to(np.asarray(v, dtype=np.float64), len(self)) for name, v in columns.items()}

@@ -29,8 +29,8 @@ def without_transient(law: Law, table: Table) -> Table:
         law: a law of curves.
         table: curves: step, loss and what the law needs.
     """
-    if len(table) < LEAST * len(table.runs) or "step" not in table:
-        return table
+    if len(table) < LEAST * len(table.runs) or "step" not in table or type(law).fit is not Law.fit:
+        return table  # too short, or several laws at once, which their own fits choose among
     last = {name: float(rows["step"].max()) for name, rows in table.each_run()}
     share = table["step"] / np.array([last[name] for name in table.run.tolist()])
     inside = share <= KEPT
@@ -48,7 +48,9 @@ def without_transient(law: Law, table: Table) -> Table:
     if not chosen:
         return table
     fitted = np.where(share > chosen, 1.0, 0.0)
-    note = f"the first {chosen:.0%} of the steps ({int((fitted == 0).sum())} rows) are left out: the rest predicts better"
+    note = (
+        f"the first {chosen:.0%} of the steps ({int((fitted == 0).sum())} rows) are left out: the rest predicts better"
+    )
     return table.plus(**{FITTED: fitted}).with_notes(note)
 
 

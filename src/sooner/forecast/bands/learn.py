@@ -1,6 +1,6 @@
 """Learn the usual errors of forecasts from the curves of `sweep.py`, by rolling origins.
 
-python -m sooner.forecast.bands.learn [SWEEP [TABLE]]    (a few minutes on one core; defaults: where the package keeps them)
+python -m sooner.forecast.bands.learn [SWEEP [TABLE]]    (minutes on one core; defaults: the package's own)
 
 Curves are cut at their last step over each factor, and the end is forecast: with their learning rates, without, and (at
 a constant learning rate) in one quantity. The final losses of a task's sizes and lengths are cut along compute.
@@ -51,12 +51,12 @@ def main() -> None:
 
 
 def read_sweep(path: Path) -> dict[tuple[str, str, str], Table]:
-    """Return the curves by task, size and schedule, with the columns step, loss, lr and parameters."""
+    """Return the curves by task with its learning rate, size and schedule, with the columns step, loss, lr and parameters."""
     rows: dict[tuple[str, str, str], list[list[float]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             values = [float(row[name]) for name in ("step", "loss", "lr", "parameters")]
-            rows.setdefault((row["task"], row["size"], row["schedule"]), []).append(values)
+            rows.setdefault((f"{row['task']} {row['peak']}", row["size"], row["schedule"]), []).append(values)
     made = {}
     for key, values in rows.items():
         step, loss, lr, parameters = np.array(values).T
@@ -112,7 +112,10 @@ def summary(found: list[Scores]) -> dict[str, list[float]]:
     logs = np.interp(np.log(factor), np.log(nodes), width)
     levels = (np.arange(PIECES) + 1) / (PIECES + 1)
     spread = [weighted(score / logs, weight, level) for level in (*levels, 0.99)]
-    return {"factors": nodes, **{k: [round(v, 4) for v in values] for k, values in (("width", width), ("spread", spread))}}
+    return {
+        "factors": nodes,
+        **{k: [round(v, 4) for v in values] for k, values in (("width", width), ("spread", spread))},
+    }
 
 
 def weighted(values: FloatArray, weights: FloatArray, level: float) -> float:
