@@ -34,7 +34,7 @@ EDGES = (1.3, 4.5, 32.0, 320.0)
 DRAWS = 60
 SHORTEST = 8
 """Rows that must be known of a curve."""
-CUTS = 4
+CUTS = 3
 """Origins of a set of final losses, evenly in the logarithm of compute."""
 MPL = {
     "constant_24000": "constant:peak=3e-4,warmup=2160,total=24000",
@@ -151,6 +151,8 @@ def _gadre(folder: Path, every: int) -> Iterator[Held]:
     rows = list(opened(folder / "gadre_testbed/testbed.csv"))
     for data in ("c4_original", "rpj", "rw_original"):
         own = [row for row in rows if row["train_set"] == data]
+        if not own:
+            continue
         made = {"parameters": "N", "tokens": "D", "loss": "loss_c4_val"}
         yield from _scale(Overtraining(), table(**{k: [float(row[v]) for row in own] for k, v in made.items()}))
 

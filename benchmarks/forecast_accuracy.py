@@ -10,6 +10,7 @@ large sets there.
 
 import argparse
 import json
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -176,6 +177,7 @@ def main() -> None:
         begun = time.process_time()
         for row in report(folder, given.every):
             held.add_row(*row)
+            print(*row, sep="\t", file=sys.stderr, flush=True)  # the table comes at the end, minutes later
         console.print(held)
         console.print(f"{time.process_time() - begun:.0f} s of CPU time")
         return

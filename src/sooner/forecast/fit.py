@@ -72,10 +72,11 @@ def fit(law: Formula, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
 def fit_one(law: Formula, table: Table, *, draws: int, seed: int) -> Fit:
     """Fit a single law; see `fit`."""
     table = law.table(table)
-    if len(table) < len(law.parameters):
+    count = int((law.weights(table) > 0).sum())
+    if count < len(law.parameters):
         raise SoonerError(
-            f"{law.name} has {len(law.parameters)} parameters and the table {len(table)} "
-            f"row{'s' * (len(table) != 1)}; add runs, or choose a law with fewer parameters"
+            f"{law.name} has {len(law.parameters)} parameters and the table {count} "
+            f"row{'s' * (count != 1)}; add runs, or choose a law with fewer parameters"
         )
     found = best(law, table, seed=seed)
     coordinates = _Coordinates(law)

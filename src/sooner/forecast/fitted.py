@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -134,7 +135,9 @@ class Fit:
         low, high = np.minimum(low, value), np.maximum(high, value)
         if self.law.target == "loss" and self.law.toward == "large":
             factor, change = reach(self, table)
-            wide = np.exp(np.minimum(half_width("scale", factor, level, self.scores) * change, WIDEST))
+            usual = half_width("scale", factor, level, self.scores) * change
+            noise = NormalDist().inv_cdf((1 + level) / 2) * scatter(self)
+            wide = np.exp(np.where(factor > 1, np.minimum(np.hypot(usual, noise), WIDEST), 0.0))
             low, high = np.minimum(low, value / wide), np.maximum(high, value * wide)
         return Prediction(value, low, high, level, target_warnings(self, table))
 
@@ -172,6 +175,13 @@ def reach(fit: Fit, at: Table) -> tuple[FloatArray, FloatArray]:
     if names == [law.over] and "lr" not in law.needs:
         change = np.maximum(change, _fall(np.log(reached), logs) * np.log(factor))
     return factor, np.where(factor > 1, change, 0.0)
+
+
+def scatter(fit: Fit) -> float:
+    """Return the root of the mean squared residual of the fitted rows, in logarithm."""
+    rows = fit.table.where(fit.law.weights(fit.table) > 0)
+    apart = np.log(np.maximum(fit.at(rows), TINY)) - np.log(rows[fit.law.target])
+    return float(np.sqrt(np.mean(apart**2)))
 
 
 def _fall(x: FloatArray, logs: FloatArray) -> float:

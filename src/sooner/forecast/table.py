@@ -133,6 +133,10 @@ class Table:
         added = {name: np.broadcast_to(np.asarray(v, dtype=np.float64), len(self)) for name, v in columns.items()}
         return Table({**self.columns, **added}, self.run, self.notes)
 
+    def without(self, name: str) -> Table:
+        """Return the table without a column; as it is where there is none of this name."""
+        return Table({one: values for one, values in self.columns.items() if one != name}, self.run, self.notes)
+
     def with_notes(self, *notes: str) -> Table:
         """Return the table with these sentences added to its notes."""
         return Table(self.columns, self.run, tuple(dict.fromkeys((*self.notes, *notes))))

@@ -6,7 +6,7 @@ import numpy as np
 
 from sooner.error import SoonerError
 from sooner.forecast.bands.usual import Scores
-from sooner.forecast.fitted import TINY, reach
+from sooner.forecast.fitted import TINY, reach, scatter
 from sooner.forecast.formula import Formula
 from sooner.forecast.table import FloatArray, Table
 
@@ -43,7 +43,9 @@ def of_scale(law: Formula, table: Table, factors: tuple[float, ...] = SHRUNK) ->
             continue
         far = table.where(~near)
         factor, change = reach(fitted, far)
-        error = np.abs(np.log(far[law.target]) - np.log(np.maximum(fitted.at(far), TINY)))
+        error = np.log(far[law.target]) - np.log(np.maximum(fitted.at(far), TINY))
+        # what rows scatter by about the law is in every band already
+        error = np.sqrt(np.maximum(error**2 - scatter(fitted) ** 2, 0.0))
         asked = change > 0
         if not asked.any():
             continue

@@ -7,6 +7,7 @@ import numpy as np
 from sooner.error import SoonerError
 from sooner.forecast.bands.usual import Scores
 from sooner.forecast.course import LEAST, follow
+from sooner.forecast.formula import FITTED
 from sooner.forecast.law import Law
 from sooner.forecast.table import Table
 from sooner.forecast.transient import without_transient
@@ -26,6 +27,7 @@ def of_run(law: Law, table: Table, run: Table, factors: tuple[float, ...] = FACT
         run: the rows of one of them.
         factors: by which the run is cut.
     """
+    table, run = table.without(FITTED), run.without(FITTED)  # what is left out is found anew at every origin
     run = run.where(np.argsort(run["step"], kind="stable"))
     found: list[tuple[float, float]] = []
     for factor in factors:
@@ -41,7 +43,8 @@ def of_run(law: Law, table: Table, run: Table, factors: tuple[float, ...] = FACT
         off = float(np.mean(np.log(course.value[-LAST:]) - np.log(run["loss"][-LAST:])))
         change = float(np.mean(course.change[-LAST:]))
         if change > 0 and np.isfinite(off):
-            found.append((float(course.factor[-1]), abs(off) / change))
+            beyond = np.sqrt(max(off**2 - course.noise**2 / LAST, 0.0))  # a row's own scatter is in every band already
+            found.append((float(course.factor[-1]), float(beyond) / change))
     if not found:
         return None
     reached, scores = np.array(found).T

@@ -24,9 +24,9 @@ from sooner.forecast.table import FloatArray
 Kind = Literal["schedule", "blind", "scale"]
 """A run that goes on with its learning rates known, one without, and one quantity or size and data."""
 FILE = Path(__file__).with_name("usual.json")
-OWN = 4.0
+OWN = 5.0
 """Scores of one own origin count as this many of the bundled ones."""
-BUNDLED = 20.0
+BUNDLED = 10.0
 """And all of the bundled ones of a kind together as this many."""
 
 
