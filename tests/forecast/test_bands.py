@@ -9,7 +9,7 @@ from sooner.error import SoonerError
 from sooner.forecast import fit, forecast_curve, parse, table
 from sooner.forecast.along_schedule import less
 from sooner.forecast.bands.run import of_run
-from sooner.forecast.bands.usual import FILE, Scores, half_width, supported, usual
+from sooner.forecast.bands.usual import FILE, Scores, half_width, usual
 from sooner.forecast.decay import GAIN, SPREAD, with_prior
 from sooner.forecast.fitted import reach
 from sooner.forecast.formula import FITTED
@@ -37,7 +37,6 @@ def test_the_bundled_scores_widen_bands_with_reach_and_level():
         known = usual(kind)
         assert (np.diff(known.factors) > 0).all()
         assert (np.diff(known.spread) >= 0).all()
-        assert supported(kind) == known.factors[-1]
         one = half_width(kind, np.array([1.0, 2.0, 1e3, 1e6]), 0.9)
         assert one[3] == pytest.approx(2 * one[2])  # beyond the table as the logarithm of the factor
         assert (half_width(kind, np.array([5.0]), 0.95) > half_width(kind, np.array([5.0]), 0.5)).all()

@@ -113,6 +113,7 @@ def follow(fitted: Fit, run: Table, at: Table, later: np.ndarray[tuple[int], np.
         missed = "a law fitted on its first three quarters missed the last by more than standing still"
         value = f"the last value, {run['loss'][-1]:.4g}, is the safer forecast, and the one given"
         level = np.full(len(at), float(np.exp(end.mean())))
+        change = np.where(later, _slope(run, measured, measured) * np.log(factor), 0.0)  # the law's own does not count
         return Course(level, change, factor, noise, True, [f"{ended or missed}: {value}"])
     error = scatter / np.sqrt(2 * count)  # a difference of two rows has twice the variance of one
     kept = away * max(0.0, 1 - (error / away) ** 2) if away else 0.0

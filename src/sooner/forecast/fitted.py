@@ -157,22 +157,26 @@ def link(law: Formula, target: FloatArray) -> FloatArray:
 def reach(fit: Fit, at: Table) -> tuple[FloatArray, FloatArray]:
     """Return how many times the largest fitted value of `over` each row lies at, and the change forecast from there.
 
-    The change is of the logarithm, from the nearest fitted row, or, in a single quantity, as the law falls at its end.
+    The change is of the logarithm, between the row and the same row so many times smaller: parameters and tokens by the
+    root of it each where the law's scale is compute. In a single quantity it is at least as the law falls at its end.
     """
     law, known = fit.law, fit.table
     try:
-        reached, asked = known.require(law.over)[law.over], at.require(law.over)[law.over]
+        reached, asked = known.require(law.over)[law.over], at.require(law.over, *law.needs)
     except SoonerError:
         return np.ones(len(at)), np.zeros(len(at))
-    factor = np.maximum(asked / float(reached.max()), 1.0)
-    names = [name for name in law.needs if name != "lr"]
-    here, there = (
-        np.log(np.maximum(np.stack([one[n] for n in names], 1), TINY)) for one in (known, at.require(*names))
-    )
-    nearest = np.array([int(np.argmin(((here - row) ** 2).sum(axis=1))) for row in there], dtype=np.intp)
-    logs = np.log(np.maximum(fit.at(known), TINY))
-    change = np.abs(np.log(np.maximum(fit.at(at), TINY)) - logs[nearest])
-    if names == [law.over] and "lr" not in law.needs:
+    factor = np.maximum(asked[law.over] / float(reached.max()), 1.0)
+    alone = law.over in law.needs
+    shrunk = {name: asked[name] / factor for name in (law.over,) if alone}
+    shrunk |= {name: asked[name] / np.sqrt(factor) for name in ("parameters", "tokens") if not alone and name in asked}
+    if "lr" in law.needs:  # of a whole schedule nothing can be said at a smaller scale but by its fitted rows
+        logs = np.log(np.maximum(fit.at(known), TINY))
+        before = np.full(len(at), logs[int(np.argmax(reached))])
+    else:
+        before = np.log(np.maximum(fit.at(asked.plus(**shrunk)), TINY))
+    change = np.abs(np.log(np.maximum(fit.at(at), TINY)) - before)
+    if law.needs == (law.over,):
+        logs = np.log(np.maximum(fit.at(known), TINY))
         change = np.maximum(change, _fall(np.log(reached), logs) * np.log(factor))
     return factor, np.where(factor > 1, change, 0.0)
 

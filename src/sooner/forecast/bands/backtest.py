@@ -12,6 +12,8 @@ from sooner.forecast.table import FloatArray, Table
 
 SHRUNK = (2.0, 4.0, 10.0)
 """The rows are cut at their largest value of `over` by each of these."""
+NEAREST = 1.5
+"""Rows nearer than this say nothing: no change is forecast there that an error could be measured by."""
 SPARE = 2
 """Rows more than parameters that an origin needs."""
 
@@ -46,7 +48,7 @@ def of_scale(law: Formula, table: Table, factors: tuple[float, ...] = SHRUNK) ->
         error = np.log(far[law.target]) - np.log(np.maximum(fitted.at(far), TINY))
         # what rows scatter by about the law is in every band already
         error = np.sqrt(np.maximum(error**2 - scatter(fitted) ** 2, 0.0))
-        asked = change > 0
+        asked = (change > 0) & (factor >= NEAREST)
         if not asked.any():
             continue
         reached.append(factor[asked])

@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def read_sweep(path: Path) -> dict[tuple[str, str, str], Table]:
-    """Return the curves by task with its learning rate, size and schedule, with the columns step, loss, lr and parameters."""
+    """Return the curves by task with its peak, size and schedule: step, loss, lr and parameters."""
     rows: dict[tuple[str, str, str], list[list[float]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):

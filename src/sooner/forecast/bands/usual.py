@@ -1,12 +1,14 @@
 """How far off forecasts usually are, by how far they reach: a conformal width that the user's own back-tests correct.
 
-A forecast's score is its error in the logarithm over the change that was forecast (see `Reach.change`). Scores of the
-bundled tasks were collected by rolling origins (`learn.py`), which gives, for each kind of forecast, their 0.9 quantile
-at several factors, and how single scores spread about it. A band at level p is the change forecast, times the 0.9
-quantile at the factor, times the p quantile of that spread. Scores of back-tests on the user's own rows are pooled with
-the spread: split conformal prediction (Vovk et al., 2005, Algorithmic Learning in a Random World; Papadopoulos et al.,
-2002), which holds as far as the new score is exchangeable with the pooled ones once it is divided by the quantile of
-its factor. Beyond the largest factor that was tested the quantile goes on as it grew, and nothing supports it.
+A forecast's score is its error in the logarithm, less what single rows scatter by, over the change that was forecast
+(`sooner.forecast.fitted.reach`, `sooner.forecast.course.follow`). Scores of the bundled tasks were collected by rolling
+origins (`learn.py`): for each kind of forecast their 0.9 quantile at several factors, and how single scores spread about
+it. A band at level p is the change forecast, times the 0.9 quantile at the factor, times the p quantile of that spread,
+as in split conformal prediction (Papadopoulos et al., 2002, Inductive confidence machines for regression), times how
+much harder than usual these rows are, by back-tests on them (`hardness`). It holds as far as a user's scores, once
+divided by the hardness and the quantile of their factor, are exchangeable with the bundled ones; nothing makes them so
+but likeness, which is why coverage is measured on public runs that took no part. Beyond the largest factor of the
+bundled scores the quantile grows with the logarithm of the factor; beyond `SUPPORTED` no value is told.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from sooner.forecast.table import FloatArray
 Kind = Literal["schedule", "blind", "scale"]
 """A run that goes on with its learning rates known, one without, and one quantity or size and data."""
 FILE = Path(__file__).with_name("usual.json")
-OWN = 5.0
-"""Scores of one own origin count as this many of the bundled ones."""
-BUNDLED = 10.0
-"""And all of the bundled ones of a kind together as this many."""
+SUPPORTED = 100.0
+"""The largest factor at which bands are measured on public runs (`benchmarks/forecast_accuracy.py --bands`)."""
+CURVES = 24.0
+"""The bundled scores of a kind come from so many curves, and a conformal quantile counts one more."""
+EASIEST, HARDEST = 0.15, 2.0
+"""Own back-tests move the width by no more than these factors."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Usual:
     spread: FloatArray
 
     def at(self, factor: FloatArray) -> FloatArray:
-        """Return (n,) 0.9 quantiles; beyond the largest factor they grow with its logarithm, as they did before it."""
+        """Return (n,) 0.9 quantiles; beyond the largest factor they grow with its logarithm."""
         logs, known = np.log(np.maximum(factor, 1.0)), np.log(self.factors)
         beyond = np.maximum(logs / known[-1], 1.0)
         made: FloatArray = np.interp(logs, known, self.width) * beyond
@@ -74,11 +78,6 @@ def usual(kind: Kind) -> Usual:
     return Usual(*(np.array(own[name], dtype=np.float64) for name in ("factors", "width", "spread")))
 
 
-def supported(kind: Kind) -> float:
-    """Return the largest factor of the bundled scores."""
-    return float(usual(kind).factors[-1])
-
-
 def half_width(kind: Kind, factor: FloatArray, level: float, own: Scores | None = None) -> FloatArray:
     """Return (n,) half-widths of bands, in units of the change forecast.
 
@@ -89,17 +88,20 @@ def half_width(kind: Kind, factor: FloatArray, level: float, own: Scores | None 
         own: back-tests on the user's rows.
     """
     known = usual(kind)
-    values, weights = known.spread, np.full(len(known.spread), BUNDLED / len(known.spread))
-    if own is not None and len(own.score):
-        values = np.concatenate([values, own.score / np.maximum(known.at(own.factor), 1e-12)])
-        weights = np.concatenate([weights, np.full(len(own.score), OWN * own.origins / len(own.score))])
-    made: FloatArray = _quantile(values, weights, level) * known.at(factor)
+    levels = np.arange(1, len(known.spread) + 1) / (len(known.spread) + 1)
+    usually = float(np.interp(level * (1 + 1 / CURVES), levels, known.spread))
+    made: FloatArray = usually * hardness(kind, own) * known.at(factor)
     return made
 
 
-def _quantile(values: FloatArray, weights: FloatArray, level: float) -> float:
-    """Return the weighted quantile, with one more score of unknown size, as conformal prediction counts it."""
-    order = np.argsort(values, kind="stable")
-    summed = np.cumsum(weights[order])
-    whole = summed[-1] + 1.0
-    return float(np.interp(level * whole, summed, values[order]))
+def hardness(kind: Kind, own: Scores | None) -> float:
+    """Return how much farther off forecasts of these rows are than usual: 1 without back-tests, or as these say.
+
+    The ratio of their mean score to the bundled one's, to the power n / (n + 1) for n origins: one origin may have been
+    lucky, so it moves the width half the way, and three move it three quarters.
+    """
+    if own is None or not len(own.score):
+        return 1.0
+    known = usual(kind)
+    ratio = float(np.mean(own.score / known.at(own.factor))) / float(known.spread.mean())
+    return float(np.clip(ratio, EASIEST, HARDEST) ** (own.origins / (own.origins + 1)))

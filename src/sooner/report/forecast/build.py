@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sooner.forecast.bands.usual import supported
+from sooner.forecast.bands.usual import SUPPORTED
 from sooner.forecast.check import Check
 from sooner.forecast.curve import Curve
 from sooner.forecast.fitted import Fit, Prediction, reach
@@ -114,7 +114,7 @@ def of_fit(fit: Fit, check: Check | None, errors: dict[str, float]) -> Answer:
 def beyond(what: str, times: float, between: str) -> str:
     """Return a headline for a place so far away that no back-test supports a value."""
     return (
-        f"{what} is {times:,.0f} times beyond the largest fitted, and forecasts were tested to {supported('scale'):g} "
+        f"{what} is {times:,.0f} times beyond the largest fitted, and forecasts were tested to {SUPPORTED:g} "
         f"times: no value can be told, only a range, {between}"
     )
 
@@ -140,7 +140,7 @@ def of_prediction(
     where = ", ".join(f"{name} {at[name][0]:.4g}" for name in names)
     headline = f"{fit.law.target} {made.value[0]:.4g} ± {spread:.2g} at {where} ({fit.law.name})"
     times = float(reach(fit, at)[0][0])
-    if times > supported("scale"):
+    if times > SUPPORTED:
         headline = beyond(f"{fit.law.target} at {where}", times, f"between {made.low[0]:.2g} and {made.high[0]:.2g}")
     return Answer(
         f"What is the {fit.law.target} at {where}?",

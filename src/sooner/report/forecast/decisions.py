@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from sooner.forecast.bands.usual import supported
+from sooner.forecast.bands.usual import SUPPORTED
 from sooner.forecast.decide.allocate import Allocation, Range
 from sooner.forecast.decide.best_schedule import ScheduleChoice
 from sooner.forecast.decide.compare import Comparison
@@ -86,7 +86,7 @@ def of_allocations(
             f"{band(first.parameters)} parameters; add runs of other sizes at equal compute"
         )
     times = first.compute / float(fit.table.require("compute")["compute"].max())
-    if times > supported("scale"):
+    if times > SUPPORTED:
         size, loss = first.parameters, first.loss
         between = f"{size.low:.1g} to {size.high:.1g} parameters and a loss from {loss.low:.2g} to {loss.high:.2g}"
         headline = beyond(f"a budget of {first.compute:.3g} FLOP", times, between)
