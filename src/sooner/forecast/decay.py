@@ -25,7 +25,7 @@ SPREAD = 0.7
 """Deviation of its logarithm."""
 SEEN = 0.5
 """Curves that show this share of the annealing ahead tell the gain themselves."""
-_RELIABLE = 0.003
+_RELIABLE = 0.001
 """How far the law is off on smooth curves, relative: rows count for no more than that."""
 
 

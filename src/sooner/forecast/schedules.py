@@ -221,7 +221,7 @@ def _checked(text: str, kind: str, values: Mapping[str, float | str | tuple[floa
         raise SoonerError(
             f"in the schedule {text!r}, drops lie within the total of {total:g} steps and factor between 0 and 1"
         )
-    if kind == "cosine" and made.get("warmup", 0.0) + made.get("decay", 0.0) > total:
+    if kind == "cosine" and "decay" in made and made.get("warmup", 0.0) + made.get("decay", 0.0) > total:
         raise SoonerError(f"in the schedule {text!r}, warmup and decay leave no step between them; shorten one")
     if kind == "step" and "at" not in made:
         raise SoonerError(f"the schedule {text!r} does not say at which step the rate drops; add at=STEP")

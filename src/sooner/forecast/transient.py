@@ -18,6 +18,8 @@ LEAST = 24
 """Curves with fewer rows are fitted whole."""
 ROWS = 12
 """Rows that have to remain before the border."""
+FAINT = 2e-4
+"""A change of the loss by this fraction is nothing."""
 BETTER = 0.9
 """More is left out only where that brings the error below this share of it."""
 
@@ -31,6 +33,10 @@ def without_transient(law: Law, table: Table) -> Table:
     """
     if len(table) < LEAST * len(table.runs) or "step" not in table or type(law).fit is not Law.fit:
         return table  # too short, or several laws at once, which their own fits choose among
+    for _, rows in table.each_run():
+        end = np.log(rows["loss"][np.argsort(rows["step"], kind="stable")[-max(3, len(rows) // 10) :]])
+        if np.ptp(end) < FAINT:
+            return table  # it has stopped moving, which a law without its beginning would hide
     last = {name: float(rows["step"].max()) for name, rows in table.each_run()}
     share = table["step"] / np.array([last[name] for name in table.run.tolist()])
     inside = share <= KEPT

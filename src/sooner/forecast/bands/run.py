@@ -12,7 +12,7 @@ from sooner.forecast.law import Law
 from sooner.forecast.table import Table
 from sooner.forecast.transient import without_transient
 
-FACTORS = (2.0, 4.0)
+FACTORS = (1.5, 2.0, 4.0)
 """The run is cut at its last step by each of these."""
 LAST = 3
 """Rows at the end of the run, whose mean error counts."""

@@ -2,8 +2,8 @@
 
 A forecast's score is its error in the logarithm, less what single rows scatter by, over the change that was forecast
 (`sooner.forecast.fitted.reach`, `sooner.forecast.course.follow`). Scores of the bundled tasks were collected by rolling
-origins (`learn.py`): for each kind of forecast their 0.9 quantile at several factors, and how single scores spread about
-it. A band at level p is the change forecast, times the 0.9 quantile at the factor, times the p quantile of that spread,
+origins (`learn.py`): for each kind of forecast their 0.9 quantile at several factors, and how single scores spread
+about it. A band at level p is the change forecast, times the 0.9 quantile at the factor, times the p quantile of that spread,
 as in split conformal prediction (Papadopoulos et al., 2002, Inductive confidence machines for regression), times how
 much harder than usual these rows are, by back-tests on them (`hardness`). It holds as far as a user's scores, once
 divided by the hardness and the quantile of their factor, are exchangeable with the bundled ones; nothing makes them so
@@ -30,7 +30,7 @@ SUPPORTED = 100.0
 """The largest factor at which bands are measured on public runs (`benchmarks/forecast_accuracy.py --bands`)."""
 CURVES = 24.0
 """The bundled scores of a kind come from so many curves, and a conformal quantile counts one more."""
-EASIEST, HARDEST = 0.15, 2.0
+EASIEST, HARDEST = 0.1, 2.0
 """Own back-tests move the width by no more than these factors."""
 
 

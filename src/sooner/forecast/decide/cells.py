@@ -1,4 +1,4 @@
-"""One row for each model size and number of tokens: sweeps over learning rate and batch are no runs, nor are doubles."""
+"""One row for each model size and number of tokens: sweeps over learning rate and batch are no runs."""
 
 from __future__ import annotations
 
