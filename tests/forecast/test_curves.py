@@ -279,6 +279,8 @@ def test_a_run_goes_on_at_its_distance_from_the_law_and_another_run_does_not():
     other = parse("wsd:peak=1e-3,warmup=100,total=3000")
     elsewhere = forecast_curve(off, schedule=other, law=find("annealing"), draws=20)
     whole = table("a", step=elsewhere.step, lr=elsewhere.lr)
+    law, _ = with_prior(find("annealing"), off, whole)
+    fitted = law.fit(without_transient(law, off), draws=2)
     np.testing.assert_allclose(elsewhere.prediction.value, fitted.at(whole))
     assert not any("keeps that distance" in one for one in elsewhere.warnings)
 

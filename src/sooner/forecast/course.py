@@ -162,7 +162,7 @@ def _noise(measured: FloatArray) -> float:
     A smooth bend does not show in second differences, and a few jumps do not move a median.
     """
     end = measured[-max(LEAST, len(measured) // 3) :]
-    return float(np.median(np.abs(np.diff(end, n=2)))) / (0.6745 * np.sqrt(6))
+    return float(np.median(np.abs(np.diff(end, n=2))) / (0.6745 * np.sqrt(6)))
 
 
 def _standing(run: Table, at: Table, later: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float | None:

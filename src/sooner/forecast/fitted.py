@@ -193,7 +193,7 @@ def _fall(x: FloatArray, logs: FloatArray) -> float:
     last = int(np.argmax(x))
     before = np.flatnonzero(x <= x[last] - np.log(2))
     first = int(before[np.argmax(x[before])]) if before.size else int(np.argmin(x))
-    return abs(float(logs[last] - logs[first])) / max(float(x[last] - x[first]), np.log(1.1))
+    return abs(float(logs[last] - logs[first])) / max(float(x[last] - x[first]), float(np.log(1.1)))
 
 
 def target_warnings(fit: Fit, at: Table) -> tuple[str, ...]:

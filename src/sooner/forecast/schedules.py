@@ -84,7 +84,8 @@ class Schedule:
         steps = np.clip(np.asarray(steps, dtype=np.float64), 0.0, self.total)
         if self.knots:
             at, rates = np.array(self.knots).T
-            return np.interp(steps, at, rates)
+            made: FloatArray = np.interp(steps, at, rates)
+            return made
         rise = np.minimum(1.0, steps / max(self.warmup, 1e-9)) if self.warmup > 0 else np.ones_like(steps)
         return self.peak * rise if self.kind == "constant" else np.where(rise < 1, self.peak * rise, self._after(steps))
 
@@ -93,7 +94,8 @@ class Schedule:
             return np.where(steps < self.at, self.peak, self.end)
         if self.kind == "drops":
             passed = (steps[:, None] >= np.array(self.drops)).sum(axis=1)
-            return self.peak * self.factor**passed
+            dropped: FloatArray = self.peak * self.factor**passed
+            return dropped
         if self.kind == "cosine" and self.decay > 0:
             first = self.total - self.decay
             x = np.clip((steps - self.warmup) / max(first - self.warmup, 1e-12), 0.0, 1.0)

@@ -58,8 +58,8 @@ def read_sweep(path: Path) -> dict[tuple[str, str, str], Table]:
             values = [float(row[name]) for name in ("step", "loss", "lr", "parameters")]
             rows.setdefault((f"{row['task']} {row['peak']}", row["size"], row["schedule"]), []).append(values)
     made = {}
-    for key, values in rows.items():
-        step, loss, lr, parameters = np.array(values).T
+    for key, listed in rows.items():
+        step, loss, lr, parameters = np.array(listed).T
         made[key] = table(" ".join(key), step=step, loss=loss, lr=lr, parameters=parameters)
     return made
 

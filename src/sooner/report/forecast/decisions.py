@@ -87,8 +87,8 @@ def of_allocations(
         )
     times = first.compute / float(fit.table.require("compute")["compute"].max())
     if times > SUPPORTED:
-        size, loss = first.parameters, first.loss
-        between = f"{size.low:.1g} to {size.high:.1g} parameters and a loss from {loss.low:.2g} to {loss.high:.2g}"
+        split, loss = first.parameters, first.loss
+        between = f"{split.low:.1g} to {split.high:.1g} parameters and a loss from {loss.low:.2g} to {loss.high:.2g}"
         headline = beyond(f"a budget of {first.compute:.3g} FLOP", times, between)
     return Answer(
         f"How to spend {first.compute:.3g} FLOP?",
