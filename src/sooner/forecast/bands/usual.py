@@ -4,7 +4,7 @@ A forecast's score is its error in the logarithm, less what single rows scatter 
 (`sooner.forecast.fitted.reach`, `sooner.forecast.course.follow`). Scores of the bundled tasks were collected by rolling
 origins (`learn.py`): for each kind of forecast their 0.9 quantile at several factors, and how single scores spread
 about it. A band at level p is the change forecast, times the 0.9 quantile at the factor, times the p quantile of that
-spread, as in split conformal prediction (Papadopoulos et al., 2002, Inductive confidence machines for regression), times how
+spread, as in split conformal prediction (Papadopoulos et al., 2002, Inductive confidence machines), times how
 much harder than usual these rows are, by back-tests on them (`hardness`). It holds as far as a user's scores, once
 divided by the hardness and the quantile of their factor, are exchangeable with the bundled ones; nothing makes them so
 but likeness, which is why coverage is measured on public runs that took no part. Beyond the largest factor of the
