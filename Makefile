@@ -33,7 +33,7 @@ test: .venv/.for-test ## run the tests; ARGS go to pytest, WORKERS is the number
 
 fuzz: .venv/.for-test ## random edits, casts, copies and steps against a plain model (half an hour); SEQUENCES per executor
 	@OMP_NUM_THREADS=1 SOONER_FUZZ=$(SEQUENCES) .venv/bin/pytest -n $(WORKERS) -rP tests/fuzz tests/loop/test_resume.py \
-		tests/race/test_race_crash.py $(ARGS)
+		tests/race/test_race_crash.py tests/forecast/read/test_formats.py $(ARGS)
 
 check: .venv/.for-check ## formatting, lint, types, layers, no circles, then the same as `make test`
 	.venv/bin/ruff format --check .

@@ -32,10 +32,10 @@ import cyclopts
 from scipy.stats import binomtest
 
 from sooner.race import statistics
+from sooner.race.engines.processes import Processes
 from sooner.race.limits import ALPHA, RULES
 from sooner.race.plan import Plan
-from sooner.race.pool import Pool
-from sooner.race.referee import WORKER, run
+from sooner.race.referee import run
 from sooner.race.targets import confirmed_crossing
 from sooner.race.verdict import judge
 from sooner.recipe import Recipe
@@ -50,7 +50,7 @@ Result = dict[str, Any]
 def results_of(count: int, steps: int, seeds: int, jobs: int, folder: Path) -> Iterator[Result]:
     """Run the races, or what is left of them, and yield their results."""
     task = find("quadratic")
-    with Pool(jobs, WORKER) as pool:
+    with Processes(jobs) as pool:
         for number in range(count):
             plan = Plan(
                 task,

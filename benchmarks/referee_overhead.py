@@ -17,8 +17,8 @@ from pathlib import Path
 
 from sooner.command.plan import program_of
 from sooner.command.template import read
-from sooner.race.pool import Cell, Pool
-from sooner.race.worker import __name__ as WORKER
+from sooner.race.engines.processes import Processes
+from sooner.race.pool import Cell
 
 SCRIPT = """
 import resource, sys, time
@@ -46,7 +46,7 @@ def main() -> None:
         program = program_of([command], "val_loss")
         payloads = [program.payload(command, seed, None, Path(folder, str(seed))) for seed in range(1, asked.runs + 1)]
         cells = [Cell(f"run {n}", payload) for n, payload in enumerate(payloads)]
-        with Pool(1, f"{WORKER}:run_cell") as pool:
+        with Processes(1) as pool:
             pool.run(cells[:1], lambda *_: None)  # the worker imports what it needs once
             before, start = _processor(), time.perf_counter()
             pool.run(cells[1:], lambda *_: None)

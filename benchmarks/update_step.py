@@ -25,6 +25,7 @@ from _peers import ELEMENT, installed
 from torch import nn
 
 from sooner import part
+from sooner.execute.snapshot import HELPER
 
 LARGEST_PROBE = 2**28
 """Elements of the vector that shows the bandwidth: 1 GiB, or less where AdamW touches less."""
@@ -97,6 +98,7 @@ def main(
         at_once: how many candidates are held in memory and timed together.
     """
     torch.set_num_threads(most := torch.get_num_threads())  # from here on nothing else decides
+    HELPER.make()  # which a long run has after some hundred steps
     texts = [text.strip() for text in recipes.split(";")] if recipes else updates()
     several = len(executors) > 1
     candidates = [ours(text, executor, labelled=several) for text in texts for executor in executors]

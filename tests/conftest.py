@@ -1,6 +1,7 @@
 """What every test starts from: one thread of arithmetic, and the same global random state."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +17,25 @@ settings.load_profile("sooner")
 
 LONGEST = (
     "tests/claims/test_claims_run_small.py",
-    "tests/race/test_race_crash.py",
-    "tests/loop/test_resume.py",
-    "tests/race/test_race_rules.py",
-    "tests/fuzz/test_fuzz.py",
     "tests/docs/test_site.py",
+    "tests/command/test_commands_race.py",
+    "tests/race/test_race_rules.py",
+    "tests/parts/test_contract.py",
     "tests/world/test_world_faults.py",
     "tests/race/test_race_resume.py",
+    "tests/lab/test_lab_small.py",
+    "tests/race/test_race_world.py",
+    "tests/race/test_race_crash.py",
+    "tests/race/test_ray.py",
+    "tests/cli/test_cli_commands.py",
+    "tests/watch/test_live.py",
+    "tests/integrations/test_hf.py",
     "tests/execute/test_inductor.py",
+    "tests/execute/test_shards.py",
+    "tests/loop/test_resume.py",
+    "tests/update/test_second_order.py",
+    "tests/docs/test_notebook.py",
+    "tests/benchmarks/test_optimizer_benchmarks.py",
 )
 """Files that begin first, the longest before the others: one that began last would leave the other core idle."""
 
@@ -46,6 +58,31 @@ def zygote():
     forks = Zygote()
     yield forks
     forks.end()
+
+
+@pytest.fixture(scope="session")
+def begin(zygote, tmp_path_factory):
+    """Starts the command line in a process of its own, and its workers, without the seconds that imports take."""
+
+    def start(*words, **options):
+        script = Path(__file__).with_name("command_line.py")
+        return zygote.start([script, *words], tmp_path_factory.mktemp("said"), "cli", COLUMNS="200", **options)
+
+    return start
+
+
+@pytest.fixture
+def fresh(zygote, tmp_path):
+    """Runs a program in a process in which nothing but imports has happened, warnings being errors: what it printed."""
+
+    def run(code, *words):
+        script = tmp_path / "program.py"
+        script.write_text(f"import warnings; warnings.simplefilter('error')\n{code}", encoding="utf-8")
+        done = zygote.start([script, *words], tmp_path, "program", cwd=tmp_path)
+        assert done.wait() == 0, done.error.read_text()
+        return done.out.read_text()
+
+    return run
 
 
 @pytest.fixture(scope="module")

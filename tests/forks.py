@@ -3,59 +3,112 @@
 import contextlib
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from sooner.link._supervisor import held_port
 
-_SPENT = [0.0]
+_living = []
 
 
 def spent():
-    """Seconds of the processor that forked processes have taken, those that have been waited for."""
-    return _SPENT[0]
+    """Seconds of the processor that forked processes have taken whose zygote lives: with it, they count as its own."""
+    return sum(zygote.spent for zygote in _living)
 
 
 class Zygote:
-    """Starts processes: ``start(words, folder, name)`` runs a script, or ``-m`` and a module, with these arguments."""
+    """Starts processes: ``start(words, folder, name)`` runs a script, or ``-m`` and a module, with these arguments.
+
+    It begins with the first of them.
+    """
 
     def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            text=True,
-        )
-        self.codes = {}
+        self.process = None
+        self.codes, self.spent = {}, 0.0
+        _living.append(self)
 
-    def start(self, words, folder, name, **environment):
+    def _begin(self):
+        self.requests, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+                stdin=theirs.fileno(),
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+            )
+        self.answers = self.requests.makefile("rb", buffering=0)
+
+    def start(self, words, folder, name, *, group=False, cwd=None, **environment):
+        """Start one that writes to files in the folder; in a process group or working directory of its own if asked."""
         out, error = folder / f"out-{name}", folder / f"err-{name}"
         for file in (out, error):
             file.write_text("")
-        request = {"words": [*map(str, words)], "out": str(out), "error": str(error)}
+        request = {"words": [*map(str, words)], "out": str(out), "error": str(error), "group": group}
+        request["cwd"] = str(cwd or Path.cwd())
         request["environment"] = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return Forked(self, self._ask(request), out, error)
+
+    def worker(self, words, *, pass_fds, env, **_):
+        """Start the worker of a pool, in the place of `subprocess.Popen`."""
+        out, theirs = os.pipe()
+        pid = self._ask({"environment": env}, [*pass_fds, theirs])
+        os.close(theirs)
+        return ForkedWorker(self, pid, os.fdopen(out, "rb", buffering=0))
+
+    def _ask(self, request, descriptors=()):
+        if self.process is None:
+            self._begin()
+        message = json.dumps({"cwd": str(Path.cwd()), **request}).encode() + b"\n"
+        sent = socket.send_fds(self.requests, [message], descriptors)
+        self.requests.sendall(message[sent:])
         while (told := self.listen())[1] is not None:
             pass
-        return Forked(self, told[0], out, error)
+        return told[0]
 
     def listen(self):
-        """Read one answer: [process id, exit code or None where it has just begun]."""
-        line = self.process.stdout.readline()
+        """Wait for one answer: [process id, exit code or None where it has just begun]."""
+        line = self.answers.readline()
         assert line, "the process that forks has ended"
         pid, code, seconds = json.loads(line)
         if code is not None:
             self.codes[pid] = code
-            _SPENT[0] += seconds
+            self.spent += seconds
         return pid, code
 
+    def waiting(self):
+        """Whether there is an answer."""
+        return bool(select.select([self.requests], [], [], 0)[0])
+
     def end(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
+        if self.process is not None:
+            self.answers.close()
+            self.requests.close()
+            self.process.wait()
+        _living.remove(self)
+
+
+class ForkedWorker:
+    """The worker of a pool, as `subprocess.Popen` would have it."""
+
+    def __init__(self, zygote, pid, stdout):
+        self.zygote, self.pid, self.stdout = zygote, pid, stdout
+
+    def poll(self):
+        while self.pid not in self.zygote.codes and self.zygote.waiting():
+            self.zygote.listen()
+        return self.zygote.codes.get(self.pid)
+
+    def wait(self, timeout=None):
+        while self.pid not in self.zygote.codes:
+            self.zygote.listen()
+        return self.zygote.codes[self.pid]
+
+    def kill(self):
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 class Forked:

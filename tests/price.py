@@ -3,6 +3,8 @@
     python tests/price.py                   run all of them on two cores, as `make test` does, and rewrite the table
     python tests/price.py tests/race ...    the same for some of them, without rewriting it
 
+Both also print which single tests were the dearest.
+
 As a plugin of pytest (`-p price`) it notes what each test took, in a file per worker of the folder $SOONER_PRICE.
 """
 
@@ -63,6 +65,12 @@ def table(rows, wall):
     return "\n".join(lines)
 
 
+def dearest(rows, count=30):
+    """The tests that took the most of the processor, a line each."""
+    most = sorted(rows, key=lambda row: -row[2])[:count]
+    return "\n".join(f"{processor:6.1f} s of the processor, {wall:6.1f} s: {name}" for name, wall, processor in most)
+
+
 def main(what):
     with tempfile.TemporaryDirectory() as folder:
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
@@ -74,7 +82,7 @@ def main(what):
         wall = time.monotonic() - begun
         rows = [json.loads(line) for file in Path(folder).iterdir() for line in file.read_text().splitlines()]
     made = table(rows, wall)
-    print(made)
+    print(made, dearest(rows), sep="\n\n")
     if not what and not code:
         text = PAGE.read_text(encoding="utf-8")
         new = re.sub(f"(?s)(?<={re.escape(BEGIN)}\n).*(?={re.escape(END)})", lambda _: f"\n{made}\n\n", text)

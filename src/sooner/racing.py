@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sooner.error import SoonerError
+from sooner.race.engines import engine
 from sooner.race.journal import read
 from sooner.race.limits import DEFAULT_SEEDS
 from sooner.race.plan import Plan
@@ -169,6 +170,7 @@ def race(
     looks: Sequence[int] | None = None,
     until: int | None = None,
     tune: int = 5,
+    tuner: str = "halton",
     steps: int | None = None,
     regime: str = "auto",
     jobs: int | None = None,
@@ -179,7 +181,7 @@ def race(
     ablate: bool = False,
     cost: bool = True,
     out: str | Path | None = None,
-    pool: Pool | None = None,
+    pool: Pool | str | None = None,
     watch: Watch | str | Iterable[Watch | str] | None = None,
 ) -> RaceResult:
     """Race training recipes against a tuned baseline, as ``sooner race`` does, and return the result.
@@ -193,6 +195,7 @@ def race(
         looks: numbers of seeds after which to judge, declared in advance.
         until: judge after every seed, at most so many.
         tune: tuning trials per contender besides its default.
+        tuner: who proposes their settings, "halton", "optuna" (which is "optuna:tpe") or "optuna:gp".
         steps: of one run; default the task's own budget.
         regime: "anytime", "budgeted" or "auto".
         jobs: worker processes; default one for every core.
@@ -203,7 +206,8 @@ def race(
         ablate: race every stack with one part left out at a time too.
         cost: measure cost per step and memory after the race.
         out: the race's folder; default ``races/TASK-HASH`` below the working directory.
-        pool: workers to use, which are left open; default `jobs` processes that end with the race.
+        pool: what runs the runs, which is left open: any `sooner.race.pool.Pool`. Or the name of an engine, "processes"
+            (the default, `jobs` of them) or "ray", which ends with the race.
         watch: who is told what happens, as for `sooner.train`.
 
     Raises:
@@ -220,6 +224,7 @@ def race(
         looks=tuple(looks) if looks is not None else (seeds or DEFAULT_SEEDS,),
         until=until,
         tune=tune,
+        tuner=tuner,
         steps=steps,
         regime=regime,
         series=series,
@@ -232,7 +237,12 @@ def race(
         command="sooner.race(...)",
         jobs=(os.cpu_count() or 1) if jobs is None else jobs,
     )
-    return RaceResult(html.finite(run(plan, [watching(watch), Pulse(plan.folder())], pool)), plan.folder())
+    watchers = [watching(watch), Pulse(plan.folder())]
+    if isinstance(pool, str):
+        with engine(pool, jobs=jobs) as made:
+            plan.jobs = made.jobs
+            return RaceResult(html.finite(run(plan, watchers, made)), plan.folder())
+    return RaceResult(html.finite(run(plan, watchers, pool)), plan.folder())
 
 
 def load(folder: str | Path) -> RaceResult:

@@ -72,10 +72,10 @@ def test_false_alarms_races_and_goes_on_where_it_stopped(load, capsys, tmp_path)
 def test_verdict_rules_draws_every_kind_of_race(load, capsys, tmp_path):
     benchmark = load("verdict_rules")
     for part, options in (
-        ("floor", {"races": 40}),
-        ("looks", {"races": 20, "until": 32}),
-        ("cover", {"races": 20}),
-        ("plan", {"pilots": 2, "races": 4}),
+        ("floor", {"races": 20}),
+        ("looks", {"races": 10, "until": 32}),
+        ("cover", {"races": 5}),
+        ("plan", {"pilots": 1, "races": 2}),
     ):
         getattr(benchmark, part)(**options, out=tmp_path / f"{part}.json")
         kept = json.loads((tmp_path / f"{part}.json").read_text())

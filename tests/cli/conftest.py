@@ -1,10 +1,10 @@
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from forked_workers import forked
 
 from sooner.cli import main
 
@@ -26,18 +26,16 @@ def program():
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, program):
+def finished(tmp_path_factory, begin):
     """A race from the command line, cost and all: folder, command, standard output and error."""
     folder = tmp_path_factory.mktemp("cli") / "race"
-    done = subprocess.run(
-        [*program.words, *RACE, "--out", str(folder)], env=program.environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return SimpleNamespace(folder=folder, out=done.stdout, err=done.stderr)
+    done = begin(*RACE, "--out", folder)
+    assert done.wait() == 0, done.error.read_text()
+    return SimpleNamespace(folder=folder, out=done.out.read_text(), err=done.error.read_text())
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
+def cli(capsys, monkeypatch, tmp_path, zygote):
     """Runs the command line in this process, in a folder of its own: exit code, standard output and error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -47,7 +45,8 @@ def cli(capsys, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "path", [*sys.path])
         code = 0
         try:
-            main()
+            with forked(zygote):
+                main()
         except SystemExit as end:
             code = end.code or 0
         told = capsys.readouterr()

@@ -140,10 +140,10 @@ def test_damaged_evidence_is_one_sentence(cli, counting, tmp_path):
 def in_process(monkeypatch):
     """The pool runs its cells here."""
     from sooner.claims._worker import run_cell
-    from sooner.race import pool
+    from sooner.race.engines.processes import Processes
 
     def run(self, cells, on_result, on_progress=None, on_failure=None):
         for cell in cells:
             on_result(cell, run_cell(cell.payload, lambda *_: None))
 
-    monkeypatch.setattr(pool.Pool, "run", run)
+    monkeypatch.setattr(Processes, "run", run)

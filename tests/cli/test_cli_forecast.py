@@ -13,7 +13,20 @@ from sooner.forecast import Check, find, fit, parse, table
 from sooner.forecast.check import Held
 from sooner.report.forecast import build
 
-COMMANDS = ["laws", "fit", "predict", "curve", "check", "schedule", "allocate", "task", "compare", "plan", "when"]
+COMMANDS = [
+    "laws",
+    "fit",
+    "predict",
+    "curve",
+    "check",
+    "schedule",
+    "allocate",
+    "task",
+    "compare",
+    "plan",
+    "when",
+    "merge",
+]
 
 
 def loss(n, d):
@@ -44,7 +57,7 @@ def files(tmp_path):
     score = 0.98 - 0.7 / (1 + np.exp(-4 * (task - 0.9)))
     lines = [f"{a:g},{b:g},{v:.6f},{s:.6f}" for a, b, v, s in zip(n, d, task, score, strict=True)]
     (tmp_path / "task.csv").write_text("params,tokens,loss,acc\n" + "\n".join(lines))
-    (tmp_path / "percent.csv").write_text("params,tokens,loss,acc\n1e8,1e9,2,55\n2e8,2e9,1.9,60\n")
+    (tmp_path / "percent.csv").write_text("params,tokens,loss,acc\n1e8,1e9,2,155\n2e8,2e9,1.9,160\n")
     (tmp_path / "gap.csv").write_text("parameters,tokens,loss\n1e8,,3\n2e8,2e9,2.8\n3e8,4e9,2.7\n4e8,5e9,2.6\n")
     (tmp_path / "one.csv").write_text("parameters,tokens,loss\n1e8,1e9,3\n")
     packed = gzip.compress(b"".join(b'{"step": %d, "loss": 2.5}\n' % step for step in range(1, 900)))
@@ -89,7 +102,7 @@ def test_every_command_answers_in_words_numbers_and_a_page(cli, files, words, sa
 
 def test_the_mapping_the_objective_and_the_baselines_are_shown(cli, files):
     told = cli("forecast", "predict", "runs.csv", "--at", "parameters=7e9,tokens=1.4e11", "--draws", "30")
-    assert "note: parameters is read from 'Model Size'" in told.out
+    assert "note: loss is read from 'val_loss', parameters from 'Model Size'" in told.out
     assert "note: objective: sum over 25 rows of the " in told.out
     assert "last value" in told.out
     assert "power + floor" in told.out

@@ -30,28 +30,21 @@ def alive(pid):
     return False
 
 
-def test_a_stopped_race_leaves_nobody_behind_and_the_same_command_finishes_it(program, cli, tmp_path):
+def test_a_stopped_race_leaves_nobody_behind_and_the_same_command_finishes_it(begin, cli, tmp_path):
     folder = tmp_path / "race"
     words = ["race", "quadratic", "--recipes", "sgd; adamw", "--steps", "150", "--tune", "1", "--seeds", "6"]
     words += ["--no-cost", "--jobs", "2", "--out", str(folder)]
-    process = subprocess.Popen(
-        [*program.words, *words],
-        env=program.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    until(lambda: lines(folder) >= 5 or process.poll() is not None)
+    process = begin(*words, group=True)
+    until(lambda: lines(folder) >= 5 or not alive(process.pid))
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the workers as well
-    out, err = process.communicate()
+    code, out, err = process.wait(), process.out.read_text(), process.error.read_text()
     assert len(workers) == 2
     until(lambda: not any(alive(pid) for pid in workers))
     kept = [record.key for record in read(folder).all("cell")]
     assert "Traceback" not in err
     assert out == ""
-    assert process.returncode == 130
+    assert code == 130
     stopped = re.search(r"stopped; (\d+) finished cells are kept in (.*), and the same command goes on", err)
     assert int(stopped[1]) == len(kept)
     assert stopped[2] == str(folder)

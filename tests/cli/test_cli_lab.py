@@ -37,13 +37,13 @@ def counting(monkeypatch, tmp_path):
 def in_process(monkeypatch):
     """The pool runs its cells here."""
     from sooner.claims._worker import run_cell
-    from sooner.race import pool
+    from sooner.race.engines.processes import Processes
 
     def run(self, cells, on_result, on_progress=None, on_failure=None):
         for cell in cells:
             on_result(cell, run_cell(cell.payload, lambda *_: None))
 
-    monkeypatch.setattr(pool.Pool, "run", run)
+    monkeypatch.setattr(Processes, "run", run)
 
 
 def test_a_truth_runs_and_prints_what_decided_and_where_it_is_shown(cli, counting, in_process):

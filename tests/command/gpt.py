@@ -1,4 +1,4 @@
-"""A GPT of a few thousand parameters in plain torch, written and logged the way nanoGPT is."""
+"""A GPT in plain torch, of a few thousand parameters unless told otherwise, written and logged the way nanoGPT is."""
 
 import argparse
 
@@ -10,9 +10,12 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--seed", type=int)
 parser.add_argument("--steps", type=int)
 parser.add_argument("--lr", type=float, default=3e-3)
+parser.add_argument(
+    "--size", type=int, nargs=4, default=(16, 16, 32, 2), metavar=("WORDS", "CONTEXT", "WIDTH", "LAYERS")
+)
 a = parser.parse_args()
 
-VOCABULARY, CONTEXT, WIDTH = 16, 16, 32
+VOCABULARY, CONTEXT, WIDTH, LAYERS = a.size
 torch.manual_seed(a.seed)
 
 
@@ -34,7 +37,7 @@ class GPT(nn.Module):
     def __init__(self):
         super().__init__()
         self.wte, self.wpe = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(CONTEXT, WIDTH)
-        self.blocks = nn.Sequential(Block(), Block())
+        self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)))
         self.head = nn.Linear(WIDTH, VOCABULARY)
 
     def forward(self, idx, targets):

@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from sooner.command.template import read
 from sooner.command.trying import Trying, try_out
 from sooner.error import SoonerError
 from sooner.race.journal import read as read_journal
+from sooner.race.pilot import outlook, pilot
 from sooner.race.referee import run
 from sooner.race.worker import run_cell
 
@@ -70,6 +70,19 @@ def test_two_commands_race_by_every_rule():
     assert "timed from outside" in result["timing"]["why"]
     again = run(planned(PLAIN, HEAVY, tune=1))
     assert again["contenders"] == result["contenders"]
+    (known,) = pilot(planned(PLAIN, HEAVY, tune=1))
+    assert (known.source, known.seen) == ("1 finished comparison beside this race", True)
+
+
+def test_power_is_planned_from_a_pilot_of_the_first_command():
+    plan = planned(PLAIN)
+    (known,) = pilot(plan)
+    assert (known.steps, known.runs, known.source) == (40, 10, "a pilot of 10 runs of plain")
+    assert known.hits >= 9
+    assert known.cpu_seconds > 0
+    (budget,) = outlook(plan, [known], 0.9, 0.7)["budgets"]
+    assert [row["ratio"] for row in budget["effects"]] == [0.95, 0.9, 0.85, 0.8, 0.7, 0.5]
+    assert budget["visible_final_difference"] > 0
 
 
 def test_a_schedule_that_decays_makes_the_race_budgeted():
@@ -139,34 +152,21 @@ def test_a_file_that_changes_stops_the_race():
         run(plan)
 
 
-def test_a_race_killed_at_three_moments_goes_on_where_it_was(folder):
-    driver = subprocess.Popen(
-        [sys.executable, str(HERE / "killed_race.py"), command_text(PLAIN)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
+def test_a_race_killed_at_three_moments_goes_on_where_it_was(folder, zygote, tmp_path_factory):
     def start():
-        print("race", file=driver.stdin, flush=True)
-        return int(driver.stdout.readline())
-
-    def end():
-        return int(driver.stdout.readline())
+        words = [HERE / "killed_race.py", command_text(PLAIN)]
+        return zygote.start(words, tmp_path_factory.mktemp("said"), "race")
 
     for cells in (1, 9, 17):  # while it is tried out, while targets are set, while it races
         race = start()
         while finished(folder) < cells:
-            os.kill(race, 0)  # it is still there: a race that ended by itself is waited for in vain
+            os.kill(race.pid, 0)  # it is still there: a race that ended by itself is waited for in vain
             time.sleep(0.01)
-        os.kill(race, signal.SIGKILL)
-        assert end() == -signal.SIGKILL
+        race.kill()
+        assert race.wait() == -signal.SIGKILL
     made = {path.name for path in (folder / "kept" / "runs").iterdir()}
-    start()
-    assert end() == 0
-    driver.stdin.close()
-    driver.wait()
-    driver.stdout.close()
+    last = start()
+    assert last.wait() == 0, last.error.read_text()
     assert made < {path.name for path in (folder / "kept" / "runs").iterdir()}
     kept = read_journal(Path("kept"))
     assert len(kept.sessions) == 3
@@ -203,6 +203,27 @@ def test_a_script_that_asks_for_its_seed_needs_no_places():
     plan = planned("contends: {python} contends.py {{lr=0.02:log(1e-3,3e-1)}}", steps=40)
     assert plan.regime == "anytime"
     assert plan.task.evaluations == 20
+
+
+RANKS = """
+import os, sooner
+with sooner.contender() as run:
+    (run.folder / f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}").touch()
+    for step in range(0, run.steps + 1, 2):
+        run.report(step, val_loss=1 / (1 + step + run.seed))
+"""
+
+
+def test_under_torchrun_all_processes_run_and_the_first_reports(folder):
+    (folder / "ranks.py").write_text(RANKS)
+    launched = command("two: {python} -m torch.distributed.run --standalone --nproc-per-node 2 ranks.py")
+    program = program_of([launched], "val_loss")
+    refuse_unseeded([launched], program)
+    found = run_cell(program.payload(launched, 7, 20, folder / "run"), lambda *_: None)
+    assert found["steps"] == [*range(0, 21, 2)]
+    assert found["values"] == [1 / (8 + step) for step in found["steps"]]
+    assert sorted(path.name for path in (folder / "run" / "out").iterdir()) == ["rank 0 of 2", "rank 1 of 2"]
+    assert (folder / "run" / "report-1.jsonl").read_text().count("val_loss") == 11
 
 
 def test_one_command_runs_several_recipes():

@@ -30,6 +30,7 @@ def points(text, metric="val_loss", kind="", **options):
         ("{'global_step': 4, 'val/loss': inf}", "val_loss", {}),
         ('{"step": 5, "val/accuracy": 0}\n', "val_accuracy", {5: 0.0}),
         ("step 3 val_loss: 2.0\r\nstep 4 val_loss: 1.0", "val_loss", {3: 2.0, 4: 1.0}),
+        ("elapsed 12.5 s 300 tok/s step 1,000 val_loss 2.5", "val_loss", {1000: 2.5}),
         ("step 1 perplexity 12%", "val_loss", {}),
         ("val_loss 1.0 without a number", "val_loss", {}),
     ],

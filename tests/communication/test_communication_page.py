@@ -1,9 +1,6 @@
 """docs/communication.md: its code runs on two workers, and what it says about parts is so."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,18 +27,25 @@ def listed(title):
     return re.findall(r"^\| `(\w+)` \| (.*?) \|(?: (.*?) \|)?$", SECTIONS[title], re.MULTILINE)
 
 
-def test_the_code_of_the_page_runs_on_two_workers(tmp_path):
+def test_the_code_of_the_page_runs_on_two_workers(tmp_path, zygote):
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(blocks) == 6
     script = tmp_path / "train.py"
     script.write_text("\n".join(blocks), encoding="utf-8")
-    root = Path(sooner.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    environment = {"PYTHONPATH": str(Path(sooner.__file__).parents[1]), "PYTHONWARNINGS": "ignore"}
+    words = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        2,
+        script,
+    ]  # whose processes are its own
+    done = zygote.start(words, tmp_path, "torchrun", cwd=tmp_path, **environment)
+    assert done.wait() == 0, done.error.read_text()[-3000:]
+    printed = done.out.read_text()
     for line in ("bytes sent in 20 steps", r"(?<!, )loss [\d.]+", r"bytes per worker, loss [\d.]+"):
-        assert len(re.findall(line, done.stdout)) == 2, done.stdout  # lines of two processes may share one
+        assert len(re.findall(line, printed)) == 2, printed  # lines of two processes may share one
 
 
 def test_every_part_is_listed_once_with_its_sentence():

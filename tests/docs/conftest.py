@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,26 +14,24 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
+def site(tmp_path_factory, zygote):
     """Return the folder of the site, with the project's evidence and a synthetic one of every kind."""
     base = tmp_path_factory.getbasetemp()
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sooner site"
     with FileLock(f"{place}.lock"):
         if not (place / "site" / "index.html").is_file():
-            build(place)
+            build(place, zygote)
     return place / "site"
 
 
-def build(place):
+def build(place, zygote):
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(_evidence.folder(), place / "evidence")
     sample_evidence.write(place / "evidence")
     (place / "pages").mkdir()
-    folders = [str(place / name) for name in ("pages", "site")]
-    options = ["-q", "-W", "--keep-going", "-c", str(DOCS), "-D", f"sooner_evidence={place / 'evidence'}"]
-    command = [sys.executable, "-m", "sphinx", *options, "-d", str(place / "doctrees"), *folders]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(DOCS.parent / "src")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
+    options = ["-q", "-W", "--keep-going", "-c", DOCS, "-D", f"sooner_evidence={place / 'evidence'}"]
+    words = [Path(__file__).with_name("build_site.py"), *options, "-d", place / "doctrees"]
+    done = zygote.start([*words, place / "pages", place / "site"], place, "site")
+    if done.wait():
         shutil.rmtree(place / "site", ignore_errors=True)
-    assert done.returncode == 0, done.stderr
+    assert done.wait() == 0, done.error.read_text()

@@ -1,14 +1,10 @@
 """docs/diffusion.md, rl.md and decoding.md: their code runs from top to bottom, and their tables name every part."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import sooner
 from sooner import part
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -20,14 +16,10 @@ AFTER = {
 
 
 @pytest.mark.parametrize("name", AFTER)
-def test_the_code_of_the_page_runs_in_a_fresh_process(name, tmp_path):
+def test_the_code_of_the_page_runs_in_a_fresh_process(name, fresh):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / f"{name}.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == {"diffusion": 5, "rl": 4, "decoding": 4}[name]
-    code = "\n".join([*blocks, AFTER[name]])
-    environment = {**os.environ, "PYTHONPATH": str(Path(sooner.__file__).parents[1])}
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    fresh("\n".join([*blocks, AFTER[name]]))
 
 
 @pytest.mark.parametrize("name", AFTER)

@@ -1,9 +1,7 @@
 """docs/your-own-model.md: its task is at most 15 lines long, races from the command line, and its words are ours."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -34,13 +32,11 @@ def test_the_task_is_at_most_15_lines_long():
     assert "15 lines" in TEXT
 
 
-def test_the_task_races_from_the_command_line(task, tmp_path):
-    command = [sys.executable, "-c", "from sooner.cli import main; main()", "race", "my_task.py", "--steps", "60"]
-    command += ["--recipes", "adamw; muon", "--tune", "1", "--seeds", "6", "--jobs", "2", "--no-cost", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(sooner.__file__).parents[1])}
-    done = subprocess.run([*command, "--out", "race"], capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+def test_the_task_races_from_the_command_line(task, tmp_path, begin):
+    words = ["race", "my_task.py", "--steps", "60", "--recipes", "adamw; muon", "--tune", "1", "--seeds", "6"]
+    done = begin(*words, "--jobs", "2", "--no-cost", "--json", "--out", "race", cwd=tmp_path)
+    assert done.wait() == 0, done.error.read_text()
+    result = json.loads(done.out.read_text())
     assert result["task"]["name"] == "my_task"
     assert result["task"]["description"].startswith("A perceptron with one hidden layer reads 1,797")
     assert [c["status"] for c in result["contenders"]] == ["raced", "raced"]

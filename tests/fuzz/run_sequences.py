@@ -13,12 +13,13 @@ is a failure with its sequence like any other.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SECONDS_EACH = 3
@@ -117,6 +118,21 @@ def _name(code: int) -> str:
     )
 
 
+@contextlib.contextmanager
+def comparing(executor: str) -> Iterator[str]:
+    """Inside, cohorts compare their tensors in C++, or all in Python for "native, Python"; yields the executor."""
+    from unittest.mock import patch
+
+    from sooner.execute import snapshot
+
+    helper = snapshot.Helper()
+    if executor == "native":
+        assert helper.make() is not None
+    helper._asked = snapshot.PATIENCE + 1
+    with patch("sooner.execute.cohort.HELPER", helper), patch("sooner.execute.snapshot.HELPER", helper):
+        yield executor.removesuffix(", Python")
+
+
 def check(method: str, executor: str, examples: int, *, same_every_time: bool) -> str:
     """Run that many sequences in this process and return their number and that of the steps.
 
@@ -136,8 +152,9 @@ def check(method: str, executor: str, examples: int, *, same_every_time: bool) -
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
-    made = machine(method, executor)
-    run_state_machine_as_test(made, settings=chosen)
+    with comparing(executor) as chosen_executor:
+        made = machine(method, chosen_executor)
+        run_state_machine_as_test(made, settings=chosen)
     return f"{method} with {executor}: {made.sequences} sequences, {made.steps} steps"
 
 
@@ -148,7 +165,8 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     method, executor, what = arguments
     if what == "again":
-        replay(method, executor, sys.stdin.read().splitlines())
+        with comparing(executor) as chosen:
+            replay(method, chosen, sys.stdin.read().splitlines())
     else:
         print(check(method, executor, int(what), same_every_time=False))
 

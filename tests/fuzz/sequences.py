@@ -89,7 +89,7 @@ def operation(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., N
     return decorate
 
 
-THEN = st.sampled_from(["all step", "half step", "step", "nothing"])
+THEN = st.sampled_from(["all step", "half step", "step", "steady", "nothing"])
 NUMBER = st.integers(0, 7)
 
 
@@ -217,8 +217,14 @@ class Sequence(RuleBasedStateMachine):
         self.take_step()
 
     def then(self, what: str) -> None:
-        """Step with new gradients for all or every second parameter, with those that are left, or not at all."""
-        if what == "nothing":
+        """Step with new gradients for all or every second parameter, with those that are left, or not at all.
+
+        After "steady", four steps with gradients for all, executors go by what they remember.
+        """
+        if what == "steady":
+            for _ in range(4):
+                self.then("all step")
+        if what in ("steady", "nothing"):
             return
         for i, p in enumerate(self.listed):
             if what == "half step" and i % 2:

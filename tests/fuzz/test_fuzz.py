@@ -11,8 +11,20 @@ from run_sequences import check, run
 
 EXAMPLES = int(os.environ.get("SOONER_FUZZ", "0"))
 METHODS = ("adamw", "sgd", "adabelief", "diffgrad", "adamp", "sgdp", "normalized_gd", "adagrad_norm", "muon")
-QUICK = {"eager": METHODS, "native": ("adamw", "sgd", "adamp"), "auto": ("torch_adamw", "torch_sgd")}
-LONG = {"eager": METHODS, "native": METHODS, "inductor": ("adamw", "adamp"), "auto": ("torch_adamw", "torch_sgd")}
+ELEMENT = ("adamw", "sgd", "adabelief", "diffgrad")
+QUICK = {
+    "eager": METHODS,
+    "native": ("adamw", "sgd", "adamp"),
+    "native, Python": ("adamw",),
+    "auto": ("torch_adamw", "torch_sgd"),
+}
+LONG = {
+    "eager": METHODS,
+    "native": METHODS,
+    "native, Python": ELEMENT,
+    "inductor": ("adamw", "adamp"),
+    "auto": ("torch_adamw", "torch_sgd"),
+}
 COMPILES = 50
 """How many times fewer sequences inductor gets, which compiles for seconds whenever a layout changes."""
 

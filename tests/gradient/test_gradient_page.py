@@ -1,9 +1,6 @@
 """docs/gradients.md: its code runs from top to bottom, and what it says about parts is so."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import sooner
@@ -13,15 +10,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "gradients.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
-def test_the_code_of_the_page_runs_in_a_fresh_process():
+def test_the_code_of_the_page_runs_in_a_fresh_process(fresh):
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(blocks) == 11
-    code = "\n".join([*blocks, "recipe.build(model, 10)", "assert torch.isfinite(value)"])
-    environment = {**os.environ, "PYTHONPATH": str(Path(sooner.__file__).parents[1])}
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("curvature ")
+    printed = fresh("\n".join([*blocks, "recipe.build(model, 10)", "assert torch.isfinite(value)"]))
+    assert printed.startswith("curvature ")
 
 
 def test_the_tables_name_every_part_what_it_tunes_and_what_it_needs():

@@ -26,3 +26,16 @@ def test_nobody_imports_a_conftest_of_which_there_are_many():
 
 def test_no_folder_of_tests_is_a_package():
     assert list(TESTS.rglob("__init__.py")) == []
+
+
+def test_a_module_of_tests_imports_those_of_its_own_folder_and_of_the_root_only():
+    """Those of other folders are found only where tests of theirs run too, unless the module puts them on the path."""
+    homes = {path.stem: path.parent for path in FILES}
+    imports = re.compile(r"^\s*(?:from (\w+) import|import (\w+)$)", re.MULTILINE)
+    elsewhere = []
+    for path in TESTS.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        named = {one or other for one, other in imports.findall(text)} & homes.keys()
+        strange = {name for name in named if homes[name] not in (path.parent, TESTS)}
+        elsewhere += [f"{path.relative_to(TESTS)} imports {name}" for name in strange if "sys.path." not in text]
+    assert elsewhere == []

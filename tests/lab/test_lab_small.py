@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from few_examples import SEEDS, few
+from few_examples import SEEDS, few, measured_once
 from in_process import InProcess
 
 from sooner import lab, workloads
-from sooner.claims import _code
+from sooner.claims import _code, _fingerprint
 from sooner.claims._claim import Measurement, Race
 from sooner.lab import _cost, _evidence, _panel, _run
 from sooner.race import limits
@@ -28,6 +28,8 @@ def _few(monkeypatch):
     """Races take few steps, few seeds and few examples here."""
     for name, value in (("LEAST_SEEDS", SEEDS), ("TARGET_SEEDS", SEEDS), ("LEAST_STEPS", STEPS)):
         monkeypatch.setattr(limits, name, value)
+    for name in ("STEPS", "LONGEST"):
+        monkeypatch.setattr(_fingerprint, name, 1)
     monkeypatch.setattr(finetune, "START_STEPS", 3)  # a start of its own, kept apart from the real ones
     task_of = _code.task_of
     monkeypatch.setattr(_code, "task_of", lambda race: fewer(task_of(race)))
@@ -45,7 +47,7 @@ def small(truth):
     def short(one):
         if isinstance(one, Race):
             return replace(one.miniature(), steps=STEPS, seeds=SEEDS, tune=0)
-        return one.miniature()
+        return measured_once(one.miniature())
 
     on = {w: replace(s, experiments={n: short(e) for n, e in s.experiments.items()}) for w, s in truth.on.items()}
     return replace(truth, on=on)

@@ -1,8 +1,6 @@
 """k steps, save, load in a new process, k steps: bit for bit what 2k steps give. For every part."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,10 +42,11 @@ RECIPES = [
     "torch.optim.NAdam + torch.optim.lr_scheduler.OneCycleLR(max_lr=0.1, total_steps=12)",
 ]
 ELSEWHERE = """
-import sys, torch, sooner
+import sys, warnings, torch, sooner
 from pathlib import Path
 from sooner.task import from_file
-torch.set_num_threads(1)
+sys.path.append(sys.argv[3])
+warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, about what it calls itself
 torch.manual_seed(987)
 folder, task = Path(sys.argv[1]), from_file(Path(sys.argv[2]))
 results = []
@@ -74,16 +73,14 @@ def train_half(task, recipe, checkpoint):
         sooner.train(task, recipe, 3, checkpoint=checkpoint, save_every=6, progress=stop_after(6))
 
 
-def test_every_part_resumes_bit_for_bit_in_a_new_process(tiny, tmp_path):
+def test_every_part_resumes_bit_for_bit_in_a_new_process(tiny, tmp_path, fresh):
     straight = []
     for i, recipe in enumerate(RECIPES):
         run = sooner.train(tiny, recipe, 3)
         straight.append((run.model.state_dict(), run.losses, run.steps, run.values, run.metrics, run.state_bytes))
         train_half(tiny, recipe, tmp_path / f"{i}.pt")
     (tmp_path / "recipes").write_text("\n".join(RECIPES))
-    path = os.pathsep.join([str(TOYS), *(p for p in sys.path if p)])
-    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path), str(HERE / "tiny_task.py")]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+    fresh(ELSEWHERE, tmp_path, HERE / "tiny_task.py", TOYS)
     resumed = torch.load(tmp_path / "results.pt", weights_only=True)
     for recipe, expected, got in zip(RECIPES, straight, resumed, strict=True):
         weights, losses, *history = expected

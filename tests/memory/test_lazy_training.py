@@ -1,7 +1,6 @@
 """Lazy checkpoints of the reference loop and the command line: the same file, resumed bit for bit, or one sentence."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -103,9 +102,10 @@ def test_the_command_line_writes_them_and_ends_with_exit_code_2_where_it_can_not
     assert "Traceback" not in told.err
 
 
-def test_processes_that_are_killed_leave_whole_files(tmp_path):
-    command = [sys.executable, "-m", "sooner.claims._killed", str(tmp_path), "3", "0"]
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def test_processes_that_are_killed_leave_whole_files(tmp_path, tmp_path_factory, zygote):
+    killing = zygote.start(["-m", "sooner.claims._killed", tmp_path, 3, 0], tmp_path_factory.mktemp("said"), "killed")
+    assert killing.wait() == 0, killing.error.read_text()
+    found = json.loads(killing.out.read_text())
     assert found["finished"] >= 3
     assert found["broken"] == 0
 
@@ -117,6 +117,6 @@ sooner.memory.LazySaver(torch.optim.SGD([p], lr=1.0)).save(sys.argv[1], p=p)
 """
 
 
-def test_a_process_that_ends_in_the_ordinary_way_finishes_its_file(tmp_path):
-    subprocess.run([sys.executable, "-c", ENDS, str(tmp_path / "a.pt")], check=True)
+def test_a_process_that_ends_in_the_ordinary_way_finishes_its_file(tmp_path, fresh):
+    fresh(ENDS, tmp_path / "a.pt")
     assert bool(torch.load(tmp_path / "a.pt", weights_only=True)["p"].all())

@@ -1,23 +1,29 @@
 import pytest
-from small_races import Notes, small_plan
+from forked_workers import ForkedPool
+from small_races import Notes, Remembering, small_plan
 
-from sooner.race.pool import Pool
-from sooner.race.referee import WORKER, run
+from sooner.race.referee import run
 
 
 @pytest.fixture(scope="session")
-def pool():
+def pool(zygote):
     """Two workers for all the races here, since starting them takes longer than a race."""
-    with Pool(2, WORKER) as workers:
+    with ForkedPool(zygote, 2) as workers:
         yield workers
 
 
+@pytest.fixture(scope="session")
+def remembering(pool):
+    """The same, for races of which many are of the same runs."""
+    return Remembering(pool)
+
+
 @pytest.fixture
-def race(tmp_path, pool):
-    """Runs a small race and returns its result."""
+def race(tmp_path, remembering):
+    """Runs a small race and returns its result; a run that another race had is not made again."""
 
     def run_race(*recipes, folder="race", watch=None, **options):
-        return run(small_plan(tmp_path / folder, *recipes, **options), watch, pool)
+        return run(small_plan(tmp_path / folder, *recipes, **options), watch, remembering)
 
     return run_race
 

@@ -4,8 +4,9 @@ import pytest
 
 from sooner.error import SoonerError
 from sooner.race.effort import processor_seconds
+from sooner.race.engines.processes import Processes
 from sooner.race.places import device_of, places
-from sooner.race.pool import Cell, Pool
+from sooner.race.pool import Cell
 
 
 def seen(payload, report):
@@ -48,11 +49,11 @@ def test_unknown_devices_are_refused():
 
 def test_each_worker_sees_its_own_devices(monkeypatch, tmp_path):
     found = set()
-    with Pool(2, "test_places:seen", slots=places("4,5,6,7", 2, "cuda")) as pool:
+    with Processes(2, "test_places:seen", slots=places("4,5,6,7", 2, "cuda")) as pool:
         pool.run([Cell(str(i), {}) for i in range(2)], lambda cell, data: found.add(data["sees"]))
     assert found == {"4,5", "6,7"}
     with pytest.raises(SoonerError, match="3 jobs need as many places"):
-        Pool(3, "test_places:seen", slots=places("0,1", 1, "cuda"))
+        Processes(3, "test_places:seen", slots=places("0,1", 1, "cuda"))
 
 
 def test_work_is_seen_from_outside():

@@ -4,14 +4,12 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from crash_driver import OPTIONS, RECIPES
+from crashing_race import OPTIONS, RECIPES
 from small_races import cells, numbers, small_plan
 
 from sooner.race.journal import read
@@ -20,7 +18,6 @@ from sooner.report import table
 
 KILLS = 20 if "SOONER_FUZZ" in os.environ else 10
 """Half as many in `make test` as in `make fuzz`; the race has cells for no more."""
-HERE = Path(__file__).parent
 
 
 def lines(folder):
@@ -50,18 +47,19 @@ def until(condition):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(zygote, tmp_path_factory):
     """Starts the race in a folder; returns its process id and a function that waits for its exit code."""
-    command = [sys.executable, str(HERE / "crash_driver.py")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+    started = []
 
-        def start_race(folder):
-            driver.stdin.write(f"{folder}\n")
-            driver.stdin.flush()
-            return int(driver.stdout.readline()), lambda: int(driver.stdout.readline())
+    def start_race(folder):
+        script = Path(__file__).with_name("crashing_race.py")
+        started.append(zygote.start([script, folder], tmp_path_factory.mktemp("said"), "race"))
+        return started[-1].pid, started[-1].wait
 
-        yield start_race
-        driver.stdin.close()
+    yield start_race
+    for one in started:
+        one.kill()
+        one.wait()
 
 
 def test_killed_at_random_moments_again_and_again_the_race_comes_out_the_same(tmp_path, pool, start):

@@ -4,11 +4,11 @@ import itertools
 import json
 import math
 
+from forked_workers import ForkedPool
 from small_races import cells, small_plan
 
 from sooner.race.journal import read
-from sooner.race.pool import Pool
-from sooner.race.referee import WORKER, run
+from sooner.race.referee import run
 from sooner.race.statistics import RatioSummary
 
 FIELDS = {
@@ -27,6 +27,7 @@ FIELDS = {
     "looks": list,
     "until": type(None),
     "intervals": dict,
+    "tuner": str,
     "tuning_trials": int,
     "targets": dict,
     "primary_target": str,
@@ -212,10 +213,10 @@ def test_pinned_recipes_are_noted_as_untuned(finished):
     assert "sgd(lr=0.02) has no hyper-parameter left to tune: it races as written, untuned" in result["notes"]
 
 
-def test_a_repeat_with_one_job_is_bit_identical(finished, tmp_path):
+def test_a_repeat_with_one_job_is_bit_identical(finished, tmp_path, zygote):
     plan, _, result = finished
     again = small_plan(tmp_path / "again", *map(str, plan.recipes), tune=3, looks=(8,), jobs=1, command="sooner race")
-    with Pool(1, WORKER) as one:
+    with ForkedPool(zygote, 1) as one:
         repeat = run(again, None, one)
     assert cells(read(again.folder())) == cells(read(plan.folder()))
     assert [key for key in result if result[key] != repeat[key] and key not in ("started", "finished")] == []

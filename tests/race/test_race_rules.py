@@ -3,14 +3,14 @@
 import re
 
 import pytest
+from forked_workers import ForkedPool
 from small_races import LINE, Inline, Notes, small_plan, written
 
 import sooner
 from sooner.error import SoonerError
 from sooner.race.evidence import Contender, Evidence
 from sooner.race.journal import read
-from sooner.race.pool import Pool
-from sooner.race.referee import WORKER, run
+from sooner.race.referee import run
 from sooner.task import derived_seed
 from sooner.workloads import find
 
@@ -259,11 +259,11 @@ def fragile(tmp_path, monkeypatch):
     return lambda text: (tmp_path / "mode").write_text(text)
 
 
-def test_a_contender_whose_worker_dies_is_out_after_one_retry(fragile, tmp_path):
+def test_a_contender_whose_worker_dies_is_out_after_one_retry(fragile, tmp_path, zygote):
     fragile("die")
     plan = small_plan(tmp_path / "race", "sgd(lr=0.02)", "fragile.Fragile(lr=0.02)", tune=0, jobs=1)
     watch = Notes()
-    with Pool(1, WORKER) as pool:
+    with ForkedPool(zygote, 1) as pool:
         result = run(plan, watch, pool)
     lost = result["contenders"][1]
     assert (lost["status"], lost["why_out"]) == ("out", "its runs failed: exit code 7, 2 times")

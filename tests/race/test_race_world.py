@@ -1,32 +1,48 @@
 """Races in which two processes train every run: numbers, columns, costs, and what happens to a process that dies."""
 
+import contextlib
 import copy
 import math
 
 import pytest
+from forked_workers import ForkedPool
 from small_races import LINE, Notes, small_plan, written
 
+from sooner.race import limits
 from sooner.race.cell import run_alone
-from sooner.race.pool import Cell, Pool
-from sooner.race.referee import WORKER, run
+from sooner.race.pool import Cell
+from sooner.race.referee import run
 from sooner.report import html, table
 
+SEEDS = 2
 RECIPES = ("sgd(lr=0.02)", "sgd(lr=0.02) + top_k(ratio=0.1) + ef", "sgd(lr=0.02) + diloco(every=10)")
+
+OPTIONS = {"world": 2, "arms": True, "tune": 0, "steps": 30, "looks": (SEEDS,)}
 
 
 @pytest.fixture(scope="module")
-def couple():
+def couple(zygote):
     """One pool worker, which keeps the second process at hand."""
-    with Pool(1, WORKER) as pool:
+    with ForkedPool(zygote, 1) as pool:
         yield pool
+
+
+@contextlib.contextmanager
+def few():
+    """Within it, races take few seeds, as every one of their runs brings two processes together anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LEAST_SEEDS", "TARGET_SEEDS"):
+            patch.setattr(limits, name, SEEDS)
+        yield
 
 
 @pytest.fixture(scope="module")
 def raced(tmp_path_factory, couple):
     folder = tmp_path_factory.mktemp("world") / "race"
-    plan = small_plan(folder, *RECIPES, world=2, arms=True, tune=0, steps=30)
     watch = Notes()
-    return plan, watch, run(plan, watch, couple)
+    with few():
+        plan = small_plan(folder, *RECIPES, **OPTIONS)
+        return plan, watch, run(plan, watch, couple)
 
 
 def row(result, text):
@@ -56,13 +72,14 @@ def test_bytes_are_those_of_every_method(raced):
 
 def test_a_cell_gives_the_numbers_of_the_same_two_processes_again(raced, couple, tmp_path):
     plan, _, result = copy.deepcopy(raced)
-    again = run(small_plan(tmp_path / "again", *RECIPES[:2], world=2, tune=0, steps=30), None, couple)
+    with few():
+        again = run(small_plan(tmp_path / "again", *RECIPES[:2], **{**OPTIONS, "arms": False}), None, couple)
+        other = small_plan(tmp_path / "other", *RECIPES, **{**OPTIONS, "world": 1})
     assert again["targets"] == result["targets"]
     for contender in again["contenders"]:
         before = row(result, contender["recipe"])
         assert contender["communication"] == before["communication"]
         assert contender["final"]["values"] == before["final"]["values"]  # Holm's correction counts the contenders
-    other = small_plan(tmp_path / "other", *RECIPES, tune=0, steps=30)
     assert other.identity() != plan.identity()
 
 

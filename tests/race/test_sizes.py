@@ -10,6 +10,7 @@ from sooner.cli.sizes import show_sizes
 from sooner.error import SoonerError
 from sooner.forecast.gain import gain
 from sooner.forecast.read.arms import read_arms
+from sooner.race import limits
 from sooner.race.journal import FILE, read
 from sooner.race.referee import run
 from sooner.race.sizes import finished, plans
@@ -28,8 +29,18 @@ def batches(seed, split):
 def loss(model, batch):
     return ((model(batch[0]) - batch[1]) ** 2).mean()
 '''
-OPTIONS = {"looks": (6,), "tune": 1, "measure_cost": False, "jobs": 1}
+SEEDS = 3
+OPTIONS = {"looks": (SEEDS,), "tune": 1, "measure_cost": False, "jobs": 1}
 RECIPES = ["sgd(lr=log(0.01, 0.2))", "adamw"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few():
+    """Races take few seeds here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LEAST_SEEDS", "TARGET_SEEDS"):
+            patch.setattr(limits, name, SEEDS)
+        yield
 
 
 def planned(folder, text=TASK, sizes=(1, 2, 4), horizons=(), **options):
@@ -102,9 +113,9 @@ def test_a_budgeted_family_is_read_by_the_ends_of_its_runs(tmp_path):
     assert sorted(made.curves) == [(25.0, 40.0), (49.0, 40.0)]
     for arms in made.curves.values():
         for seeds in arms.values():
-            assert [sorted(points) for points in seeds.values()] == [[10, 14, 20, 28, 40, 56]] * 6
+            assert [sorted(points) for points in seeds.values()] == [[10, 14, 20, 28, 40, 56]] * SEEDS
     (found,) = gain(made, draws=40)
-    assert [(one.size, one.length, one.seeds) for one in found.measured] == [(25, 40, 6), (49, 40, 6)]
+    assert [(one.size, one.length, one.seeds) for one in found.measured] == [(25, 40, SEEDS), (49, 40, SEEDS)]
 
 
 def test_without_a_folder_the_same_command_finds_its_races_again(tmp_path, monkeypatch):

@@ -65,7 +65,8 @@ def misbehave(payload, report):
         case "close everything":
             os.closerange(3, 256)
         case "hang up":
-            socket.socket(fileno=int(sys.argv[1])).shutdown(socket.SHUT_WR)
+            # of a duplicate, as a socket closes its descriptor when it is collected, and the worker would see that
+            socket.socket(fileno=os.dup(int(sys.argv[1]))).shutdown(socket.SHUT_WR)
             time.sleep(3600)
         case "chatter":
             for index in range(200):

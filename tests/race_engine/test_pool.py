@@ -15,7 +15,8 @@ import pytest
 
 from sooner.error import SoonerError
 from sooner.race import pool_process
-from sooner.race.pool import Cell, Pool
+from sooner.race.engines.processes import Processes as Pool
+from sooner.race.pool import Cell
 from sooner.race.pool_process import Attempt, Worker
 
 HERE = str(Path(__file__).parent)
@@ -371,7 +372,8 @@ def test_a_closed_pool_leaves_no_descriptor_and_no_process():
 UNGUARDED = """
 import json, sys
 sys.path.append(sys.argv[-1])
-from sooner.race.pool import Cell, Pool
+from sooner.race.engines.processes import Processes as Pool
+from sooner.race.pool import Cell
 with Pool(2, "pool_cells:square") as pool:
     pool.run([Cell(str(n), {"x": n}) for n in range(4)], lambda cell, result: print(result["square"]))
 """
@@ -405,7 +407,8 @@ def test_an_unguarded_main_program_works_however_it_is_started(tmp_path, way):
 PARENT = """
 import sys, threading
 sys.path.append(sys.argv[1])
-from sooner.race.pool import Cell, Pool
+from sooner.race.engines.processes import Processes as Pool
+from sooner.race.pool import Cell
 
 def show(cell, fraction, info):
     print(info["pid"], flush=True)
@@ -472,7 +475,8 @@ def test_a_stopped_race_goes_on_where_it_was(tmp_path):
     program = f"""
 import sys
 sys.path.append({HERE!r})
-from sooner.race.pool import Cell, Pool
+from sooner.race.engines.processes import Processes as Pool
+from sooner.race.pool import Cell
 with Pool(1, "pool_cells:wait_for_file", silence_seconds={SILENCE}, retries=0) as pool:
     pool.run([Cell("a", {{"until": {str(tmp_path / "file")!r}}})], lambda cell, result: print("done"),
              lambda cell, fraction, info: print(fraction, flush=True))

@@ -17,10 +17,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import sooner
+from sooner import Recipe
+from sooner.error import SoonerError
 from sooner.foundation.intercept import BackwardHeld
 from sooner.objective import Objective
 from sooner.part import load, names
-from sooner.update import GradNormSmooth, NormalizedLogisticGD, SoftmaxGhosts, SophiaG, SophiaH
+from sooner.update import SGD, GradNormSmooth, NormalizedLogisticGD, SoftmaxGhosts, SophiaG, SophiaH
 
 METHODS = {
     "sophia_g": functools.partial(SophiaG, every=3),
@@ -519,3 +521,13 @@ def test_the_step_by_which_checkpoints_set_up_the_state_disturbs_nothing(make):
 
 def test_workers_who_share_a_model_stay_together(ranks):
     ranks([Path(__file__).with_name("workers_run.py")]).succeed()
+
+
+def test_a_closure_that_forgets_to_go_back_is_told():
+    model = nn.Linear(3, 2)
+    training = Recipe("adamw + cosine").build(model, steps=3)
+    for who, step in (("training.step", training.step), ("sgd", SGD(model.parameters()).step)):
+        with pytest.raises(SoonerError, match=rf"{who}: the closure returned a loss, and no parameter has a gradient"):
+            step(lambda: model(torch.ones(1, 3)).sum())
+    model(torch.ones(1, 3)).sum().backward()
+    SGD(model.parameters()).step(lambda: model(torch.ones(1, 3)).sum())  # gradients are there: as torch does

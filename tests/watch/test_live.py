@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from forked_workers import forked
 from headless import browser, fits  # noqa: F401
 from points_task import task_file
 
@@ -36,11 +37,12 @@ def cell(key, weight=40.0):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, zygote):
     """A small race that has ended, with all it told on the way."""
     folder = tmp_path_factory.mktemp("live")
     options = {"seeds": 6, "tune": 1, "cost": False, "jobs": 1}
-    return race(str(task_file(folder)), "sgd(lr=0.02); sgd(lr=0.05)", out=folder / "race", **options)
+    with forked(zygote):
+        return race(str(task_file(folder)), "sgd(lr=0.02); sgd(lr=0.05)", out=folder / "race", **options)
 
 
 def test_the_page_is_told_curves_standing_and_verdicts(finished):

@@ -12,13 +12,12 @@ import types
 
 import pytest
 import torch
+from forked_workers import ForkedPool
 from points_task import Counts
 
 import sooner
 from sooner.error import SoonerError
 from sooner.race.plan import Plan
-from sooner.race.pool import Pool
-from sooner.race.referee import WORKER
 from sooner.racing import RaceResult, load
 from sooner.task.by_value import digest, needs_value, pack, unpack
 
@@ -56,8 +55,8 @@ def task_of(text, name="<ipython-input-1>", **options):
 
 
 @pytest.fixture(scope="module")
-def pool():
-    with Pool(1, WORKER) as workers:
+def pool(zygote):
+    with ForkedPool(zygote, 1) as workers:
         yield workers
 
 

@@ -3,17 +3,20 @@
 import re
 from pathlib import Path
 
+from forked_workers import forked
+
 import sooner
 from sooner.watch import NAMES, Watch
 
 TEXT = (Path(__file__).parents[2] / "docs" / "watching.md").read_text(encoding="utf-8")
 
 
-def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys, zygote):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
     for block in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
-        exec(block, names)
+        with forked(zygote):
+            exec(block, names)
     said = capsys.readouterr().out
     assert [event["step"] for event in names["steps"]] == [20, 40, 60]
     assert "after 60 steps the largest norm was" in said

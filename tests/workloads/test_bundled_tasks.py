@@ -229,10 +229,9 @@ def test_a_size_that_is_none_is_refused(size):
         workloads.load("shapes").model(0, size=size)
 
 
-def test_fingerprints_are_the_same_in_a_new_process():
+def test_fingerprints_are_the_same_in_a_new_process(fresh):
     code = "from sooner import workloads\nfor name in workloads.names(): print(workloads.load(name).fingerprint())"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.splitlines() == [workloads.load(name).fingerprint() for name in NAMES]
+    assert fresh(code).splitlines() == [workloads.load(name).fingerprint() for name in NAMES]
 
 
 @pytest.mark.parametrize("name", NAMES)

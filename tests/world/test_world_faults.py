@@ -11,8 +11,8 @@ HERE = Path(__file__).parent
 TASK = HERE / "plane_task.py"
 
 
-def command(checkpoint, *more):
-    parts = ["--parts", "sgd(lr=0.05) + top_k(ratio=0.2) + ef"]
+def command(checkpoint, *more, codec="top_k"):
+    parts = ["--parts", f"sgd(lr=0.05) + {codec}(ratio=0.2) + ef"]
     return ["-m", "sooner", "train", TASK, *parts, "--checkpoint", checkpoint, "--save-every", 6, *more]
 
 
@@ -31,6 +31,9 @@ def lost(ranks, tmp_path_factory):
         folder = tmp_path_factory.mktemp("checkpoints") / "run"
         more = ["--timeout", 20] if name == "hangs" else []
         started[name] = ranks(command(folder, *more), FAULT=fault), folder
+    folder = tmp_path_factory.mktemp("checkpoints") / "run"
+    three = command(folder, "--timeout", 12, codec="random_k")
+    started["frozen, of three"] = ranks(three, 3, FAULT="freeze 0 8"), folder
     return started
 
 
@@ -79,6 +82,21 @@ def test_the_same_command_goes_on_and_ends_as_if_nothing_had_happened(lost, rank
         ends[name] = weights(folder / "step-24")
     assert torch.equal(ends["killed"], ends["straight"])
     assert torch.equal(ends["killed while it saves"], ends["straight"])
+
+
+def test_every_survivor_names_the_frozen_keeper_and_the_run_goes_on_with_two(lost, ranks):
+    """Of three ranks the one that keeps the rendezvous is frozen; `test_lookout.py` has the others."""
+    three, folder = lost["frozen, of three"]
+    assert three.codes(1, 2) == [2, 2]
+    keeper = rf"rank 0, which keeps the rendezvous, or the network to it, is gone; {GOES_ON}"
+    for rank in (1, 2):  # without the store they can't agree on who tells
+        assert re.fullmatch(f"sooner: {keeper}", " ".join(three.said(rank).split()))
+    assert three.said(0) == ""
+    three.processes[0].kill()
+    assert three.codes() == [-signal.SIGKILL, 2, 2]
+    again = ranks(command(folder, "--timeout", 600, codec="random_k"))
+    assert again.codes() == [0, 0], again.said(0) + again.said(1)
+    assert [path.name for path in folder.iterdir()] == ["step-24"]
 
 
 def weights(folder):

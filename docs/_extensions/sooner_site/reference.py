@@ -42,6 +42,12 @@ BLOCKS = {
         "autofunction:: sooner.racing.load",
         "autoclass:: sooner.race.plan.Plan",
         "autofunction:: sooner.race.referee.run",
+        *(f"autoclass:: sooner.race.pool.{name}" for name in ("Pool", "Cell")),
+        "autofunction:: sooner.race.pool.failed",
+        "autofunction:: sooner.race.worker.run_cell",
+        "autofunction:: sooner.race.engines.engine",
+        "autoclass:: sooner.race.engines.processes.Processes",
+        "autoclass:: sooner.race.engines.ray.Ray",
     ],
     "watch": [
         *(f"autoclass:: sooner.watch.{name}" for name in ("Watch", "Cell", "Sink", "Several", "Within")),

@@ -21,6 +21,7 @@ from sooner.claims._evidence import Evidence
 from sooner.claims._findings import shortened
 from sooner.error import SoonerError
 from sooner.race import referee
+from sooner.race.engines.processes import Processes
 from sooner.race.journal import Journal
 from sooner.race.limits import RULES
 from sooner.race.machine import machine, now, processor, versions
@@ -169,7 +170,7 @@ def run_study(
         told = watching(watch)
         told.start({"kind": study.kind, "name": study.name, "folder": str(folder), "command": command})
         watch = Within(told)
-        workers = pool or Pool(jobs, WORKER)
+        workers = pool or Processes(jobs, WORKER)
         try:
             findings = {
                 name: _race(one, out, jobs, watch, workers)

@@ -15,6 +15,7 @@ from sooner.error import SoonerError
 
 if TYPE_CHECKING:
     from sooner.claims._claim import Claim
+    from sooner.race.pool import Pool
     from sooner.watch import Watch
 
 
@@ -114,10 +115,10 @@ def _not_confirmed(older: Sequence[object], jobs: int | None, confirmed: list[ob
     from sooner.claims._evidence import Evidence
     from sooner.claims._freshness import confirm
     from sooner.claims._run import WORKER
-    from sooner.race.pool import Pool
+    from sooner.race.engines.processes import Processes
 
     reasons = {}
-    with Pool(jobs or os.cpu_count() or 1, WORKER) as pool:
+    with Processes(jobs or os.cpu_count() or 1, WORKER) as pool:
         for evidence in older:
             assert isinstance(evidence, Evidence)
             if evidence.claim not in claims.names():
@@ -142,7 +143,7 @@ def run_claims(
     from sooner.claims._evidence import Evidence, write
     from sooner.claims._run import WORKER, run
     from sooner.cli.studies import Studies
-    from sooner.race.pool import Pool
+    from sooner.race.engines.processes import Processes
     from sooner.report.claim import card
 
     chosen = [claims.load(name).on_series(series) for name in names]
@@ -170,7 +171,7 @@ def run_claims(
         told=lambda evidence: f"{evidence.claim}: {evidence.verdict}",
         out=out,
     )
-    with Pool(workers, WORKER) as pool:
+    with Processes(workers, WORKER) as pool:
         studies.run(chosen, pool, workers, minutes)
     if len(chosen) == 1:
         _console().print(card(studies.found[0]))

@@ -59,12 +59,12 @@ def confirm_truths(names: list[str], jobs: int | None, publish: Path | None) -> 
     from sooner.lab import _evidence, _published
     from sooner.lab._freshness import confirm
     from sooner.lab._run import WORKER
-    from sooner.race.pool import Pool
+    from sooner.race.engines.processes import Processes
 
     found = [evidence for name in names if (evidence := _evidence.find(name))]
     asked = [evidence for evidence in found if evidence.older_than_code() or not evidence.fingerprint]
     console, sound = _console(), True
-    with Pool(jobs or os.cpu_count() or 1, WORKER) as pool:
+    with Processes(jobs or os.cpu_count() or 1, WORKER) as pool:
         for evidence in asked:
             renewed, why = confirm(evidence, pool)
             if renewed is None:
@@ -98,7 +98,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
     from sooner.lab import _cost
     from sooner.lab._evidence import write
     from sooner.lab._run import WORKER, finished, run
-    from sooner.race.pool import Pool
+    from sooner.race.engines.processes import Processes
     from sooner.report.lab import card, told
 
     truths = [_panel.load(name) for name in names]
@@ -138,7 +138,7 @@ def look_for(names: list[str], *, out: Path, jobs: int | None, publish: Path | N
         told=where,
         out=out,
     )
-    with Pool(workers, WORKER) as pool:
+    with Processes(workers, WORKER) as pool:
         studies.run(truths, pool, workers, minutes)
     if len(truths) == 1:
         _console().print(card(studies.found[0]))

@@ -12,7 +12,8 @@ from rich.table import Table
 from sooner.cli.progress import stoppable
 from sooner.error import SoonerError
 from sooner.race.pilot import outlook, pilot, pilot_of
-from sooner.race.plan import Plan
+from sooner.race.planned import Planned
+from sooner.race.pool import Pool
 from sooner.race.statistics.planning import MOST
 from sooner.report.numbers import EMPTY, count, number, times
 
@@ -35,7 +36,9 @@ def check_power(power: float | None, effect: float | None) -> None:
         raise SoonerError(f"--effect {effect} is a ratio of steps to the target; choose one from 0.01 to below 1")
 
 
-def show_power(plan: Plan, power: float, effect: float | None, console: Console, *, as_json: bool) -> None:
+def show_power(
+    plan: Planned, power: float, effect: float | None, console: Console, workers: Pool | None = None, *, as_json: bool
+) -> None:
     """Run the pilot where it is needed, and print what effects need. No race is run.
 
     Raises:
@@ -44,7 +47,7 @@ def show_power(plan: Plan, power: float, effect: float | None, console: Console,
     with stoppable(
         console, plan.jobs, lambda: f"what the pilot has run is kept in {pilot_of(plan).folder()}"
     ) as progress:
-        known = pilot(plan, progress)
+        known = pilot(plan, progress, workers)
     found = outlook(plan, known, power, effect)
     if as_json:
         print(json.dumps(found, indent=1, allow_nan=False))

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sooner.cli.placing import place
+from sooner.cli.placing import opened, place
 from sooner.cli.power import check_power, show_power
 from sooner.cli.progress import stoppable
 from sooner.error import SoonerError
@@ -19,6 +19,7 @@ from sooner.race.journal import read
 from sooner.race.limits import DEFAULT_SEEDS, LEAST_SEEDS
 from sooner.race.plan import Plan
 from sooner.race.planned import Planned
+from sooner.race.pool import Pool
 from sooner.race.referee import run
 from sooner.recipe import Recipe
 from sooner.recipe.text import split
@@ -52,6 +53,7 @@ def run_race(
     sinks = watching(log)  # a tracker that isn't installed is told of before anything is tried
     console = Console(stderr=True, highlight=False)
     options = place(jobs, **options)
+    pool = options.pop("pool")
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
         plan = Plan(
             find(workload),
@@ -62,13 +64,14 @@ def run_race(
             command=shlex.join(["sooner", *sys.argv[1:]]),
             **options,
         )
-    if power is not None:
-        show_power(plan, power, effect, console, as_json=as_json)
-        return
-    run_plan(plan, console, sinks, as_json=as_json)
+    with opened(pool, plan) as workers:
+        if power is not None:
+            show_power(plan, power, effect, console, workers, as_json=as_json)
+        else:
+            run_plan(plan, console, sinks, workers, as_json=as_json)
 
 
-def run_plan(plan: Planned, console: Console, sinks: Watch, *, as_json: bool) -> None:
+def run_plan(plan: Planned, console: Console, sinks: Watch, workers: Pool | None = None, *, as_json: bool) -> None:
     """Race, with progress on the console, and show the result; Ctrl-C says what is kept.
 
     Raises:
@@ -87,7 +90,7 @@ def run_plan(plan: Planned, console: Console, sinks: Watch, *, as_json: bool) ->
     with stoppable(
         console, plan.jobs, lambda: f"{_finished_cells(folder)} finished cells are kept in {folder}"
     ) as progress:
-        result = run(plan, [progress, Pulse(folder), sinks])
+        result = run(plan, [progress, Pulse(folder), sinks], workers)
     finish(result, folder, as_json=as_json)
 
 

@@ -30,11 +30,15 @@ def race(
     power: float | None = None,
     effect: float | None = None,
     tune: Whole = 5,
+    tuner: str = "halton",
     steps: Whole | None = None,
     sizes: str | None = None,
     horizons: str | None = None,
     regime: str = "auto",
     jobs: Whole | None = None,
+    engine: str = "processes",
+    address: str | None = None,
+    cpus_per_run: Whole | None = None,
     device: str = "auto",
     gpus: str | None = None,
     gpus_per_run: Whole = 1,
@@ -87,7 +91,10 @@ def race(
     effect
         With --power, the ratio of steps to the target that you want to see, e.g. 0.85.
     tune
-        Quasi-random tuning trials per contender besides its default; everybody gets the same number.
+        Tuning trials per contender besides its default; everybody gets the same number.
+    tuner
+        Who proposes their settings: halton, the same quasi-random points for everybody, or optuna (optuna:tpe,
+        optuna:gp), which after half of them learns from what a contender's own trials gave, one after another.
     steps
         Training steps of one run. Default: the workload's own budget.
     sizes
@@ -99,13 +106,20 @@ def race(
         anytime: the first crossing of the target counts (constant learning rates). budgeted: every length is a run of
         its own (schedules that decay to the end). auto chooses budgeted if any recipe plans for a fixed end.
     jobs
-        Worker processes of one thread each. Default: one for every core, or one for every place on a GPU.
+        Worker processes of one thread each. Default: one for every core, or one for every place on a GPU; with
+        --engine ray as many as the cluster has room for.
+    engine
+        What runs the runs: processes on this machine, or ray for a Ray cluster. Results are the same.
+    address
+        With --engine ray, the cluster: HOST:PORT or auto. Default: RAY_ADDRESS, else a cluster on this machine alone.
+    cpus_per_run
+        With --engine ray, the CPUs that a run takes of a node. Default: one, or one for each process of --world.
     device
         auto, cpu, cuda or mps: where runs train. auto is a GPU where torch finds one.
     gpus
         Devices for runs, such as 0,1,2,3: each run sees one of them. Default: all that are visible.
     gpus_per_run
-        How many of these each run sees.
+        How many of these each run sees; with --engine ray how many it takes of a node.
     amp
         bf16 trains a workload in mixed precision (torch.autocast).
     silence
@@ -138,6 +152,7 @@ def race(
         "until": until,
         "as_json": json,
         "tune": tune,
+        "tuner": tuner,
         "steps": steps,
         "regime": regime,
         "jobs": jobs,
@@ -149,9 +164,12 @@ def race(
         "device": device,
         "gpus": gpus,
         "gpus_per_run": gpus_per_run,
+        "engine": engine,
+        "address": address,
+        "cpus_per_run": cpus_per_run,
     }
     if command:
-        own = {"sizes": sizes, "power": power, "effect": effect, "horizons": horizons, "amp": amp}
+        own: dict[str, Any] = {"sizes": sizes, "horizons": horizons, "amp": amp}
         own.update(
             workers=workers if workers != 1 else None, world=world if world != 1 else None, ablate=ablate or None
         )
@@ -160,6 +178,7 @@ def race(
                 raise SoonerError(f"{name} goes with a workload whose insides are known, and not with --command")
         from sooner.cli.commands import run_commands
 
+        options.update(power=power, effect=effect)
         run_commands(command, recipes, metric=metric, maximize=maximize, files=read, **options)
         return
     for name, value in {"--metric": metric, "--maximize": maximize or None, "--read": read}.items():

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sooner.cli.placing import place
+from sooner.cli.placing import opened, place
 from sooner.cli.progress import stoppable
 from sooner.cli.race import looks_of
 from sooner.error import SoonerError
@@ -52,6 +52,7 @@ def run_sizes(
     if horizons is not None and steps is not None:
         raise SoonerError(f"--horizons {horizons} and --steps {steps} say the same thing twice; give one of them")
     options = place(jobs, **options)
+    pool = options.pop("pool")
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
         family = plans(
             find(workload),
@@ -68,18 +69,19 @@ def run_sizes(
     console.print(f"{family[0].task.name}: {len(family)} races in {folder}", markup=False, soft_wrap=True)
     for note in dict.fromkeys(note for plan in family for note in plan.warnings()):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    for number, plan in enumerate(family, start=1):
-        console.print(
-            f"race {number} of {len(family)}: size {plan.task.size:g}, {plan.checked['parameters']:,} parameters, "
-            f"{plan.budget} steps, {plan.regime}",
-            markup=False,
-            soft_wrap=True,
-        )
-        with stoppable(console, plan.jobs, lambda: f"finished cells are kept in {folder}") as progress:
-            try:
-                run(plan, [progress, Pulse(plan.folder()), watching(log)])
-            except SoonerError as error:
-                raise SoonerError(f"at size {plan.task.size:g} and {plan.budget} steps: {error}") from error
+    with opened(pool, *family) as workers:
+        for number, plan in enumerate(family, start=1):
+            console.print(
+                f"race {number} of {len(family)}: size {plan.task.size:g}, {plan.checked['parameters']:,} parameters, "
+                f"{plan.budget} steps, {plan.regime}",
+                markup=False,
+                soft_wrap=True,
+            )
+            with stoppable(console, plan.jobs, lambda: f"finished cells are kept in {folder}") as progress:
+                try:
+                    run(plan, [progress, Pulse(plan.folder()), watching(log)], workers)
+                except SoonerError as error:
+                    raise SoonerError(f"at size {plan.task.size:g} and {plan.budget} steps: {error}") from error
     show_sizes(folder, as_json=as_json)
 
 

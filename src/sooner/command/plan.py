@@ -79,6 +79,7 @@ class Program:
             "device": self.device,
             "threads": os.environ.get("OMP_NUM_THREADS", "1"),
             "files": dict(self.files),
+            "processor": processor(),
         }
 
     def identity(self) -> dict[str, Any]:
@@ -178,6 +179,7 @@ class CommandPlan(Planned):
         self.budget = self.task.steps
         limits.check_budget(self.budget)
         self.looks = limits.looks_of(self.looks, self.until)
+        self.proposing()  # refuses a tuner that is not there
         limits.check_different([str(r) for r in self.recipes])
         fixed = [r.name for r in self.recipes if r.planned_end]
         self.regime = limits.regime_of(self.regime, fixed)

@@ -1,8 +1,8 @@
 """Step and metric from what a program prints or writes, while it runs: text, JSON lines, csv, and contenders' reports.
 
 Stricter than the forecast's readers, which average and leave gaps out: here every value counts, NaN and infinity are
-divergence, and two values for one step are refused. What a heading means is theirs (`sooner.forecast.read.mapping`),
-and so is every format that is not text.
+divergence, and two values for one step are refused. What a heading means is theirs (`sooner.forecast.read.names`), and
+so are the steps of a line and every format that is not text.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from sooner.error import SoonerError
+from sooner.forecast.numbers import number
 from sooner.forecast.read import read as read_tables
-from sooner.forecast.read.mapping import ALIASES, plain
+from sooner.forecast.read.names import ALIASES, meaning, plain
 from sooner.forecast.read.optional import EVENTS
+from sooner.forecast.read.pairs import pairs, tidy
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf(?:inity)?)(?![\w])"
-_STEP = re.compile(
-    r"\b(?:(?:global|train|trainer|training)?[_ ]?step|iter|iteration|update|s)\s*[:=]?\s*\[?(\d+)(?:/\d+)?\b",
-    re.IGNORECASE,
-)
 _SAME = (("val", "validation", "eval"), ("train", "training"))
 _LAST_LINES = 3
 _PARTED = re.compile(r"[\s_\-/.]+")
@@ -98,13 +96,13 @@ class Scanner:
         if start >= 0 and line.rstrip().endswith("}"):
             row = _object(line[start:].strip())
             if row is not None:
-                step = _STEP.search(line[:start])
-                self._row({"step": step[1], **row} if step else row, now)
+                step = _step(line[:start])
+                self._row(row if step is None else {"step": step, **row}, now)
                 return
         for pattern in self._patterns:
             if found := next((m for m in pattern.finditer(line) if _alone(line, m.start())), None):
-                step = _STEP.search(line[: found.start()]) or _STEP.search(line)
-                self._take(step[1] if step else None, found[1], now)
+                step = _step(line[: found.start()])
+                self._take(_step(line) if step is None else step, found[1], now)
                 return
 
     def _row(self, row: Mapping[str, Any], now: float) -> None:
@@ -213,6 +211,15 @@ def _read_history(path: Path, scanner: Scanner, now: float) -> None:
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict):
             scanner._row(row, now)
+
+
+def _step(text: str) -> float | None:
+    """Return the step that a line says, by the forecast's grammar of logs; None without one."""
+    known = [(m.rank, pair.text) for pair in pairs(tidy(text)) if (m := meaning(pair.name)) and m.column == "step"]
+    try:
+        return number(min(known)[1], False) if known else None
+    except ValueError:
+        return None
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sooner.command.plan import WORKER, Program, run_folder, uses_contender
+from sooner.command.plan import Program, run_folder, uses_contender
 from sooner.command.template import Command
 from sooner.error import SoonerError
 from sooner.race import limits
+from sooner.race.engines.processes import Processes
 from sooner.race.journal import Journal
 from sooner.race.machine import machine, now, processor, versions
 from sooner.race.planned import CHECKS, SERIES
@@ -212,7 +213,7 @@ def try_out(
     pool: Pool | None = None,
 ) -> Tried:
     """Try commands out on workers of their own, or on these; see `Trying.run`."""
-    with contextlib.nullcontext(pool) if pool else Pool(jobs, WORKER, slots=slots) as workers:
+    with contextlib.nullcontext(pool) if pool else Processes(jobs, slots=slots) as workers:
         return trying.run(workers, told, progress)
 
 

@@ -29,7 +29,11 @@ def run(work: Sequence[Work]) -> None:
     Raises:
         SoonerError: ``$SOONER_EXECUTOR`` names no executor.
     """
-    EXECUTORS[_checked(_chosen.get() or os.environ.get("SOONER_EXECUTOR") or "auto")](work)
+    try:
+        EXECUTORS[_checked(_chosen.get() or os.environ.get("SOONER_EXECUTOR") or "auto")](work)
+    finally:
+        for one in work:
+            one.cohort.release()
 
 
 @contextlib.contextmanager

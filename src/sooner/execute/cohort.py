@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+from array import array
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,11 @@ from sooner.error import SoonerError
 from sooner.execute.alike import Alike
 from sooner.execute.chunk import Band, Chunk
 from sooner.execute.shards import local, local_gradient, spread_of
+from sooner.execute.snapshot import HELPER, snapshot
 from sooner.transform import Chain, Reduction
+
+FREED = "lost its memory (its storage was resized); give it back before the step"
+"""What is wrong with a tensor for which `_freed` holds, as the rest of a sentence."""
 
 MASTER = "master_weights"
 """State of this name holds half-precision parameters in float32."""
@@ -88,8 +93,12 @@ class Cohort:
         state: per slot, one tensor per parameter (of sharded parameters the piece).
         numbers: slots that hold one number per parameter, as one vector each, of which `state` holds views.
         offsets: where each parameter starts in a flat vector of all elements, and behind the last the total.
-        addresses: where pieces ("theta") and state begin, found by `fits` for the step that follows; see `release`.
+        addresses: where pieces ("theta"), state and, where `find_gradients` found them so, the gradients ("gradient")
+            begin, found for the step that follows; see `release`.
         plain_parameters, plain_gradients: whether all of them lie plainly in memory, gradients in one dtype.
+        gradient_dtype: that dtype.
+        steady: whether the last step found everything as the one before it had left it.
+        kept: what an executor keeps from step to step, by the rules it is for.
 
     Raises:
         MisfitError: state does not fit its parameter.
@@ -116,6 +125,8 @@ class Cohort:
         for p, piece in zip(self.params, self.pieces, strict=True):
             if torch._debug_has_internal_overlap(piece) == 1:
                 raise MisfitError(p, "is an expanded view, whose entries share memory; clone it")
+            if _freed(piece):
+                raise MisfitError(p, FREED)
         self.master = master and self.mixed
         whole, pieces = ([tuple(p.shape) for p in some] for some in (self.params, self.pieces))
         shapes = {both: chain.shapes(*both) for both in set(zip(whole, pieces, strict=True))}
@@ -133,14 +144,22 @@ class Cohort:
         self.numbers: dict[str, Tensor] = {}
         self._steps = None if marks is None else torch.tensor([float(known[i].steps) for i in order])
         self._slots_of: Callable[[dict[str, Tensor]], tuple[Tensor, ...]] = _nothing
-        self.addresses: dict[str, list[int]] = {}
+        self.addresses: dict[str, array[int]] = {}
         self.states = [kept.setdefault(p, {}) for p in self.params]
         self._adopt(chain)
         self._checked = [*self.pieces, *itertools.chain.from_iterable(self.state[slot] for slot in self._vectors)]
         self._alike: Alike | None = None
-        self._theta_places = _places(self.pieces)
+        self._places = places_of(self._checked)
         self._gradients_alike: Alike | None = None
-        self.plain_gradients = False
+        self._snapshot: Any = None
+        self._compares = self.spread is None and self.device.type == "cpu"
+        self._noted: dict[str, array[int]] = {}  # the addresses in the snapshot; empty where there is none
+        self._gradients_noted = False
+        self._gradient_places = array("Q", bytes(8 * len(self.params)))
+        self._found: list[Tensor] | None = None
+        self.steady = False
+        self.kept: dict[tuple[int, int], Any] = {}
+        self.plain_gradients, self.gradient_dtype = False, self.dtype
         self.plain_parameters = all(map(plain, self.pieces))
 
     def _pieces(self) -> list[Tensor]:
@@ -179,7 +198,7 @@ class Cohort:
         self._slots_of = operator.itemgetter(*names) if names else _nothing
         self._width = len(names)
         self._held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
-        self._single_places = {slot: _places(shown[slot]) for slot in self._singles}
+        self._single_places = {slot: places_of(shown[slot]) for slot in self._singles}
 
     def _own(self, slot: str, i: int) -> Tensor:
         """Return the state tensor of a parameter: the one it has, made to fit, or zeros."""
@@ -199,6 +218,8 @@ class Cohort:
                 f"has {slot} of shape {tuple(piece.shape)}, where it must be {shape}; resize that state with the "
                 "parameter, or delete optimizer.state[parameter] to start it afresh",
             )
+        if _freed(piece):
+            raise MisfitError(p, f"has {slot} that {FREED}")
         return piece.to(self.device, self.dtype).resolve_neg().contiguous()
 
     def _shared(self, slot: str) -> Tensor:
@@ -227,6 +248,12 @@ class Cohort:
         """
         if self._alike is None:
             return False
+        self.steady = True  # an answer of False ends the cohort
+        if self._noted:
+            if self._snapshot.holds():
+                self.addresses = dict(self._noted)
+                return True
+            self._noted = {}
         if self.spread:
             self.pieces = self._pieces()
         try:
@@ -248,14 +275,14 @@ class Cohort:
                 checked += held[i :: self._width]
         if not alike(checked):
             return False
-        places = _places(checked)
+        places = places_of(checked)
         theta = places[:count]
-        if theta != self._theta_places:
-            if shared_memory(theta):
+        if places != self._places:
+            if (theta != self._places[:count] and shared_memory(theta)) or any(map(_freed, checked)):
                 return False
-            self._theta_places = theta
+            self._places = places
         for i, slot in enumerate(self._singles, len(self._vectors)):
-            if _places(held[i :: self._width]) != self._single_places[slot]:
+            if places_of(held[i :: self._width]) != self._single_places[slot]:
                 return False
         if self._steps is not None and self._steps.tolist() != self._counted():
             return False
@@ -263,11 +290,25 @@ class Cohort:
         for i, slot in enumerate(self._vectors, 1):
             self.state[slot] = checked[i * count : (i + 1) * count]
             self.addresses[slot] = places[i * count : (i + 1) * count]
+        self._note()
         return True
 
+    def _note(self) -> None:
+        """Let the next step be compared at once with this one, which `fits`."""
+        if self._snapshot is None and self._compares:
+            module = HELPER.ask()
+            if module is not None:
+                names = [*self._vectors, *self._singles]
+                self._snapshot = snapshot(module, self.pieces, self.states, names, self._steps)
+                self._compares = self._snapshot is not None
+        if self._snapshot is not None and self._snapshot.note():
+            self._noted, self._gradients_noted = dict(self.addresses), False
+
     def release(self) -> None:
-        """Forget the addresses, for after the step everything may be elsewhere."""
-        self.addresses = {}
+        """Forget addresses and gradients, for after the step everything may be elsewhere."""
+        self.addresses, self._found = {}, None
+        if self._snapshot is not None:
+            self._snapshot.release()
 
     def _counted(self) -> list[float]:
         if len(self.bands) == 1:
@@ -279,14 +320,42 @@ class Cohort:
         assert self._steps is not None
         for band in self.bands:
             band.steps += 1
-        self._steps.add_(1.0)
+        if self._noted:
+            self._snapshot.advance()
+        else:
+            self._steps.add_(1.0)
 
-    def gradients(self) -> list[Tensor] | None:
-        """Return every parameter's gradient (of sharded ones the piece); None unless all have one.
+    def find_gradients(self) -> bool:
+        """Look at the gradients that there are, and check them; False unless every parameter has one.
 
         Raises:
             MisfitError: a gradient is sparse, or not of the parameter's shape or device.
         """
+        if self._noted and self._gradients_noted and self._snapshot.find_gradients(self._gradient_places):
+            self.addresses["gradient"], self._found = self._gradient_places, None
+            return True
+        self._found = self._look_for_gradients()
+        if self._noted and self._found is not None and self.plain_gradients:
+            self._gradients_noted = self._snapshot.note_gradients()
+        return self._found is not None
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """Every parameter's gradient (of sharded ones the piece), as `find_gradients` found them."""
+        if self._found is None:
+            self._found = self._look_for_gradients()
+        if self._found is None:
+            raise MisfitError(self.params[0], "lost its gradient during the step; leave gradients alone meanwhile")
+        return self._found
+
+    def written(self, first: int, last: int) -> None:
+        """Let autograd notice that parameters ``[first, last)`` were written to, as with operations of torch."""
+        if self._noted and last - first == len(self.params):
+            self._snapshot.written()
+        else:
+            torch.autograd.graph.increment_version(self.pieces[first:last])
+
+    def _look_for_gradients(self) -> list[Tensor] | None:
         present = [p.grad if self.spread is None else local_gradient(p) for p in self.params]
         if type(None) in set(map(type, present)):
             return None
@@ -294,6 +363,12 @@ class Cohort:
         if self._gradients_alike is None or not self._gradients_alike(found):
             self._check_gradients(found)
             self._gradients_alike = Alike(found) if self._alike is not None else None
+        if self.plain_gradients:
+            self.addresses["gradient"] = places_of(found)
+        if self._gradients_noted or 0 in self.addresses.get("gradient", ()):
+            for p, g in zip(self.params, found, strict=True):
+                if _freed(g):
+                    raise MisfitError(p, f"has a gradient that {FREED}")
         return found
 
     def _check_gradients(self, gradients: Sequence[Tensor]) -> None:
@@ -303,9 +378,12 @@ class Cohort:
             if g.shape != piece.shape:
                 raise MisfitError(p, f"has a gradient of shape {tuple(g.shape)}; set it to None when the parameter is "
                                   "resized")  # fmt: skip
+            if _freed(g):
+                raise MisfitError(p, f"has a gradient that {FREED}")
             if g.device != piece.device or not g.is_floating_point():
                 raise MisfitError(p, f"on {piece.device} has a gradient of {g.dtype} on {g.device}; move model and "
                                   "gradients together")  # fmt: skip
+        self.gradient_dtype = gradients[0].dtype
         self.plain_gradients = len({g.dtype for g in gradients}) == 1 and all(map(plain, gradients))
 
     @functools.cached_property
@@ -373,11 +451,23 @@ def plain(tensor: Tensor) -> bool:
     return tensor.is_contiguous() and not tensor.is_neg()
 
 
-def _places(tensors: Sequence[Tensor]) -> list[int]:
-    return list(map(Tensor.data_ptr, tensors))
+def places_of(tensors: Sequence[Tensor]) -> array[int]:
+    """Return the addresses at which tensors begin; 0 for those without elements."""
+    return array("Q", map(Tensor.data_ptr, tensors))
 
 
-def shared_memory(places: Sequence[int]) -> bool:
+def _freed(tensor: Tensor) -> bool:
+    """Whether the storage of a tensor ends before its last element."""
+    if tensor.numel() == 0 or tensor.is_meta:
+        return False
+    if tensor.is_contiguous():
+        last = tensor.numel()
+    else:
+        last = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.untyped_storage().nbytes() < (tensor.storage_offset() + last) * tensor.itemsize
+
+
+def shared_memory(places: array[int]) -> bool:
     """Whether two tensors begin at the same address; those without elements are nowhere."""
     return len(set(places)) + places.count(0) - (0 in places) < len(places)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sooner.execute.rates import Rates
+from sooner.execute.replay import Reckoned
 
 BINARY = (
     *("add", "sub", "mul", "div", "maximum", "minimum"),
@@ -78,7 +79,7 @@ class Program:
         """
         if isinstance(value, Symbol) and value.program is self:
             return value.operand
-        if isinstance(value, bool | int | float | Rates) or (isinstance(value, Tensor) and value.ndim == 0):
+        if isinstance(value, bool | int | float | Rates | Reckoned) or (isinstance(value, Tensor) and value.ndim == 0):
             self.numbers.append(value)
             return "number", len(self.numbers) - 1
         raise UntraceableError(f"an operand of type {type(value).__name__}")

@@ -32,11 +32,7 @@ _said: set[tuple[type[Transform], ...]] = set()
 
 def run_fused(work: Sequence[Work], kind: type[Stretch]) -> None:
     """Take one step for every cohort, in stretches of this kind."""
-    try:
-        drive(work, functools.partial(_advance, kind))
-    finally:
-        for one in work:
-            one.cohort.release()
+    drive(work, functools.partial(_advance, kind))
 
 
 def _advance(kind: type[Stretch], passages: Sequence[Passage]) -> list[tuple[Tensor, ...]]:
@@ -96,8 +92,10 @@ def _ready(kind: type[Stretch], passage: Passage) -> list[Stretch]:
 def _traced(kind: type[Stretch], passage: Passage, chunks: Sequence[Chunk]) -> list[Stretch]:
     stretches = [_stretch(kind, passage, chunk, passage.flat) for chunk in chunks]
     for stretch in stretches:
-        stretch.trace(passage.position, passage.cut)
-        stretch.compile()
+        if not stretch.again(passage.position, passage.cut):
+            stretch.trace(passage.position, passage.cut)
+            stretch.compile()
+            stretch.keep(passage.position, passage.cut)
     return stretches
 
 

@@ -12,61 +12,218 @@ import itertools
 import operator
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sooner.execute.c_source import C_TYPES, row_value_names, vector_names, write_source
-from sooner.execute.cohort import Cohort, plain, shared_memory
+from sooner.execute.cohort import Cohort, places_of, plain, shared_memory
 from sooner.execute.compiler import compiler, load
 from sooner.execute.decide import RowSums
 from sooner.execute.eager import run_eager
 from sooner.execute.expression import Program
 from sooner.execute.fused import run_fused
 from sooner.execute.rates import Rates
+from sooner.execute.replay import Tape, is_fixed, numbers_of
 from sooner.execute.trace import Stretch
 from sooner.execute.work import Work
+from sooner.transform import Chain, Clock
 
 ELEMENTS_PER_THREAD = 32_768
 """With fewer elements for each, a further thread costs more than it brings (see benchmarks/update_step.py)."""
 
+TRIES = 4
+"""After so many programs that were kept for nothing, as where the weight decay changes at every step, none is kept."""
+
+NUMBERS = (int, float, Rates)
+"""Types of learning rates that a kept program is good for."""
+
 Kernel = Callable[..., None]
+
+
+def _no_kernel(*arguments: object) -> None:
+    raise TypeError("nothing was compiled")
 
 
 def run_native(work: Sequence[Work]) -> None:
     """Take one step for every cohort, as `run_eager`, which also serves parameters that are not on the CPU."""
     if not work or compiler() is None or any(w.cohort.device.type != "cpu" for w in work):
         run_eager(work)
-    else:
+    elif not _repeat(work):
         run_fused(work, NativeStretch)
+
+
+def _repeat(work: Sequence[Work]) -> bool:
+    """Take the step by programs of an earlier one; False, and nothing has moved, where a cohort has none."""
+    if len(work) == 1 and len(work[0].cohort.bands) == 1:
+        return _repeat_alone(work[0])
+    stretches = []
+    for one in work:
+        if not one.cohort.kept:
+            return False
+        stretches.append(NativeStretch(one, one.cohort.whole, None, None))
+        if not stretches[-1].again(0, len(one.chain.rules)):
+            return False
+    NativeStretch.run_all(stretches)
+    return True
+
+
+def _repeat_alone(work: Work) -> bool:
+    """Take the step of parameters that have one clock by the program of an earlier one; False where there is none."""
+    cohort, clock = work.cohort, work.clock
+    kept = cohort.kept.get((0, len(work.chain.rules)))
+    numbers = None if kept is None else kept.numbers_for(work, clock)
+    if kept is None or numbers is None:
+        return False
+    if not kept.moves or any(name not in cohort.addresses for name in kept.vectors):
+        stretch = NativeStretch(work, cohort.whole, None, None)
+        stretch.take(kept, numbers)
+        NativeStretch.run_all([stretch])
+        return True
+    rows, count = cohort.whole.rows(False), len(cohort.params)
+    vectors = array("Q")
+    for name in kept.vectors:
+        vectors += cohort.addresses[name]
+    values = array("d", numbers)
+    fixed = (rows.offsets, rows.rows, rows.first_row, rows.sets)
+    kept.kernel(
+        count,
+        *(one.buffer_info()[0] for one in fixed),
+        vectors.buffer_info()[0],
+        None,
+        values.buffer_info()[0],
+        rows.zeros.buffer_info()[0],
+        threads_for(rows.offsets[-1]),
+        None,
+    )
+    cohort.written(0, count)
+    return True
+
+
+def threads_for(elements: int) -> int:
+    """Return how many threads share a loop over so many elements."""
+    return max(1, min(torch.get_num_threads(), elements // ELEMENTS_PER_THREAD))
+
+
+@dataclass
+class Kept:
+    """A program of an earlier step.
+
+    Attributes:
+        chain, switches: what it was traced for.
+        unused: how many programs before it were traced and kept for nothing.
+        numbers: some of them `Reckoned`.
+        tape: None where it can't be used again.
+        vectors: what the program touches, in the order of the loop's arguments.
+        moves: whether it needs nothing but these and numbers, and writes the parameters where they are.
+    """
+
+    chain: Chain
+    switches: tuple[Any, ...]
+    unused: int
+    numbers: list[Any] = field(default_factory=list)
+    tape: Tape | None = None
+    program: Program = field(default_factory=Program)
+    kernel: Kernel = _no_kernel
+    vectors: Sequence[str] = ()
+    moves: bool = False
+
+    def numbers_for(self, work: Work, clock: Clock) -> list[Any] | None:
+        """Return the program's numbers for another step of the same cohort; None where it can't be used for it."""
+        if self.tape is None or type(clock.learning_rate) not in NUMBERS:
+            return None
+        if self.switches != _switches(work) or self.chain != work.chain:
+            return None
+        values = self.tape.again(clock.step, clock.learning_rate)
+        if values is None:
+            return None
+        self.unused = 0
+        return numbers_of(self.numbers, values)
+
+
+def _switches(work: Work) -> tuple[Any, ...]:
+    """Return what decides, besides chain and clock, what is traced and compiled."""
+    cohort = work.cohort
+    return work.maximize, work.rounds, work.into is None, cohort.plain_gradients, cohort.gradient_dtype
 
 
 class NativeStretch(Stretch):
     """A stretch as one C loop, together with all others that run the same program."""
 
     _kernel: Kernel
-    gradients: list[Tensor]
+    gradients: list[Tensor] | None = None
 
     def compile(self) -> None:
         """Compile the traced program, or find it in the cache."""
         cohort = self.work.cohort
         gradient = cohort.dtype
         if "gradient" in self.program.inputs:
-            self.gradients, gradient = self._dense(self.chunk.of(self.work.gradients))
+            gradient = self._gradient_dtype()
         dtypes = (cohort.params[0].dtype, gradient, cohort.dtype)
-        self._kernel = _compiled(self.program.key(), *(str(d).removeprefix("torch.") for d in dtypes))
+        self._kernel = _compiled(self.program.key(), *map(_name, dtypes))
 
-    def _dense(self, gradients: list[Tensor]) -> tuple[list[Tensor], torch.dtype]:
-        """Return gradients that are contiguous and of one dtype, and this dtype."""
+    def again(self, position: int, stop: int) -> bool:
+        """Take the program of an earlier step, where the same chain runs over the same cohort."""
+        kept = self.work.cohort.kept.get((position, stop))
+        if kept is None or not self._repeats():
+            return False
+        numbers = kept.numbers_for(self.work, self.clock)
+        if numbers is not None:
+            self.take(kept, numbers)
+        return numbers is not None
+
+    def take(self, kept: Kept, numbers: list[Any]) -> None:
+        """Have a program of an earlier step ready to run with other numbers."""
+        self.program, self._kernel, self.program.numbers = kept.program, kept.kernel, numbers
+
+    def keep(self, position: int, stop: int) -> None:
+        """Keep the program, if the rules can be traced with numbers that write down what becomes of them."""
         cohort = self.work.cohort
+        before = cohort.kept.get((position, stop))
+        unused = 0 if before is None else before.unused + 1
+        if unused > TRIES or not self._repeats():
+            return
+        cohort.kept[position, stop] = kept = Kept(self.work.chain, _switches(self.work), unused)
+        if type(self.clock.learning_rate) not in NUMBERS or not is_fixed(self.work.chain):
+            return
+        tape = Tape(self.clock.step, self.clock.learning_rate)
+        twin = NativeStretch(self.work, self.chunk, None, None)
+        twin.clock = Clock(tape.step, tape.rate)  # type: ignore[arg-type]
+        try:
+            twin.trace(position, stop)
+        except (TypeError, ValueError, ArithmeticError):
+            return
+        values = tape.again(self.clock.step, self.clock.learning_rate)
+        if values is None or twin.program.key() != self.program.key():
+            return
+        kept.numbers, twin.program.numbers = twin.program.numbers, numbers_of(twin.program.numbers, values)
+        if any(isinstance(n, Tensor) for n in kept.numbers) or [*_numbers(twin)] != [*_numbers(self)]:
+            return
+        program = twin.program
+        kept.program, kept.kernel, kept.tape = program, self._kernel, tape
+        kept.vectors = vector_names(program)
+        alone = not (program.sums or program.stochastic or row_value_names(program))
+        kept.moves = alone and "theta" in program.outputs and cohort.plain_parameters
+
+    def _repeats(self) -> bool:
+        """Whether a step like this one may come again: all of a cohort that stayed as it is, from the gradients on."""
+        whole = self.chunk is self.work.cohort.whole and self.work.cohort.steady
+        return whole and self.u is None and not self.pending and self.gradients is None
+
+    def _gradient_dtype(self) -> torch.dtype:
+        """Return the one dtype of the gradients as the loop reads them, and have them at hand where they are copies."""
+        cohort = self.work.cohort
+        if cohort.plain_gradients and _name(cohort.gradient_dtype) in C_TYPES:
+            return cohort.gradient_dtype
+        gradients = self.chunk.of(self.work.gradients)
+        kinds = {g.dtype for g in gradients}
         dtype = gradients[0].dtype
-        if not cohort.plain_gradients or str(dtype).removeprefix("torch.") not in C_TYPES:
-            kinds = {g.dtype for g in gradients}
-            if len(kinds) > 1 or str(dtype).removeprefix("torch.") not in C_TYPES:
-                dtype = cohort.dtype
-            gradients = [g.detach().resolve_neg().to(dtype).contiguous() for g in gradients]
-        return gradients, dtype
+        if len(kinds) > 1 or _name(dtype) not in C_TYPES:
+            dtype = cohort.dtype
+        self.gradients = [g.detach().resolve_neg().to(dtype).contiguous() for g in gradients]
+        return dtype
 
     @classmethod
     def run_all(cls, stretches: Sequence[Stretch]) -> list[list[RowSums]]:
@@ -80,27 +237,27 @@ class NativeStretch(Stretch):
             s.launched()
         return [found[id(s)] for s in stretches]
 
-    def addresses(self, name: str, parameters: Sequence[Tensor]) -> list[int]:
+    def addresses(self, name: str, parameters: Sequence[Tensor]) -> array[int]:
         """Return where the tensors of a vector of the program begin, one per parameter."""
         cohort, chunk = self.work.cohort, self.chunk
+        if name == "gradient" and self.gradients is not None:
+            return places_of(self.gradients)
         if name in cohort.addresses and (name != "theta" or cohort.plain_parameters):
             return cohort.addresses[name][chunk.first : chunk.last]
         if name == "theta":
-            return _addresses(parameters)
-        if name == "gradient":
-            return _addresses(self.gradients)
+            return places_of(parameters)
         if name == "into":
-            return _addresses(chunk.of(self.work.into or []))
+            return places_of(chunk.of(self.work.into or []))
         if name == "update":
             base, size = self.place().data_ptr(), cohort.dtype.itemsize
-            return [base + size * offset for offset in chunk.offsets[:-1]]
-        return _addresses(chunk.of(cohort.state[name]))
+            return array("Q", [base + size * offset for offset in chunk.offsets[:-1]])
+        return places_of(chunk.of(cohort.state[name]))
 
 
 def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     """Run one program over all parameters of all these stretches, in one loop."""
     if len({id(s.work.cohort) for s in stretches}) > 1 and shared_memory(
-        [p.data_ptr() for s in stretches for p in s.chunk.of(s.work.cohort.pieces)]
+        places_of([p for s in stretches for p in s.chunk.of(s.work.cohort.pieces)])
     ):
         return [sums for s in stretches for sums in _run([s])]  # one after the other, each with what the last one left
     program = stretches[0].program
@@ -109,11 +266,10 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
     parameters = [s.chunk.of(s.work.cohort.pieces) for s in stretches]
     dense = [_contiguous(some, s.work.cohort) for s, some in zip(stretches, parameters, strict=True)]
     names = vector_names(program)
-    found: list[int] = []
+    vectors = array("Q")
     for name in names:
         for s, some in zip(stretches, dense, strict=True):
-            found += s.addresses(name, some)
-    vectors = array("Q", found)
+            vectors += s.addresses(name, some)
     if len(stretches) == 1:
         offsets, heights, first_rows = rows[0].offsets, rows[0].rows, rows[0].first_row
         sets, noise = rows[0].sets, rows[0].zeros
@@ -136,16 +292,14 @@ def _run(stretches: Sequence[NativeStretch]) -> list[list[RowSums]]:
         torch.cat([s.for_rows(s.row_numbers[i]) for s in stretches]) for i in range(len(row_value_names(program)))
     ]
     numbers = array("d", itertools.chain.from_iterable(_numbers(s) for s in stretches))
-    threads = max(1, min(torch.get_num_threads(), offsets[-1] // ELEMENTS_PER_THREAD))
-    arguments = (offsets, heights, first_rows, sets, vectors, array("Q", _addresses(values)), numbers, noise)
+    arguments = (offsets, heights, first_rows, sets, vectors, places_of(values), numbers, noise)
     addresses = [one.buffer_info()[0] for one in arguments]
-    stretches[0]._kernel(sum(counts), *addresses, threads, None if sums is None else sums.data_ptr())
-    written = [p for some in parameters for p in some] if "theta" in program.outputs else []
-    if written:
-        for some, copies in zip(parameters, dense, strict=True):
+    stretches[0]._kernel(sum(counts), *addresses, threads_for(offsets[-1]), None if sums is None else sums.data_ptr())
+    if "theta" in program.outputs:
+        for s, some, copies in zip(stretches, parameters, dense, strict=True):
             if copies is not some:
                 torch._foreach_copy_(some, copies)
-        torch.autograd.graph.increment_version(written)  # so that autograd notices, as with operations of torch
+            s.work.cohort.written(s.chunk.first, s.chunk.last)
     if sums is None:
         return [[() for _ in r.buckets] for r in rows]
     firsts = [0, *itertools.accumulate(r.total_rows for r in rows)]
@@ -180,5 +334,5 @@ def _contiguous(parameters: list[Tensor], cohort: Cohort) -> list[Tensor]:
     return [p if plain(p) else p.detach().resolve_neg().contiguous() for p in parameters]
 
 
-def _addresses(tensors: Sequence[Tensor]) -> list[int]:
-    return list(map(Tensor.data_ptr, tensors))
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -165,6 +165,13 @@ class Stretch:
         """
         raise TypeError(f"{type(self).__name__} compiles nothing")
 
+    def again(self, position: int, stop: int) -> bool:
+        """Have the program of an earlier step ready to run, with the numbers of this one; False where there is none."""
+        return False
+
+    def keep(self, position: int, stop: int) -> None:
+        """Keep what was traced and compiled for the steps to come, where that is possible."""
+
     @classmethod
     def run_all(cls, stretches: Sequence[Stretch]) -> list[list[RowSums]]:
         """Run the compiled programs and return what each added up, per bucket."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +24,6 @@ class Work:
     Attributes:
         clock: of parameters that count no steps of their own, and of rules for the whole model.
         rates: the learning rates of the step, by number; None where the clock is everybody's.
-        gradients: of the cohort's parameters in its order; by default what is in ``.grad``.
         stochastic: whether bfloat16 parameters are rounded stochastically.
         into: where the result goes, one tensor of the state's dtype per parameter; None adds it to the parameters.
     """
@@ -35,7 +35,6 @@ class Work:
     stochastic: bool = False
     into: list[Tensor] | None = None
     rates: Sequence[float | Tensor] | None = None
-    gradients: list[Tensor] = field(default_factory=list)
 
     def clock_of(self, chunk: Chunk) -> Clock:
         """Return what rules may know of time on this chunk; where its bands differ, the numbers are `Rates`."""
@@ -56,9 +55,10 @@ class Work:
         bands = [self.cohort.bands[i] for i in chunk.bands]
         return [salt for band, span in zip(bands, chunk.spans, strict=True) for salt in [salt_of(band.steps)] * span]
 
-    def __post_init__(self) -> None:
-        if not self.gradients:
-            self.gradients = self.cohort.gradients() or []
+    @functools.cached_property
+    def gradients(self) -> list[Tensor]:
+        """Of the cohort's parameters in its order, as `Cohort.find_gradients` found them."""
+        return self.cohort.gradients
 
 
 def _one(numbers: list[Any]) -> Any:

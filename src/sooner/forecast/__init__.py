@@ -18,6 +18,7 @@ from sooner.forecast.gained import Gain
 from sooner.forecast.law import Law
 from sooner.forecast.laws import find, names
 from sooner.forecast.live import Live
+from sooner.forecast.merge import Merged, Said, merge
 from sooner.forecast.read import read
 from sooner.forecast.schedules import Schedule, parse
 from sooner.forecast.table import Table, join, table
@@ -29,8 +30,10 @@ __all__ = [
     "Gain",
     "Law",
     "Live",
+    "Merged",
     "Parameter",
     "Prediction",
+    "Said",
     "Schedule",
     "Table",
     "When",
@@ -41,6 +44,7 @@ __all__ = [
     "forecast_curve",
     "gain",
     "join",
+    "merge",
     "names",
     "parse",
     "read",

@@ -69,7 +69,7 @@ def candidates(table: Table, over: str | None = None) -> list[Law]:
         return [Chinchilla(), Overtraining()]
     if varied:
         return _in_one(varied[0], len(table))
-    if "step" in table:
+    if "step" in table and len(np.unique(table["step"])) > 1:
         return of_curves(table)
     raise SoonerError(
         f"nothing in {listed(table.columns)} changes along which a loss could be forecast; add parameters, tokens, "

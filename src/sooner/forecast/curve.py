@@ -16,12 +16,15 @@ from sooner.forecast.decay import with_prior
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import LEVEL, Prediction
 from sooner.forecast.law import Law
+from sooner.forecast.nearest_runs import nearest_runs
 from sooner.forecast.schedules import Schedule
 from sooner.forecast.table import FloatArray, Table
 from sooner.forecast.table import table as make
 from sooner.forecast.transient import without_transient
 
 POINTS = 200
+_LEAST = 3
+"""A run with fewer steps is no curve."""
 STEEPER = 1.2
 """By this factor a curve must fall faster in its last third than in its middle to look like a decay."""
 ALIKE = 0.01
@@ -41,6 +44,7 @@ class Curve:
         check: what leaving out showed, None where nothing could be left out.
         errors: left-out error of every law that was tried, relative.
         warnings: why to doubt it.
+        run: the run that goes on, empty where the curve is one of another schedule.
     """
 
     law: str
@@ -51,6 +55,7 @@ class Curve:
     check: Check | None
     errors: dict[str, float]
     warnings: list[str]
+    run: str = ""
 
     @property
     def final(self) -> tuple[float, float, float]:
@@ -93,6 +98,7 @@ def forecast_curve(
     table = table.where(table["step"] > 0)
     if schedule is not None and "lr" not in table:
         raise SoonerError("another schedule needs the learning rates of the fitted runs; say them with --lr KIND:...")
+    table, noted = _fitted(table)
     errors: dict[str, float] = {}
     if law is None:
         laws = of_curves(table)
@@ -115,9 +121,34 @@ def forecast_curve(
     if own:
         predicted, more = go_on(fitted, run, at, predicted)
         told += more
-    warnings = list(dict.fromkeys((*_decay(table), *told, *predicted.warnings)))
+    warnings = list(dict.fromkeys((*_decay(table), *noted, *told, *predicted.warnings)))
     rates = at["lr"] if "lr" in at else np.full(len(at), np.nan)
-    return Curve(law.name, words, at["step"], rates, predicted, shown, errors, warnings)
+    goes_on = run.runs[0] if own else ""
+    return Curve(law.name, words, at["step"], rates, predicted, shown, errors, warnings, goes_on)
+
+
+def _fitted(table: Table) -> tuple[Table, list[str]]:
+    """Return the runs that a law is fitted to, the one that goes on last, and what to say of the others.
+
+    Raises:
+        SoonerError: the run has too few steps.
+    """
+    name, count = table.runs[-1], len(table.runs)
+    run = table.only([name])
+    if len(np.unique(run["step"])) < _LEAST:
+        raise SoonerError(
+            f"{name} has losses at fewer than {_LEAST} steps, which make no curve; log more, name another run with "
+            "--run NAME, or use sooner forecast fit for final losses"
+        )
+    if count == 1:
+        return table, []
+    if "lr" not in table:
+        # no law says what runs of unknown rates, sizes and data share, and each is fitted to its own
+        return run, [
+            f"{name}, one of {count} runs, goes on (--run NAME for another), and the law is fitted to it alone"
+        ]
+    few = nearest_runs(table)
+    return few, [note for note in few.notes if note not in table.notes]
 
 
 def _ahead(last: Table, schedule: Schedule | None, total: float | None) -> tuple[Table, str, bool]:
@@ -134,7 +165,10 @@ def _ahead(last: Table, schedule: Schedule | None, total: float | None) -> tuple
         raise SoonerError(
             f"the run has reached step {reached:g} already, so nothing is left until {end:g}; give a later --total"
         )
-    ahead = np.unique(np.round(np.linspace(reached, end, POINTS)))[1:]
+    ahead = np.linspace(reached, end, POINTS)
+    if (last["step"] % 1 == 0).all():  # not of an axis in fractions of epochs
+        ahead = np.unique(np.round(ahead))
+    ahead = ahead[ahead > reached]
     if "lr" not in last:
         return make(last.runs[0], step=ahead), "the run goes on", True
     rate = np.full(len(ahead), last["lr"][int(np.argmax(last["step"]))])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.error import SoonerError, nearest
+from sooner.forecast.numbers import number as number_of
 from sooner.forecast.table import FloatArray, Table
 
 FULL = 0.999
@@ -200,7 +201,7 @@ def _shape(text: str, value: str) -> str:
 
 def _number(text: str, name: str, value: str) -> float:
     try:
-        number = float(value)
+        number = number_of(value, False)
     except ValueError:
         raise SoonerError(f"in the schedule {text!r}, {name} is {value!r}, which is not a number; {_HELP}") from None
     if not np.isfinite(number) or number < 0:

@@ -45,6 +45,12 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(known) if more < 2 else f"{', '.join(known[:_SAID])} and {more} more"
 
 
+class Doubt(str):
+    """A note on a table that answers say first: what follows is not what it seems, as of a run that diverged."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Table:
     """Measurements in columns.
@@ -53,6 +59,7 @@ class Table:
         columns: arrays of equal length, float64; names from `COLUMNS` where one fits.
         run: the run that each row belongs to; every row is a run of its own where it is left out.
         notes: what was found and assumed while the table was made, in sentences.
+        axis: what the column step counts: step, or epoch, row, second or token where a curve has no steps.
 
     Raises:
         SoonerError: no columns, or columns of unequal length.
@@ -61,6 +68,7 @@ class Table:
     columns: Mapping[str, FloatArray]
     run: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype="<U1"))
     notes: tuple[str, ...] = ()
+    axis: str = "step"
 
     def __post_init__(self) -> None:
         columns = {name: np.ascontiguousarray(values, dtype=np.float64) for name, values in self.columns.items()}
@@ -103,7 +111,9 @@ class Table:
 
     def where(self, rows: npt.NDArray[Any]) -> Table:
         """Return the rows chosen by a mask or by indices."""
-        return Table({name: values[rows] for name, values in self.columns.items()}, self.run[rows], self.notes)
+        return Table(
+            {name: values[rows] for name, values in self.columns.items()}, self.run[rows], self.notes, self.axis
+        )
 
     def each_run(self) -> Iterator[tuple[str, Table]]:
         """Yield every run with its rows."""
@@ -131,15 +141,16 @@ class Table:
     def plus(self, **columns: npt.ArrayLike) -> Table:
         """Return the table with columns added or replaced."""
         added = {name: np.broadcast_to(np.asarray(v, dtype=np.float64), len(self)) for name, v in columns.items()}
-        return Table({**self.columns, **added}, self.run, self.notes)
+        return Table({**self.columns, **added}, self.run, self.notes, self.axis)
 
     def without(self, name: str) -> Table:
         """Return the table without a column; as it is where there is none of this name."""
-        return Table({one: values for one, values in self.columns.items() if one != name}, self.run, self.notes)
+        kept = {one: values for one, values in self.columns.items() if one != name}
+        return Table(kept, self.run, self.notes, self.axis)
 
     def with_notes(self, *notes: str) -> Table:
         """Return the table with these sentences added to its notes."""
-        return Table(self.columns, self.run, tuple(dict.fromkeys((*self.notes, *notes))))
+        return Table(self.columns, self.run, tuple(dict.fromkeys((*self.notes, *notes))), self.axis)
 
     def require(self, *names: str) -> Table:
         """Return the table with these columns, derived by C = 6 N D (noted) where two of the three are there.
@@ -199,13 +210,19 @@ def join(tables: Sequence[Table]) -> Table:
     """Return one table of the rows of all, with the columns that all have.
 
     Raises:
-        SoonerError: no tables, or no column that all of them have.
+        SoonerError: no tables, steps that count different things, or no column that all of them have.
     """
     if not tables:
         raise SoonerError("there are no rows to join; name a file that has some")
     shared = [name for name in tables[0].columns if all(name in other for other in tables)]
     if not shared:
         raise SoonerError("the files share no column; name columns with --column, such as --column loss=val_loss")
+    axes = list(dict.fromkeys(one.axis for one in tables if "step" in one))
+    if len(axes) > 1:
+        raise SoonerError(
+            f"the files count {' and '.join(f'{axis}s' for axis in axes)}; give all the same unit, with --column "
+            "step=HEADING where they have it"
+        )
     columns = {name: np.concatenate([one[name] for one in tables]) for name in shared}
     notes = tuple(dict.fromkeys(note for one in tables for note in one.notes))
-    return Table(columns, np.concatenate([one.run for one in tables]), notes)
+    return Table(columns, np.concatenate([one.run for one in tables]), notes, axes[0] if axes else "step")

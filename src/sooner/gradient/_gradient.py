@@ -134,6 +134,8 @@ class GradientPart(Part):
     def _run(self) -> None:
         chain = Chain((self.rule,))
         clock = Clock(self.steps + 1, 0.0)  # rules for gradients do not look at the learning rate
+        for cohort, _ in self._cohorts:
+            cohort.find_gradients()
         run([Work(cohort, chain, clock, into=into) for cohort, into in self._cohorts])
         for p, changed in self._changed:
             p.grad = changed.to(p.grad.dtype)  # type: ignore[union-attr]  # all of them have one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -18,6 +19,7 @@ def versions() -> dict[str, str]:
     return {"sooner": __version__, "python": platform.python_version(), **installed}
 
 
+@functools.cache
 def processor() -> str:
     """Return the processor's name; results are bit-identical only on the same kind."""
     cpuinfo = Path("/proc/cpuinfo")

@@ -17,9 +17,11 @@ from typing import Any
 from sooner.error import SoonerError
 from sooner.loop import evaluation_steps
 from sooner.race import limits, statistics
+from sooner.race.entrant import Entrant
 from sooner.race.evidence import PRIMARY
 from sooner.race.journal import Journal, View
 from sooner.race.plan import Plan
+from sooner.race.planned import Planned
 from sooner.race.pool import Pool
 from sooner.race.referee import Race, pool_of, provenance
 from sooner.race.shelf import views
@@ -64,7 +66,7 @@ class Known:
     seen: bool = False
 
 
-def pilot(plan: Plan, watch: Watch | None = None, pool: Pool | None = None) -> list[Known]:
+def pilot(plan: Planned, watch: Watch | None = None, pool: Pool | None = None) -> list[Known]:
     """Return what is known of luck, at the plan's budget first: from finished races beside it, else from a pilot.
 
     A pilot is kept in a journal of its own and goes on where it was stopped, like a race.
@@ -88,7 +90,7 @@ def pilot(plan: Plan, watch: Watch | None = None, pool: Pool | None = None) -> l
         return _run(Race(alone, journal, workers, watch or Watch(), None))
 
 
-def pilot_of(plan: Plan) -> Plan:
+def pilot_of(plan: Planned) -> Planned:
     """Return the plan of the pilot for a race: the baseline alone, in the same regime, on seeds of its own."""
     single = [plan.baseline]
     out = None if plan.out is None else plan.out.with_name(f"pilot-{plan.out.name}")
@@ -100,11 +102,10 @@ def pilot_of(plan: Plan) -> Plan:
 
 def _run(race: Race) -> list[Known]:
     plan, evidence, baseline = race.plan, race.evidence, race.baseline
-    assert isinstance(plan, Plan)
     race.tune()
     assert baseline.settings is not None
     seeds = plan.seeds("target")
-    if plan.regime == "budgeted":
+    if plan.regime == "budgeted" or not isinstance(plan, Plan):  # when a command measures is its own affair
         cells = [plan.runs(baseline.recipe, baseline.settings, seed) for seed in seeds]
         budgets = [plan.budget]
     else:
@@ -127,7 +128,7 @@ def _budgets(plan: Plan) -> list[int]:
     return budgets
 
 
-def _known(plan: Plan, budget: int, runs: Sequence[Sequence[Any]], of: int, sign: float) -> Known:
+def _known(plan: Planned, budget: int, runs: Sequence[Sequence[Any]], of: int, sign: float) -> Known:
     """Return what the runs say of one budget."""
     if plan.regime == "budgeted":
         finals = [{h: _at(some, h, sign) for h in plan.horizons} for some in runs]
@@ -139,7 +140,8 @@ def _known(plan: Plan, budget: int, runs: Sequence[Sequence[Any]], of: int, sign
         ]
         ends, most = by_horizon[budget], math.log(LADDER[-1] * budget)
     else:
-        grid = sorted(evaluation_steps(budget, plan.task.evaluations))
+        measured = [set(data["steps"]) for some in runs for data in some]
+        grid = sorted(evaluation_steps(budget, plan.task.evaluations) if isinstance(plan, Plan) else _common(measured))
         curves = [(grid, [_at(some, step, sign) for step in grid]) for some in runs]
         target = targets_anytime(curves, budget)[PRIMARY] if runs else None
         crossed = [None if target is None else confirmed_crossing(*curve, target) for curve in curves]
@@ -162,6 +164,10 @@ def _known(plan: Plan, budget: int, runs: Sequence[Sequence[Any]], of: int, sign
     )
 
 
+def _common(measured: Sequence[set[int]]) -> set[int]:
+    return set.intersection(*measured) if measured else set()
+
+
 def _at(some: Sequence[Any], step: int, sign: float) -> float | None:
     """Return what was measured at a step, lower is better, from the run that ends there or the only one there is."""
     data = next((one for one in some if one["steps"][-1] == step), some[-1])
@@ -171,7 +177,7 @@ def _at(some: Sequence[Any], step: int, sign: float) -> float | None:
     return sign * value if math.isfinite(value) else None
 
 
-def from_races(plan: Plan) -> Known | None:
+def from_races(plan: Planned) -> Known | None:
     """Return what finished races of the same baseline, task and budget know, of these contenders where they ran."""
     results = list(_results(plan))
     names = {str(recipe) for recipe in plan.recipes[1:]}
@@ -214,7 +220,7 @@ def from_races(plan: Plan) -> Known | None:
     )
 
 
-def _results(plan: Plan) -> Iterator[dict[str, Any]]:
+def _results(plan: Planned) -> Iterator[dict[str, Any]]:
     """Yield the results of finished races of the same baseline, each with the seconds of a run in "pilot"."""
     mine = plan.identity()
     for view in views(plan.folder().parent):
@@ -222,11 +228,16 @@ def _results(plan: Plan) -> Iterator[dict[str, Any]]:
         same = ("rules", "task", "steps", "regime", "versions", "processor", "world", "workers")
         if result is None or any(theirs.get(name) != mine.get(name) for name in same):
             continue
-        parts = {slot.name for slot in plan.baseline.slots}
-        if theirs["recipes"][0] == mine["recipes"][0] and all(
-            theirs["sources"].get(name) == mine["sources"].get(name) for name in parts
-        ):
+        if theirs["recipes"][0] == mine["recipes"][0] and _same_code(plan.baseline, theirs, mine):
             yield {**result, "pilot": _seconds(view, result)}
+
+
+def _same_code(baseline: Entrant, theirs: dict[str, Any], mine: dict[str, Any]) -> bool:
+    """Say whether two races mean the same by a baseline of the same name."""
+    if not isinstance(baseline, Recipe):
+        return bool(theirs.get("commands", [None])[0] == mine["commands"][0])
+    parts = {slot.name for slot in baseline.slots}
+    return all(theirs["sources"].get(name) == mine["sources"].get(name) for name in parts)
 
 
 def _seconds(view: View, result: dict[str, Any]) -> float:
@@ -236,7 +247,7 @@ def _seconds(view: View, result: dict[str, Any]) -> float:
     return float(sum(data["cpu_seconds"] for data in runs) / max(steps, 1) * result["task"]["steps"])
 
 
-def outlook(plan: Plan, known: Sequence[Known], wanted: float, effect: float | None) -> dict[str, Any]:
+def outlook(plan: Planned, known: Sequence[Known], wanted: float, effect: float | None) -> dict[str, Any]:
     """Return what effects need, as plain numbers: what `sooner race --power --json` prints (docs/result.md).
 
     The level is what a single contender must meet if the others show nothing: divided by their number (Holm), and by
@@ -268,7 +279,7 @@ def outlook(plan: Plan, known: Sequence[Known], wanted: float, effect: float | N
     }
 
 
-def _budget(plan: Plan, known: Known, wanted: float, effects: Sequence[float], looking: Looking) -> dict[str, Any]:
+def _budget(plan: Planned, known: Known, wanted: float, effects: Sequence[float], looking: Looking) -> dict[str, Any]:
     spread = known.spread
     rows = []
     for ratio in effects if spread else ():
@@ -304,14 +315,14 @@ def _budget(plan: Plan, known: Known, wanted: float, effects: Sequence[float], l
     }
 
 
-def _minutes(plan: Plan, known: Known, seeds: float) -> float:
+def _minutes(plan: Planned, known: Known, seeds: float) -> float:
     """Return the processor minutes of training that a race takes: tuning, targets, racing and the A/A arm."""
     lengths = [_length(plan, recipe) for recipe in plan.recipes]
     racing = seeds * (sum(lengths) + lengths[0])
     return known.cpu_seconds * ((plan.tune + 1) * len(lengths) + limits.TARGET_SEEDS * lengths[0] + racing) / 60
 
 
-def _length(plan: Plan, recipe: Recipe) -> float:
+def _length(plan: Planned, recipe: Entrant) -> float:
     """Return how many budgets of steps a recipe trains on one seed."""
     if plan.regime == "anytime":
         return 1.0

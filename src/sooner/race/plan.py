@@ -41,7 +41,8 @@ class Plan(Planned):
         looks: numbers of racing seeds after which the race is judged, ascending, declared before it starts; the last is
             the most it uses.
         until: instead of looks, judge after every seed, and race on until all are decided or so many seeds were used.
-        tune: quasi-random tuning trials per contender, besides its default.
+        tune: tuning trials per contender, besides its default.
+        tuner: who proposes the settings of these trials, a name in `tuners.NAMES`.
         steps: budget in optimizer steps, None for the task's own.
         regime: "anytime" (first crossing counts), "budgeted" (each horizon is a run of its own) or "auto".
         jobs: worker processes; does not change any number but the time it takes.
@@ -78,6 +79,7 @@ class Plan(Planned):
         self.budget = self.task.steps if self.steps is None else self.steps
         limits.check_budget(self.budget)
         self.looks = limits.looks_of(self.looks, self.until)
+        self.proposing()  # refuses a tuner that is not there
         self._check_recipes()
         fixed = [str(r) for r in self.recipes if not r.horizon_free]
         self.regime = limits.regime_of(self.regime, fixed)
@@ -184,6 +186,7 @@ class Plan(Planned):
             "seed": seed,
             "steps": steps,
             "evaluate_at": list(evaluate_at),
+            "processor": processor(),
             **self.crew(),
         }
 

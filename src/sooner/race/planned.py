@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sooner.loop import evaluation_steps
-from sooner.race import limits
+from sooner.race import limits, tuners
 from sooner.race.entrant import Entrant, Subject
 from sooner.race.pool import Cell
 from sooner.race.statistics import can_reach, seeds_needed
@@ -34,6 +34,7 @@ class Planned:
         recipes: the contenders; the first is the baseline.
         looks: see `Plan`, and so for all others.
         silence: seconds without a word after which a run is given up; None for the pool's own.
+        tuner: who proposes the settings of tuning trials, a name in `tuners.NAMES`.
         slots: environment variables of each place on a device, for one worker each; empty for the processor.
     """
 
@@ -55,6 +56,7 @@ class Planned:
     until: int | None = None
     pilot: bool = False
     silence: float | None = None
+    tuner: str = tuners.DEFAULT
     slots: Sequence[Mapping[str, str]] = ()
 
     checked: dict[str, Any] = field(init=False, repr=False)
@@ -123,7 +125,16 @@ class Planned:
             "tune": self.tune,
             "series": self.series,
             "cost measured": self.measure_cost,
+            **self.proposing().identity(),
         }
+
+    def proposing(self) -> tuners.Tuner:
+        """Return who proposes the settings of tuning trials.
+
+        Raises:
+            SoonerError: nobody has that name, or Optuna is not installed.
+        """
+        return tuners.tuner(self.tuner, self.series * SERIES)
 
     def folder(self) -> Path:
         """Return the race's folder: `out`, or one named after the identity, so that the same command finds it again."""

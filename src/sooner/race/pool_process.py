@@ -18,6 +18,7 @@ from typing import Any
 
 from sooner.error import SoonerError
 from sooner.race.effort import processor_seconds
+from sooner.race.pool import Cell
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _STARTUP_SECONDS = 600.0  # the least silence granted to a worker that imports torch, perhaps on a busy machine
@@ -27,15 +28,6 @@ _LOOKS = 8
 """At a silent worker, in the time that it may be idle."""
 _AT_WORK = 0.05
 """Share of a core that tells work from waiting."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One piece of work: its name, what the function gets (picklable), and how much work it is (in any unit)."""
-
-    key: str
-    payload: dict[str, Any]
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -17,20 +17,21 @@ from typing import Any
 from sooner.error import SoonerError
 from sooner.race import tuning
 from sooner.race.cost import contention
+from sooner.race.engines.processes import SILENCE_SECONDS, Processes
 from sooner.race.evidence import PRIMARY, Contender, Evidence
 from sooner.race.journal import Journal
-from sooner.race.machine import machine, now, versions
+from sooner.race.machine import machine, now, processor, versions
 from sooner.race.plan import Plan
 from sooner.race.planned import Planned
-from sooner.race.pool import SILENCE_SECONDS, Cell, Pool
+from sooner.race.pool import Cell, Pool
 from sooner.race.result import make_result
 from sooner.race.shelf import Shelf
 from sooner.race.stamps import costs_of_runs
 from sooner.race.targets import targets_anytime, targets_budgeted
-from sooner.space import Settings
+from sooner.race.tuners import Tuner
+from sooner.space import Settings, Space
 from sooner.watch import Several, Watch, watching
 
-WORKER = "sooner.race.worker:run_cell"
 COST_ATTEMPTS = 3
 
 
@@ -45,7 +46,7 @@ def run(
     Args:
         plan: the race.
         watch: is told what happens, as `sooner.watch.watching` takes it; one that fails stops nothing.
-        pool: workers to use; None starts `plan.jobs` of them and ends them afterwards.
+        pool: what runs the cells; None starts `plan.jobs` processes and ends them afterwards.
         shelf: runs that other races have made; equal ones are copied into the journal instead of being run again.
 
     Raises:
@@ -70,9 +71,9 @@ def run(
         return result
 
 
-def pool_of(plan: Planned) -> Pool:
+def pool_of(plan: Planned) -> Processes:
     """Return the workers of a race: so many, each in its place, and as patient as the plan says."""
-    return Pool(plan.jobs, WORKER, silence_seconds=plan.silence or SILENCE_SECONDS, slots=plan.slots)
+    return Processes(plan.jobs, silence_seconds=plan.silence or SILENCE_SECONDS, slots=plan.slots)
 
 
 def about(plan: Planned, journal: Journal) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class Race:
     Args:
         plan: the race.
         journal: its open journal.
-        pool: workers.
+        pool: what runs the cells.
         watch: is told what happens.
         shelf: runs of other races, or None.
     """
@@ -150,10 +151,16 @@ class Race:
             )
 
     def _tune(self) -> None:
-        count = self.plan.tune + 1
-        self._run_trials("tuning", [tuning.trials(c.recipe.space, c.recipe.default, count) for c in self.contenders])
+        tuner = self.plan.proposing()
+        for number, count in enumerate(tuner.rounds(self.plan.tune + 1)):
+            wanted = [self._proposed(tuner, c, c.recipe.space, count, number) for c in self.contenders]
+            self._run_trials("tuning", wanted)
         if self.plan.tune and any(self._edge(c) for c in self.contenders):
-            self._run_trials("tuning in a wider range", [self._wider(c) for c in self.contenders])
+            spaces = [self._wider(c) for c in self.contenders]
+            for number, count in enumerate(tuner.rounds(math.ceil(self.plan.tune / 2))):
+                both = zip(self.contenders, spaces, strict=True)
+                wanted = [self._proposed(tuner, c, space, count, number) for c, space in both]
+                self._run_trials("tuning in a wider range", wanted)
         for c in self.contenders:
             c.settings = tuning.best(c.trials, c.scores)
             c.edge = self._edge(c)
@@ -163,14 +170,18 @@ class Race:
     def _edge(self, c: Contender) -> dict[str, Any]:
         return tuning.edges(c.recipe.space, c.trials, c.scores)
 
-    def _wider(self, c: Contender) -> list[Settings]:
-        """Return the extra trials of one contender; all with something to tune get as many, on an edge or not."""
+    def _wider(self, c: Contender) -> Space | None:
+        """Return the space of one contender's extra trials; all with something to tune get them, on an edge or not."""
         winner = tuning.best(c.trials, c.scores)
         if not c.recipe.space or winner is None:
-            return []
+            return None
         c.widened = bool(self._edge(c))
-        space = tuning.widening(c.recipe.space, self._edge(c), winner)
-        return tuning.trials(space, c.recipe.default, math.ceil(self.plan.tune / 2), start=len(c.trials))
+        return tuning.widening(c.recipe.space, self._edge(c), winner)
+
+    def _proposed(self, tuner: Tuner, c: Contender, space: Space | None, count: int, number: int) -> list[Settings]:
+        if space is None:
+            return []
+        return tuner.propose(space, c.recipe.default, c.trials, c.scores, count, number)
 
     def _run_trials(self, phase: str, settings: list[list[Settings]]) -> None:
         (seed,) = self.plan.seeds("tuning")
@@ -230,7 +241,8 @@ class Race:
         if not isinstance(self.plan, Plan):
             return costs_of_runs(self.evidence), {}
         texts = [str(c.tuned) for c in self.contenders if not c.why_out]
-        common = {"task": self.plan.sendable_task(), "steps": self.plan.budget, **self.plan.crew()}
+        common = {"task": self.plan.sendable_task(), "steps": self.plan.budget, "processor": processor()}
+        common.update(self.plan.crew())
         costs = None
         for attempt in range(COST_ATTEMPTS):
             cell = Cell(f"blocks, attempt {attempt + 1}", {"do": "blocks", "recipes": texts, **common})

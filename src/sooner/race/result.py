@@ -6,7 +6,7 @@ import math
 import statistics as stdlib
 from typing import Any
 
-from sooner.race import statistics, tuning
+from sooner.race import statistics, tuners, tuning
 from sooner.race.cost import contention
 from sooner.race.evidence import PRIMARY, TARGETS, Contender, Curve, Evidence
 from sooner.race.limits import RULES
@@ -58,6 +58,7 @@ def make_result(
         "looks": list(plan.looks),
         "until": plan.until,
         "intervals": {"level": 1 - plan.alpha, "kind": "after every seed" if plan.every_seed else "at one look"},
+        "tuner": plan.tuner,
         "tuning_trials": max(len(c.trials) for c in evidence.contenders),
         "targets": {name: _raw(evidence, v) for name, v in evidence.targets.items()},
         "primary_target": PRIMARY,
@@ -205,6 +206,7 @@ def _tuning(evidence: Evidence, c: Contender) -> dict[str, Any]:
         {"settings": s, "score": score, "diverged_at": d}
         for s, score, d in zip(c.trials, scores, c.diverged, strict=True)
     ]
+    best_of = tuning.expected_best if evidence.plan.tuner == tuners.DEFAULT else tuning.best_so_far
     return {
         "best": c.settings or {},
         "default": c.recipe.default,
@@ -213,7 +215,7 @@ def _tuning(evidence: Evidence, c: Contender) -> dict[str, Any]:
         "widened": c.widened,
         "steps": _tuning_steps(evidence, c),
         "trials": tried,
-        "expected_best": tuning.expected_best(scores, evidence.plan.task.higher_is_better),
+        "expected_best": best_of(scores, evidence.plan.task.higher_is_better),
     }
 
 

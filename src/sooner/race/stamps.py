@@ -27,7 +27,10 @@ def costs_of_runs(evidence: Evidence) -> dict[str, Any]:
     own = [ms for ms in [*(one[0] for one in rounds if one), *again] if ms is not None]
     blocks = [[float(one[i] or 0.0) for one in whole] for i in range(len(runners))]
     why = None
-    if len(whole) < LEAST:
+    kinds = sorted({kind for c in runners for seed in seeds for kind in _kinds(evidence, c, seed)})
+    if len(kinds) > 1:
+        why = f"runs took place on several kinds of nodes ({'; '.join(kinds)})"
+    elif len(whole) < LEAST:
         why = (
             f"fewer than {LEAST} seeds have runs long enough to be timed from outside (2 seconds between the first "
             "and the last measurement)"
@@ -35,6 +38,12 @@ def costs_of_runs(evidence: Evidence) -> dict[str, Any]:
     elif (drift := statistics.median(own) / min(own)) > MOST_DRIFT:
         why = f"the baseline's own runs took {drift:.2f}x their best time per step, so something else slowed them"
     return {"blocks": blocks, "calibration": own, "share": [1.0] * len(whole), "why": why}
+
+
+def _kinds(evidence: Evidence, contender: Any, seed: int) -> list[str]:
+    """Return what the node is on which a run took place, where an engine has said so."""
+    found = evidence.data(evidence.cells(contender, "racing", seed)[-1]) or {}
+    return [" ".join(filter(None, (node["processor"], node["accelerator"])))] if (node := found.get("node")) else []
 
 
 def _milliseconds(evidence: Evidence, contender: Any, purpose: str, seed: int) -> float | None:

@@ -148,6 +148,21 @@ def expected_best(scores: Sequence[float | None], higher_is_better: bool = False
     ]
 
 
+def best_so_far(scores: Sequence[float | None], higher_is_better: bool = False) -> list[float | None]:
+    """Return the best of the first k trials for k = 1..K, for trials that build on the ones before.
+
+    Args:
+        scores: final value of each trial; None, NaN or infinite for a diverged one.
+        higher_is_better: the direction of the values.
+
+    Returns:
+        One value per k; None as long as all have diverged.
+    """
+    best = max if higher_is_better else min
+    sound = [[s for s in scores[:k] if s is not None and math.isfinite(s)] for k in range(1, len(scores) + 1)]
+    return [best(some) if some else None for some in sound]
+
+
 def _expectation(ordered: Sequence[float], total: int, k: int) -> float:
     ways = math.comb(total, k)
     return math.fsum(math.comb(total - i, k - 1) / ways * value for i, value in enumerate(ordered, start=1))

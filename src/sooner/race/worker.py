@@ -9,12 +9,21 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from sooner.error import SoonerError
+from sooner.race.machine import processor
+
 
 def run_cell(payload: dict[str, Any], report: Callable[..., None]) -> dict[str, Any]:
     """Run one cell, together with other processes where it says so; `report` is called often, as a sign of life.
 
     A cell of another kind names the function that runs it, as package.module:function.
+
+    Raises:
+        SoonerError: this machine has another processor than the race, whose numbers would differ.
     """
+    wanted = payload.get("processor")
+    if wanted is not None and wanted != processor():
+        raise SoonerError(f"this run belongs on a machine with the processor {wanted}, and this one has {processor()}")
     module, _, name = payload["do"].partition(":")
     if name:
         found: dict[str, Any] = getattr(importlib.import_module(module), name)(payload, report)

@@ -20,7 +20,8 @@ import torch.distributed as dist
 from sooner.communication import _lookout
 from sooner.error import SoonerError
 from sooner.race.cell import run_alone
-from sooner.race.pool_process import Attempt, Cell, Worker
+from sooner.race.pool import Cell
+from sooner.race.pool_process import Attempt, Worker
 
 _Store: Any = dist.TCPStore  # type: ignore[attr-defined]
 

@@ -25,6 +25,7 @@ from sooner.communication._averages_itself import averages_itself
 from sooner.communication._group import Group
 from sooner.error import SoonerError
 from sooner.foundation.gradient_norm import gradient_norm
+from sooner.foundation.heard import refuse_unheard_loss
 from sooner.foundation.hooks import hooks_of, overflows, steps_taken, take_off_scale
 from sooner.foundation.model_names import unwrapped as unwrapped_model
 from sooner.foundation.unwrap import unwrapped
@@ -187,6 +188,7 @@ class Training(Several):
             if asking != [True]:
                 with torch.enable_grad():
                     result = given()
+                refuse_unheard_loss(result, self.optimizers, "training.step")
                 given = given if any(asking) else None
         if asking != [True] or given is None or isinstance(given, Objective):
             self._refuse_unheard()

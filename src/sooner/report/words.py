@@ -256,8 +256,10 @@ def timing(result: Result) -> str:
 def tuning_cost(result: Result) -> str:
     """Return the sentence on what tuning cost."""
     spent = sum((contender.get("tuning") or {}).get("steps") or 0 for contender in result["contenders"])
+    tuner = result.get("tuner", "halton")
+    learnt = "" if tuner == "halton" else f", the later half proposed by {tuner}"
     return (
-        f"Tuning: {result['tuning_trials']} trials for each contender, the default settings among them; "
+        f"Tuning: {result['tuning_trials']} trials for each contender, the default settings among them{learnt}; "
         f"{count(spent)} steps in all. The ratios 'with tuning' charge them."
     )
 

@@ -22,10 +22,12 @@ from sooner.error import SoonerError, nearest
 from sooner.execute import run
 from sooner.execute.shards import is_sharded, whole
 from sooner.foundation.gradient_norm import gradient_norm
+from sooner.foundation.heard import refuse_unheard_loss
 from sooner.foundation.unwrap import unwrapped
 from sooner.objective import Objective
 from sooner.part import Part, check_choice, check_flags, check_range
 from sooner.transform import Chain, Transform, chain
+from sooner.update._cautious import cautious
 from sooner.update._graphs import outside_graphs
 from sooner.update._matching import Difference
 from sooner.update._options import NON_FINITE, tell_of_foreign
@@ -43,7 +45,7 @@ class ChainOptimizer(Part, Optimizer):
     Args:
         params: what `torch.optim` takes: parameters, named parameters or groups of them; or a whole `nn.Module`.
         defaults: hyper-parameters of every group; ``lr`` is among them.
-        maximize, stochastic_rounding, master_weights, non_finite, decay, model: see `Options`.
+        maximize, stochastic_rounding, master_weights, non_finite, decay, cautious, model: see `Options`.
         **foreign: keywords of torch.optim that have no meaning here; a warning says so once.
 
     Attributes:
@@ -74,6 +76,7 @@ class ChainOptimizer(Part, Optimizer):
         master_weights: bool = False,
         non_finite: Literal["pass", "skip", "raise"] = "pass",
         decay: Literal["all", "matrices"] = "all",
+        cautious: bool = False,
         model: torch.nn.Module | None = None,
         **foreign: Any,
     ) -> None:
@@ -96,6 +99,7 @@ class ChainOptimizer(Part, Optimizer):
             "maximize": maximize,
             "stochastic_rounding": stochastic_rounding,
             "master_weights": master_weights,
+            "cautious": cautious,
         }
         self.check({**defaults, **switches})
         groups = self.groups(params)
@@ -121,7 +125,13 @@ class ChainOptimizer(Part, Optimizer):
     def _switches(cls) -> tuple[str, ...]:
         """Return the names of the hyper-parameters that are on or off."""
         own = inspect.signature(cls).parameters.values()
-        return ("maximize", "stochastic_rounding", "master_weights", *(p.name for p in own if type(p.default) is bool))
+        return (
+            "maximize",
+            "stochastic_rounding",
+            "master_weights",
+            "cautious",
+            *(p.name for p in own if type(p.default) is bool),
+        )
 
     def groups(self, params: Any) -> list[dict[str, Any]]:
         """Turn what the user passed into parameter groups. Parts that treat parameters differently override this."""
@@ -161,6 +171,8 @@ class ChainOptimizer(Part, Optimizer):
     def full_rule(self, settings: dict[str, Any]) -> Chain:
         """Return the chain of these settings with what the gradient station put before it."""
         own = self.rule(settings)
+        if settings["cautious"]:
+            own = cautious(self.name(), own)
         return chain(*self.gradient_rules, *own.rules) if self.gradient_rules else own
 
     @property
@@ -196,6 +208,7 @@ class ChainOptimizer(Part, Optimizer):
         if closure is not None and not isinstance(closure, Objective):
             with torch.enable_grad():
                 result = closure()
+            refuse_unheard_loss(result, [self], self.name())
         if self.non_finite == "pass" or self._all_finite():
             self._take_step()
         return result
@@ -244,6 +257,9 @@ class ChainOptimizer(Part, Optimizer):
         check_parameters(self.name(), [param_group])
         self.check({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        if self.param_groups[-1]["cautious"]:
+            for _, settings in self.shares(self.param_groups[-1]):
+                self.full_rule(settings)  # refuses here, not at the first step
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as torch does, each tensor with memory of its own size; state of parameters that are in no

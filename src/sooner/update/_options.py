@@ -27,6 +27,8 @@ class Options(TypedDict, total=False):
         decay: what weight decay is for: "all" (default), as torch does, or "matrices", which are the weights that
             multiply or are looked up (hidden matrices, convolutions, embeddings, the output layer) and not gains,
             biases, tokens and single numbers; see `sooner.kinds`. A group may say its own.
+        cautious: of every step leave out what goes against the gradient of now, and lengthen the rest to make up for it
+            (Liang et al., 2024, arXiv 2411.16085), default False. Refused where a step has no momentum.
         model: whose modules say what each parameter is, where `params` are parameters or groups of them.
     """
 
@@ -35,6 +37,7 @@ class Options(TypedDict, total=False):
     master_weights: bool
     non_finite: Literal["pass", "skip", "raise"]
     decay: Literal["all", "matrices"]
+    cautious: bool
     model: torch.nn.Module | None
 
 

@@ -6,7 +6,6 @@ time: every step compares what is there with what the plan was made for.
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from sooner.execute import Cohort, Mark, MisfitError, SparseGradientError, Work,
 from sooner.execute.cohort import Kept
 from sooner.execute.shards import local, spread_of
 from sooner.execute.shared import show_shared, steps_of
+from sooner.execute.snapshot import same, same_items
 from sooner.transform import Chain, Clock
 
 
@@ -130,11 +130,11 @@ class Plan:
         by_kind = _Sorted(shares)
         try:
             steady = self._steady or self._same_gradients()
-            found = self._gradients() if steady and self._holds(shares, by_kind, kept) else None
-            self._steady = found is not None
-            if found is None:
+            self._steady = steady and self._holds(shares, by_kind, kept) and self._find_gradients()
+            if not self._steady:
                 self._build(shares, by_kind, kept, watched=steady)
-                found = self._gradients()
+                found = self._find_gradients()
+                assert found
         except SparseGradientError as error:
             self._listed = []
             label = self._label(error.parameter)
@@ -146,35 +146,28 @@ class Plan:
             raise SoonerError(
                 f"{self._name}: {self._label(error.parameter)} of shape {tuple(error.parameter.shape)} {error.what}"
             ) from error
-        assert found is not None
         return [
-            self._stepped(cohort, by_kind.first[number], by_kind.of_class[number], gradients)
-            for (number, cohort), gradients in zip(self._cohorts, found, strict=True)
+            self._stepped(cohort, by_kind.first[number].settings, self._chains[number], by_kind.of_class[number])
+            for number, cohort in self._cohorts
         ]
 
-    def _stepped(self, cohort: Cohort, share: Share, rates: list[Any], gradients: list[Tensor]) -> Work:
+    def _stepped(self, cohort: Cohort, settings: dict[str, Any], chain: Chain, rates: list[Any]) -> Work:
         """Count a step of a cohort and return its work."""
         cohort.advance()
-        first, settings = cohort.bands[0], share.settings
+        first = cohort.bands[0]
         return Work(
             cohort,
-            share.chain,
+            chain,
             Clock(first.steps, rates[first.rate]),
             settings["maximize"],
             settings["stochastic_rounding"],
             rates=rates,
-            gradients=gradients,
         )
 
-    def _gradients(self) -> list[list[Tensor]] | None:
-        """Return the gradients of all cohorts; None where others have gradients than when the plan was made."""
-        found = []
-        for _, cohort in self._cohorts:
-            gradients = cohort.gradients()
-            if gradients is None:
-                return None
-            found.append(gradients)
-        return found if all(p.grad is None for p in self._idle) else None
+    def _find_gradients(self) -> bool:
+        """Look at the gradients of all cohorts; False where others have one than when the plan was made."""
+        found = all(cohort.find_gradients() for _, cohort in self._cohorts)
+        return found and all(p.grad is None for p in self._idle)
 
     def _same_gradients(self) -> bool:
         """Whether the same parameters have gradients; a glance that saves the whole comparison where they change."""
@@ -187,9 +180,8 @@ class Plan:
             and by_kind.classes == self._classes
             and by_kind.rates == self._rates
             and _switches(by_kind) == self._switched
-            and all(_same(share.params, before) for share, before in zip(shares, self._listed, strict=True))
-            and _same(list(kept), self._keys)
-            and _same(list(kept.values()), self._dicts)
+            and all(same(share.params, before) for share, before in zip(shares, self._listed, strict=True))
+            and same_items(kept, self._keys, self._dicts)
             and all(self._keeps(number, share.chain) for number, share in enumerate(by_kind.first))
             and all(cohort.fits() for _, cohort in self._cohorts)
         )
@@ -244,7 +236,3 @@ class Plan:
 
 def _switches(by_kind: _Sorted) -> list[tuple[Any, ...]]:
     return [share.switches() for share in by_kind.first]
-
-
-def _same(now: Sequence[Any], before: Sequence[Any]) -> bool:
-    return len(now) == len(before) and all(map(operator.is_, now, before))

@@ -17,7 +17,6 @@ package applies it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
@@ -57,13 +56,13 @@ class Belief(Transform):
         return direction, {"exp_avg": mean, "exp_avg_var": variance}
 
 
-def _rectification(beta2: float, step: int) -> float | None:
+def _rectification(beta2: float, step: int) -> Any:
     """Return RAdam's factor, or None while the variance estimate rests on too few steps (rho < 5)."""
     longest = 2 / (1 - beta2) - 1
     length = longest - 2 * step * beta2**step / (1 - beta2**step)
     if length < 5:
         return None
-    return math.sqrt((length - 4) / (longest - 4) * (length - 2) / length * longest / (longest - 2))
+    return sqrt((length - 4) / (longest - 4) * (length - 2) / length * longest / (longest - 2))
 
 
 class AdaBelief(ChainOptimizer):

@@ -9,7 +9,8 @@ from sooner.cli.forecast.options import Reading
 from sooner.error import SoonerError
 from sooner.forecast import laws
 from sooner.forecast.law import Law
-from sooner.forecast.read.mapping import ALIASES, plain
+from sooner.forecast.numbers import number as number_of
+from sooner.forecast.read.names import ALIASES, plain
 from sooner.forecast.table import Table, join, table
 
 LEAST_DRAWS = 20
@@ -56,6 +57,8 @@ def column_of(name: str, rows: Table) -> str:
 def places(texts: Sequence[str], needs: Sequence[str], law: str = "the law") -> Table:
     """Return a row for each text NAME=NUMBER,NAME=NUMBER; names may be any that headings may be, such as N or steps.
 
+    Numbers may have a suffix, as in N=7B,D=1.4T.
+
     Args:
         texts: as typed; names may stand in quotation marks.
         needs: columns that must be there, or follow from those that are.
@@ -73,7 +76,7 @@ def places(texts: Sequence[str], needs: Sequence[str], law: str = "the law") -> 
             name = unquoted(name)
             column = name if name in needs else _column(name)
             try:
-                number = float(value.replace("_", ""))
+                number = number_of(value.replace("_", ""), False)
             except ValueError:
                 equals = ""
             if not equals or not name or not 0 < number < math.inf:

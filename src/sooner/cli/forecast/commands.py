@@ -32,7 +32,7 @@ def fit(*files: Path, given: Choice = Choice()) -> None:
     Parameters
     ----------
     files
-        Tables, logs or folders: csv, tsv, jsonl, parquet, race folders, TensorBoard folders, nanoGPT-style text logs.
+        Tables, logs or folders: csv, tsv, json, jsonl, parquet, text logs, race, TensorBoard and MLflow folders.
     """
     from sooner.cli.forecast.run import run_fit
 
@@ -61,6 +61,7 @@ def curve(
     schedule: str | None = None,
     total: float | None = None,
     target: float | None = None,
+    run: str | None = None,
     given: Choice = Choice(),
 ) -> None:
     """Forecast the rest of a run, or the curve of one under another learning-rate schedule.
@@ -76,10 +77,12 @@ def curve(
         Last step to forecast. Default: the schedule's, or twice the last run's.
     target
         A loss: says when it is reached.
+    run
+        The run that goes on, of several. Default: the last.
     """
     from sooner.cli.forecast.run import run_curve
 
-    run_curve(list(files), given, schedule=schedule, total=total, target=target)
+    run_curve(list(files), given, schedule=schedule, total=total, target=target, run=run)
 
 
 @forecast.command
@@ -217,6 +220,30 @@ def compare(
     from sooner.cli.forecast.decide import run_compare
 
     run_compare(first, second, given, over=over, to=to)
+
+
+@forecast.command
+def merge(
+    *projects: Path,
+    say: Annotated[list[str], Parameter(negative=())] = [],  # noqa: B006 - cyclopts copies it
+    table: Path | None = None,
+    given: Reading = Reading(),
+) -> None:
+    """Bring the logs and tables of several projects into the same units, on one page and in one table.
+
+    Parameters
+    ----------
+    projects
+        A file or folder for each project, named by it without the ending. --column PROJECT:NAME=HEADING is for one.
+    say
+        What its files leave out, as PROJECT:FACT=VALUE. May be repeated. Facts: loss (nats, bits, perplexity, nats per
+        byte, bits per byte), bytes_per_token, tokens_per_sample, batch (tokens per step), parameters.
+    table
+        Write all rows to this csv file, which the other commands read.
+    """
+    from sooner.cli.forecast.merging import run_merge
+
+    run_merge(list(projects), say, given, table=table)
 
 
 @forecast.command

@@ -22,6 +22,9 @@ class Reading:
         NAME=HEADING reads a column under that heading, such as --column loss=val_loss. May be repeated.
     where
         HEADING=TEXT keeps only the rows with this text there, such as --where kind=val. May be repeated.
+    split
+        Whose losses are read where a file has several: validation, test or training. Default: validation, where it has
+        enough.
     draws
         Refits for the bands.
     level
@@ -34,6 +37,7 @@ class Reading:
 
     column: Annotated[list[str], Parameter(negative=())] = field(default_factory=list)
     where: Annotated[list[str], Parameter(negative=())] = field(default_factory=list)
+    split: str | None = None
     draws: Whole = 200
     level: float = 0.9
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None

@@ -73,12 +73,18 @@ def run_predict(files: list[Path], at: list[str], given: Choice) -> None:
 
 
 def run_curve(
-    files: list[Path], given: Choice, *, schedule: str | None, total: float | None, target: float | None
+    files: list[Path],
+    given: Choice,
+    *,
+    schedule: str | None,
+    total: float | None,
+    target: float | None,
+    run: str | None = None,
 ) -> None:
     """Forecast the rest of a run, or a run under another schedule, and show it."""
     positive(target=target)
     with working() as told:
-        rows, made = carried_on(files, given, schedule, total, told)
+        rows, made = carried_on(files, given, schedule, total, told, run)
         answer = build.of_curve(made, rows, target)
     finish(answer, given)
 
@@ -98,16 +104,21 @@ def run_when(
 
 
 def carried_on(
-    files: list[Path], given: Choice, schedule: str | None, total: float | None, told: working
+    files: list[Path],
+    given: Choice,
+    schedule: str | None,
+    total: float | None,
+    told: working,
+    run: str | None = None,
 ) -> tuple[Table, Curve]:
-    """Return the rows, and the forecast of how their last run goes on.
+    """Return the rows, and the forecast of how their last run, or the one named, goes on.
 
     Raises:
         SoonerError: anything the user can mend.
     """
     checked_numbers(given)
     positive(total=total)
-    rows = measured(files, given, given.lr)
+    rows = measured(files, given, given.lr, run=run, curve=True)
     reached = float(rows.require("step")["step"].max())
     peak = float(rows["lr"].max()) if "lr" in rows else None
     meant = None if schedule is None else schedule_of(schedule, total=total or reached, peak=peak)
@@ -166,10 +177,18 @@ def finish(answer: Answer, given: Reading) -> None:
         Console(stderr=given.json, highlight=False).print(f"report: {written}", soft_wrap=True, markup=False)
 
 
-def measured(files: list[Path], given: Reading, lr: str | None = None) -> Table:
-    """Return the rows of the files, read as the user says."""
+def measured(
+    files: list[Path], given: Reading, lr: str | None = None, *, run: str | None = None, curve: bool = False
+) -> Table:
+    """Return the rows of the files, read as the user says, from the first step on: at step 0 no law holds."""
     where = pairs(given.where, "--where", "HEADING=TEXT", "kind=val")
-    return read(files, columns=pairs(given.column), where=where, lr=lr)
+    rows = read(files, columns=pairs(given.column), where=where, lr=lr, split=given.split, run=run, curve=curve)
+    if "step" not in rows or not (rows["step"] <= 0).any():
+        return rows
+    begun = rows["step"] > 0
+    if not begun.any():
+        raise SoonerError("all rows are at step 0, before the first step; give a file with later ones")
+    return rows.where(begun).with_notes(f"{int((~begun).sum())} rows at step 0 were left out, where no law holds")
 
 
 def ready(

@@ -1,35 +1,23 @@
-"""Reading measurements: tables, curves and logs, each told from the others by ending and content."""
+"""Reading measurements: tables, curves and logs, each told from the others by what it holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sooner.error import SoonerError, nearest
-from sooner.forecast.read.delimited import read_delimited
-from sooner.forecast.read.journal import FILE, read_journal
-from sooner.forecast.read.lines import read_lines
+from sooner.forecast.read.journal import FILE
+from sooner.forecast.read.kinds import ENDINGS, ending, reader
 from sooner.forecast.read.mapping import Asked
-from sooner.forecast.read.optional import EVENTS, read_events, read_parquet
-from sooner.forecast.read.text import opened
-from sooner.forecast.read.training_log import read_training_log
+from sooner.forecast.read.mlflow_runs import mlflow_runs
+from sooner.forecast.read.optional import holds_events
 from sooner.forecast.schedules import parse
-from sooner.forecast.table import Table, join
+from sooner.forecast.table import Doubt, Table, join, listed
 
-Reader = Callable[[Path, Asked], Table]
-
-ENDINGS: dict[str, Reader] = {
-    ".csv": read_delimited,
-    ".tsv": read_delimited,
-    ".jsonl": read_lines,
-    ".ndjson": read_lines,
-    ".log": read_training_log,
-    ".txt": read_training_log,
-    ".parquet": read_parquet,
-}
-"""The reader of each ending; a further .gz is looked through."""
+__all__ = ["POINTS", "SAMPLES", "read", "reads"]
 
 
 def read(
@@ -38,6 +26,9 @@ def read(
     columns: Mapping[str, str] | None = None,
     where: Mapping[str, str] | None = None,
     lr: str | None = None,
+    split: str | None = None,
+    run: str | None = None,
+    curve: bool = False,
 ) -> Table:
     """Return one table of all files.
 
@@ -46,6 +37,10 @@ def read(
         columns: heading by column, where the automatic choice is not meant; run may join several by +.
         where: the text that the cells under a heading must be; other rows are left out.
         lr: the schedule of every run, where the files do not hold the learning rate.
+        split: validation, test or training, of whose losses the curve is wanted. Default: the first that has enough.
+        run: of several runs, the one that is to stand last, which is the one whose curve goes on. Default: as in the
+            files.
+        curve: whether a curve is wanted, along tokens where the files have no steps.
 
     Raises:
         SoonerError: a file that can't be read, or files that don't go together.
@@ -53,8 +48,8 @@ def read(
     files = [file for path in paths for file in _files(Path(path))]
     if not files:
         raise SoonerError("name at least one file of measurements, such as runs.csv")
-    asked = Asked(columns or {}, where or {})
-    tables = [_reader(file)(file, asked) for file in files]
+    asked = Asked(columns or {}, where or {}, split, curve)
+    tables = [reader(file)(file, asked) for file in files]
     tables = [_apart(table, file, len(files)) for table, file in zip(tables, files, strict=True)]
     for axis, other in (("step", "tokens"), ("tokens", "step")):
         with_axis = [f.name for t, f in zip(tables, files, strict=True) if axis in t and other not in t]
@@ -64,7 +59,9 @@ def read(
                 f"{with_axis[0]} counts {axis} and {without[0]} {other}; give all files the same unit "
                 "(tokens = step x batch)"
             )
-    table = _averaged(join(tables))
+    joined = join(tables)
+    joined = Table(joined.columns, joined.run, _once(joined, files), joined.axis)
+    table = _averaged(_last(joined, run))
     return table if lr is None else _with_rates(table, lr)
 
 
@@ -84,39 +81,65 @@ def _sample(name: str) -> Path:
 def _files(path: Path) -> list[Path]:
     if str(path).startswith("sample:"):
         return [_sample(str(path).removeprefix("sample:"))]
-    if not path.is_dir() or (path / FILE).exists() or next(path.rglob(f"{EVENTS}*"), None) is not None:
+    if not path.is_dir() or (path / FILE).exists() or holds_events(path) or mlflow_runs(path):
         return [path]
-    found = sorted(file for file in path.iterdir() if _ending(file) in ENDINGS)
+    known = sorted(file for file in path.iterdir() if file.is_file() and ending(file) in ENDINGS)
+    found = [file for file in known if len(known) == 1 or ending(file) not in _OFTEN_TEXT or reads(file)]
     if not found:
         raise SoonerError(f"the folder {path} has no file of measurements ({', '.join(ENDINGS)}); name another")
     return found
 
 
-def _ending(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+_OFTEN_TEXT = (".txt", ".md", ".out", ".json", ".log")
+"""Endings of files that often stand beside measurements and hold none."""
 
 
-def _reader(path: Path) -> Reader:
-    if not path.exists():
-        raise SoonerError(f"there is no file {path}; name one that is there")
-    if path.is_dir():
-        return read_journal if (path / FILE).exists() else read_events
-    ending = _ending(path)
-    if ending in ENDINGS:
-        return ENDINGS[ending]
-    with opened(path):  # says what is wrong with a file that is no text
-        pass
-    raise SoonerError(
-        f"{path.name} has {f'the ending {ending!r}' if ending else 'no ending'}, which does not say what it is; rename "
-        f"it to one of {', '.join(ENDINGS)}, also with .gz"
-    )
+def reads(path: Path) -> bool:
+    """Return whether a file can be read as measurements."""
+    try:
+        reader(path)(path, Asked())
+    except SoonerError:
+        return False
+    return True
+
+
+_SAID = 3
+"""Notes that differ only in the file or run, and in numbers, are said so often at most."""
+
+
+def _once(table: Table, files: Sequence[Path]) -> tuple[str, ...]:
+    """Return the notes of a table; where many say the same of many files or runs, the first and how many there are."""
+    names = sorted({*(f.name for f in files), *(f.stem for f in files), *table.runs}, key=len, reverse=True)
+    alike: dict[str, list[str]] = {}
+    for note in table.notes:
+        bare = next((note.replace(name, "", 1) for name in names if name in note), note)
+        alike.setdefault(re.sub(r"\d[\d.,e+-]*", "#", bare), []).append(note)
+    kept: list[str] = []
+    for notes in alike.values():
+        few = notes if len(notes) <= _SAID else [f"{notes[0]} (and {len(notes) - 1} more likewise)"]
+        kept += [Doubt(one) if isinstance(notes[0], Doubt) else one for one in few]
+    return tuple(kept)
+
+
+def _last(table: Table, run: str | None) -> Table:
+    """Return the table with the rows of a run behind all others.
+
+    Raises:
+        SoonerError: there is no such run.
+    """
+    if run is None:
+        return table
+    if run not in table.runs:
+        raise SoonerError(f"there is no run {run!r}{nearest(run, table.runs)}; the runs are {listed(table.runs)}")
+    own = table.run == run
+    return table.where(np.concatenate([np.flatnonzero(~own), np.flatnonzero(own)]))
 
 
 def _apart(table: Table, file: Path, files: int) -> Table:
     """Return the table with runs that no other file's runs are mistaken for."""
     if files == 1 or ("step" in table and table.runs == [file.stem]):
         return table
-    return Table(table.columns, np.array([f"{file.stem}/{name}" for name in table.run]), table.notes)
+    return Table(table.columns, np.array([f"{file.stem}/{name}" for name in table.run]), table.notes, table.axis)
 
 
 def _averaged(table: Table) -> Table:
@@ -131,7 +154,7 @@ def _averaged(table: Table) -> Table:
         block = np.arange(len(run)) * POINTS // len(run)
         size = np.bincount(block)
         columns = {key: np.bincount(block, values) / size for key, values in run.columns.items()}
-        pieces.append(Table(columns, np.full(POINTS, name), table.notes))
+        pieces.append(Table(columns, np.full(POINTS, name), table.notes, table.axis))
     return join(pieces).with_notes(f"curves of more than {POINTS} rows were averaged over neighbours to {POINTS}")
 
 

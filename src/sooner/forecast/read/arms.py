@@ -13,9 +13,10 @@ import numpy as np
 
 from sooner.error import SoonerError, nearest
 from sooner.forecast.families import Arm, Family
-from sooner.forecast.read import ENDINGS, read
+from sooner.forecast.read import read
 from sooner.forecast.read.journal import FILE
-from sooner.forecast.read.mapping import ALIASES, plain
+from sooner.forecast.read.kinds import ENDINGS
+from sooner.forecast.read.names import ALIASES, plain
 from sooner.forecast.read.text import opened
 from sooner.forecast.table import listed
 

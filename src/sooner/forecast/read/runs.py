@@ -22,12 +22,15 @@ def few(count: int) -> float:
     return max(3, 0.02 * count)
 
 
-def several(name: str, how: str) -> SoonerError:
+REMEDY = (
+    "; split the file, name the column that tells them apart with --column run=HEADING (or run=FIRST+SECOND), or pick "
+    "one with --where HEADING=TEXT"
+)
+
+
+def several(name: str, how: str, remedy: str = REMEDY) -> SoonerError:
     """Return the refusal of a file that holds several runs."""
-    return SoonerError(
-        f"{name} {how}; split the file, name the column that tells them apart with --column run=HEADING (or "
-        "run=FIRST+SECOND), or pick one with --where HEADING=TEXT"
-    )
+    return SoonerError(f"{name} {how}{remedy}")
 
 
 def refuse_backward(name: str, backward: Backward, kept: Thinned) -> None:
@@ -40,20 +43,65 @@ def refuse_backward(name: str, backward: Backward, kept: Thinned) -> None:
         raise several(name, f"goes back to an earlier step {backward.times:,} times, as if two runs were interleaved")
 
 
-def told_apart(path: Path, table: Table, *, named_runs: bool) -> Table:
-    """Return the table with the file as one run where it holds a curve, with its steps in order.
+def told_apart(path: Path, table: Table, *, epochs: bool) -> Table:
+    """Return the table of curves with the steps of every run in order, counted from the first epoch on.
+
+    Args:
+        path: for messages.
+        table: a row per measurement.
+        epochs: whether the steps are epochs.
 
     Raises:
         SoonerError: no steps, or several runs in one.
     """
     if "step" not in table:
         return table
-    if not named_runs:
-        table = Table(table.columns, np.full(len(table), path.stem), table.notes)
-    pieces = [_ordered(path, run) for _, run in table.each_run()]
-    columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in table.columns}
+    pieces = [_ordered(path, _unrolled(path, run)) for _, run in table.each_run()]
+    shared = [name for name in table.columns if all(name in piece for piece in pieces)]
+    shared = [name for name in shared if name not in ("epoch", TOTAL)]
+    columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in shared}
     notes = tuple(dict.fromkeys(note for piece in pieces for note in piece.notes))
-    return Table(columns, np.concatenate([piece.run for piece in pieces]), notes)
+    made = Table(columns, np.concatenate([piece.run for piece in pieces]), notes)
+    return _of_epochs(path, made) if epochs else made
+
+
+TOTAL = "steps of an epoch"
+"""The column of how many steps an epoch has, as in 12/400."""
+
+
+def _unrolled(path: Path, run: Table) -> Table:
+    """Return a run whose steps begin anew in every epoch with steps that go on."""
+    if "epoch" not in run:
+        return run
+    steps, epoch = run["step"], run["epoch"]
+    known = ~(np.isnan(steps) | np.isnan(epoch))
+    back = np.flatnonzero(np.diff(steps[known]) <= 0)
+    rises = np.diff(epoch[known])
+    if not back.size or not (rises[back] > 0).all() or (rises < 0).any() or (epoch[known] % 1 != 0).any():
+        return run
+    gaps = np.diff(steps[known])
+    gap = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 1.0
+    last = float(np.nanmax(steps))
+    most = float(np.nanmax(run[TOTAL])) if TOTAL in run and not np.isnan(run[TOTAL]).all() else 0.0
+    each = max(most, last + gap if np.nanmin(steps) == 0.0 and most == 0.0 else last)
+    first = float(np.nanmin(epoch))
+    told = f"the steps of {path.name} begin anew in every epoch: they were counted on, {each:g} to an epoch"
+    made = run.plus(step=steps + each * (epoch - first)).with_notes(told)
+    twice = np.diff(made["step"], append=np.inf) == 0  # the end of an epoch is the beginning of the next
+    return made.where(~twice)
+
+
+def _of_epochs(path: Path, table: Table) -> Table:
+    """Return a table along epochs, the first of which is 1 where they are counted from 0."""
+    steps = table["step"]
+    whole = bool((steps % 1 == 0).all())
+    if whole and steps.min() == 0.0:
+        table = table.plus(step=steps + 1).with_notes(f"{path.name} counts epochs from 0: one was added to each")
+    if not whole and "lr" in table:
+        rest = {name: values for name, values in table.columns.items() if name != "lr"}
+        told = "the learning rate is left out along fractions of epochs, as its laws count whole steps"
+        table = Table(rest, table.run, table.notes).with_notes(told)
+    return table
 
 
 def _ordered(path: Path, run: Table) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sooner.forecast.read.mapping import Asked, parts
@@ -18,23 +18,23 @@ class Unfolded:
 
     Args:
         headings: of the axis, then "run", then the metrics.
-        rows: streamed.
+        rows: gives them, streamed, as often as it is called.
         count: of the runs.
     """
 
     headings: list[str]
-    rows: Iterator[Row]
+    rows: Callable[[], Iterator[Row]]
     count: int
 
 
-def unfold(headings: Sequence[str], rows: Iterable[Row], asked: Asked) -> Unfolded | None:
+def unfold(headings: Sequence[str], rows: Callable[[], Iterable[Row]], asked: Asked) -> Unfolded | None:
     """Return the table with runs below each other; None where its headings are not those of an export.
 
     Such headings are `RUN - METRIC`, each beside its `RUN - METRIC__MIN` and `__MAX`.
 
     Args:
         headings: of the wide table, the common axis first.
-        rows: numbered rows, streamed.
+        rows: gives the numbered rows, streamed.
         asked: what the user says; whoever names one of the wide columns gets that one, and no other run.
     """
     wide = [h for h in headings if _BETWEEN in h and not h.endswith(_EXTREMES)]
@@ -51,7 +51,7 @@ def unfold(headings: Sequence[str], rows: Iterable[Row], asked: Asked) -> Unfold
     axes = [place for place, heading in enumerate(headings) if _BETWEEN not in heading]
 
     def below() -> Iterator[Row]:
-        for number, cells in rows:
+        for number, cells in rows():
             if len(cells) != len(headings):
                 yield number, cells  # `gather` refuses it
                 continue
@@ -60,4 +60,4 @@ def unfold(headings: Sequence[str], rows: Iterable[Row], asked: Asked) -> Unfold
                 if any(str(value).strip() for value in values):
                     yield number, [*(cells[place] for place in axes), run, *values]
 
-    return Unfolded([*(headings[place] for place in axes), "run", *metrics], below(), len(places))
+    return Unfolded([*(headings[place] for place in axes), "run", *metrics], below, len(places))

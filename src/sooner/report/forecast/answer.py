@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sooner.forecast.table import FloatArray
+from sooner.forecast.table import Doubt, FloatArray
 
 Cell = str | float | int | None
 
@@ -78,6 +78,8 @@ class Answer:
         warnings: why to doubt it.
         notes: what was read and assumed.
         data: the figures in full, for JSON.
+
+    What makes the answer one to another question, such as a run that diverged, is in `doubts`, and said before it.
     """
 
     question: str
@@ -87,6 +89,14 @@ class Answer:
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    doubts: Sequence[str] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        """Put doubts about the rows themselves in front of all others."""
+        doubts = [note for note in self.notes if isinstance(note, Doubt)]
+        object.__setattr__(self, "doubts", doubts)
+        object.__setattr__(self, "notes", [note for note in self.notes if not isinstance(note, Doubt)])
+        object.__setattr__(self, "warnings", list(dict.fromkeys((*doubts, *self.warnings))))
 
     def json(self) -> dict[str, Any]:
         """Return the answer as JSON holds it, without the plots."""

@@ -171,20 +171,23 @@ def of_prediction(
 def of_curve(curve: Curve, table: Table, target: float | None) -> Answer:
     """Return the answer of `sooner forecast curve`."""
     value, low, high = curve.final
-    headline = f"final loss {value:.4g} ± {(high - low) / 2:.2g} at step {curve.step[-1]:g}"
+    of = f" of {curve.run}" if curve.run and len(table.runs) > 1 else ""
+    headline = f"final loss{of} {value:.4g} ± {(high - low) / 2:.2g} at {table.axis} {curve.step[-1]:g}"
     reached = None if target is None else curve.step_to(target)
     if target is not None:
-        headline += f", {target:g} at step {reached:g}" if reached else f", {target:g} is not reached"
+        headline += f", {target:g} at {table.axis} {reached:g}" if reached else f", {target:g} is not reached"
     shown = list(table.each_run())[: plots.MOST_RUNS]
     lines = [Line(name, run["step"], run["loss"], dots=True) for name, run in shown]
     p = curve.prediction
     lines.append(Line("forecast", curve.step, p.value, p.low, p.high))
-    drawn = [Plot("Loss", "step", "loss", lines)]
+    drawn = [Plot("Loss", table.axis, "loss", lines)]
     if np.isfinite(curve.lr).all():
         rates = [
             Line(name, run["step"], run["lr"]) for name, run in list(table.each_run())[: plots.MOST_RUNS] if "lr" in run
         ]
-        drawn.append(Plot("Learning rate", "step", "learning rate", [*rates, Line("forecast", curve.step, curve.lr)]))
+        drawn.append(
+            Plot("Learning rate", table.axis, "learning rate", [*rates, Line("forecast", curve.step, curve.lr)])
+        )
     last = table.only(table.runs[-1:]).furthest("step", "loss")
     rows: list[list[Cell]] = [["law", curve.law], ["schedule", curve.schedule], ["last measured loss", last]]
     return Answer(

@@ -20,6 +20,8 @@ _LEAST = 8
 def show(answer: Answer, console: Console) -> None:
     """Print headline, tables, doubts and notes; sentences are broken for a terminal, and never for a file or pipe."""
     whole = not console.is_terminal
+    for doubt in answer.doubts:
+        console.print(Text(f"warning: {doubt}", style="yellow"), soft_wrap=whole)
     console.print(Text(answer.headline, style="bold"), soft_wrap=whole)
     for grid in answer.grids:
         console.print()
@@ -27,7 +29,7 @@ def show(answer: Answer, console: Console) -> None:
         console.print(_table(grid, console.width))
     if answer.warnings or answer.notes:
         console.print()
-    for warning in answer.warnings:
+    for warning in answer.warnings[len(answer.doubts) :]:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=whole)
     for note in answer.notes:
         console.print(Text(f"note: {note}"), soft_wrap=whole)
