@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.read.mapping import ALIASES, plain
+from sooner.forecast.read.names import ALIASES, plain
 from sooner.forecast.schedules import Schedule, of_knots, parse
 from sooner.forecast.table import listed
 
