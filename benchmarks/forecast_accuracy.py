@@ -1,11 +1,14 @@
 """How well the forecasts predict public runs that they did not see, beside the figures that others published.
 
-python benchmarks/forecast_accuracy.py [FOLDER]
+python benchmarks/forecast_accuracy.py [FOLDER] [--bands] [--every K]
 
 FOLDER holds the public curves (default ../shared/data/curves); what is absent is skipped. Every row says what was
 fitted, what was predicted, the figure here, and the figure to reach. Nothing is chosen by looking at what is predicted.
+--bands prints coverage and interval score by how far a forecast reaches instead; --every takes every Kth curve of the
+large sets there.
 """
 
+import argparse
 import json
 import sys
 import time
@@ -15,6 +18,7 @@ from pathlib import Path
 
 import _gadre_testbed as testbed
 import numpy as np
+from _forecast_bands import report
 from _forecast_curves import algoperf, extrapolation, modded_nanogpt, porian
 from _forecast_rows import Row, at_most, coverage, covered, opened
 from rich.console import Console
@@ -29,6 +33,7 @@ from sooner.forecast.laws.overtraining import Overtraining
 from sooner.forecast.read import read
 from sooner.forecast.table import join, table
 
+BANDS = ("set", "factor", "losses", "coverage", "80 to 97 %", "interval score", "width", "error", "last value")
 SCHEDULES = ("cosine_24000", "constant_24000", "wsdcon_9")
 
 
@@ -160,9 +165,22 @@ TASKS = {
 
 def main() -> None:
     warnings.simplefilter("ignore", RuntimeWarning)
-    default = Path(__file__).parents[2] / "shared/data/curves"
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    parser = argparse.ArgumentParser(description="Measure the forecasts on public runs.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parents[2] / "shared/data/curves")
+    parser.add_argument("--bands", action="store_true", help="coverage and interval score by how far forecasts reach")
+    parser.add_argument("--every", type=int, default=1, help="take every Kth curve of the large sets of --bands")
+    given = parser.parse_args()
+    folder = given.folder
     console = Console(highlight=False)
+    if given.bands:
+        held = Grid(*BANDS, box=None, pad_edge=False)
+        begun = time.process_time()
+        for row in report(folder, given.every):
+            held.add_row(*row)
+            print(*row, sep="\t", file=sys.stderr, flush=True)  # the table comes at the end, minutes later
+        console.print(held)
+        console.print(f"{time.process_time() - begun:.0f} s of CPU time")
+        return
     grid = Grid("what", "here", "to reach", "reached", box=None, pad_edge=False)
     count = reachable = 0
     for name, task in (*TASKS.items(), ("chinchilla_fig4", report_time)):

@@ -10,9 +10,11 @@ from sooner.forecast.law import Law
 from sooner.forecast.laws.annealing import Annealing
 from sooner.forecast.laws.broken_power import BrokenPower
 from sooner.forecast.laws.chinchilla import Chinchilla
+from sooner.forecast.laws.data_constrained import DataConstrained
 from sooner.forecast.laws.loss_to_accuracy import LossToAccuracy
 from sooner.forecast.laws.loss_to_error import LossToError
 from sooner.forecast.laws.m4 import M4
+from sooner.forecast.laws.mixture_of_experts import MixtureOfExperts
 from sooner.forecast.laws.multi_power import MultiPower
 from sooner.forecast.laws.overtraining import Overtraining
 from sooner.forecast.laws.power_floor import PowerFloor
@@ -57,6 +59,12 @@ def candidates(table: Table, over: str | None = None) -> list[Law]:
     if "step" in table and len(table) >= _DENSE * len(table.runs):
         return of_curves(table)
     varied = [n for n in ("parameters", "tokens", "compute") if n in table and len(np.unique(table[n])) > 1]
+    if "experts" in table and "parameters" in table and len(np.unique(table["experts"])) > 1:
+        return [MixtureOfExperts()]
+    if "unique_tokens" in table and len(varied) >= 2:
+        whole = table.require("tokens")
+        if (whole["tokens"] > 1.01 * whole["unique_tokens"]).any():
+            return [DataConstrained()]
     if len(varied) >= 2:
         return [Chinchilla(), Overtraining()]
     if varied:

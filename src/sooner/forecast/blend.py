@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sooner.forecast.check import Leave, left_out_errors
+from sooner.forecast.diagnose import BOUND, FLOOR
 from sooner.forecast.fit import SEED_NOISE
 from sooner.forecast.fitted import Fit
 from sooner.forecast.formula import Parameter
@@ -98,10 +99,27 @@ class Blend(Law):
         objective = float(self.shares @ [one.objective for one in fits])
         noise = np.concatenate([one.noise for one in fits])
         said = [one for one, share in zip(fits, self.shares, strict=True) if share >= SAID]
-        warnings = [f"{one.law.name}: {text}" for one in said for text in one.warnings]
+        warnings = _together(said)
         ends = np.array([objective])
         kept = fits[0].table
         return Fit(self, kept, values, objective, ends, values[None], drawn, noise, fits[0].how, tuple(warnings), seed)
+
+
+def _together(fits: list[Fit]) -> list[str]:
+    """Return the doubts about several laws, each once.
+
+    That a parameter of one law lies at its bound is not told: the others do not have it, and where they disagree for
+    that the band shows it. Floors that are not identified are told in one sentence.
+    """
+    told: list[str] = []
+    floors = [one.law.name for one in fits if any(text.startswith(FLOOR) for text in one.warnings)]
+    if floors:
+        told.append(f"{FLOOR} is not identified ({', '.join(floors)}): these curves do not say where the loss ends")
+    for one in fits:
+        for text in one.warnings:
+            if BOUND not in text and not text.startswith(FLOOR):
+                told.append(f"{one.law.name}: {text}")
+    return told
 
 
 def blend(laws: list[Law], table: Table, leave: Leave | None = None, *, seed: int = 0) -> tuple[Law, dict[str, float]]:

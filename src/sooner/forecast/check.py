@@ -197,7 +197,7 @@ def _judge(fitted: Fit, table: Table, mask: npt.NDArray[np.bool_], level: float)
     for name in out.runs:
         own = out.run == name
         before = kept.where(kept.run == name) if name in kept.runs else kept.last()
-        last = float(before[law.target][int(np.argmax(before[law.over]))])
+        last = before.furthest(law.over, law.target)
         truth = target[own]
         scale = np.maximum(np.abs(truth), 1e-12)
         inside = (truth >= low[own]) & (truth <= high[own])

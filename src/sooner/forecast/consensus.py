@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import fit
+from sooner.forecast.fit import fit, fit_one
 from sooner.forecast.fitted import Fit, link
 from sooner.forecast.formula import Parameter
 from sooner.forecast.law import Law
@@ -99,7 +99,7 @@ class Consensus(OneQuantity):
         if len(table) > _MOST:
             table = table.where(np.unique(np.round(np.linspace(0, len(table) - 1, _MOST)).astype(np.intp)))
         asked = tuple(law for law in self.laws if len(table) > len(law.parameters))
-        fits = [law.fit(table, draws=draws, seed=seed) for law in asked]
+        fits = [fit_one(law, table, draws=draws, seed=seed) for law in asked]
         spare = [len(table) - len(one.values) for one in fits]
         spread = [float((one.residuals() ** 2).sum()) / free for one, free in zip(fits, spare, strict=True)]
         if not fits:  # three rows say nothing of their noise but how far they lie apart
@@ -119,7 +119,8 @@ class Consensus(OneQuantity):
             at += len(one.values)
         how = fits[0].how if fits else "the scatter of the rows"
         objective = float(np.median([one.objective for one in fits])) if fits else 0.0
-        return Fit(own, table, values, objective, np.array([objective]), values[None], drawn, noise, how, (), seed)
+        ends, scores = np.array([objective]), self.tried(table, draws)
+        return Fit(own, table, values, objective, ends, values[None], drawn, noise, how, (), seed, scores)
 
 
 def consensus(table: Table, over: str, at: FloatArray, target: str = "loss") -> FloatArray:

@@ -11,14 +11,15 @@ Three cases, decided by what is known of the run alone:
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
 from sooner.error import SoonerError
+from sooner.forecast.bands.usual import half_width
 from sooner.forecast.fit import fit
-from sooner.forecast.fitted import Fit, Prediction
+from sooner.forecast.fitted import WIDEST, Fit, Prediction
 from sooner.forecast.table import FloatArray, Table
 
 FAINT = 2e-4
@@ -29,6 +30,8 @@ KEPT = 0.75
 """Share of the steps on which the law is fitted again, to see whether it would have known the rest."""
 LEAST = 12
 """A run with fewer rows says too little of its end."""
+LEAST_LATE = 4
+"""Rows through which the pace of a run's end is taken."""
 
 
 def go_on(fitted: Fit, run: Table, at: Table, predicted: Prediction) -> tuple[Prediction, list[str]]:
@@ -50,25 +53,116 @@ def go_on(fitted: Fit, run: Table, at: Table, predicted: Prediction) -> tuple[Pr
             f"the mean of the last {len(still)} losses, is no better than the last value but for noise"
         )
         return _level(predicted, later, np.log(still["loss"])), [told]
-    measured = np.log(run["loss"])
-    count = max(3, len(run) // 10)
-    distance = (np.log(fitted.at(run)) - measured)[-count:]
-    away, scatter = float(distance.mean()), float(np.std(np.diff(measured[-count:])))
-    known_lr = "lr" in run
-    if not known_lr and len(run) >= LEAST and _last_is_better(fitted, run):
-        end = measured[-count:] if np.ptp(measured[-count:]) < FAINT else measured[-1:]
-        told_end = _words(run, measured, away, scatter)
-        value = f"the last value, {run['loss'][-1]:.4g}, is the safer forecast, and the one given"
-        missed = "a law fitted on its first three quarters missed the last by more than standing still"
-        return _level(predicted, later, end), [f"{told_end or missed}: {value}"]
     if len(run) < LEAST:
         return predicted, []
+    course = follow(fitted, run, at, later)
+    value = np.where(later, course.value, predicted.value)
+    below, above = _band(fitted, run, at, course, predicted.level)
+    made = replace(
+        predicted,
+        value=value,
+        low=np.where(later, value * np.exp(below), predicted.low),
+        high=np.where(later, value * np.exp(above), predicted.high),
+    )
+    return made, course.told
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a run goes on, without a band.
+
+    Args:
+        value: (n,) losses.
+        change: (n,) the change of the logarithm that was forecast from the end of the run, which errors go with.
+        factor: (n,) steps over those of the run, 1 up to there.
+        noise: deviation of a row about its neighbours, in logarithm, at the end of the run.
+        stands: whether the last value is the forecast.
+        told: what to say about it.
+    """
+
+    value: FloatArray
+    change: FloatArray
+    factor: FloatArray
+    noise: float
+    stands: bool
+    told: list[str]
+
+
+def follow(fitted: Fit, run: Table, at: Table, later: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Course:
+    """Return how a run goes on: at its distance from the law, or at its last value.
+
+    Args:
+        fitted: the law.
+        run: rows of the run, by step.
+        at: where the law is asked.
+        later: (n,) which of these rows are after the run.
+    """
+    measured = np.log(run["loss"])
+    count = max(3, len(run) // 10)
+    own = np.log(fitted.at(run))
+    distance = (own - measured)[-count:]
+    away, scatter = float(distance.mean()), float(np.std(np.diff(measured[-count:])))
+    law = np.log(fitted.at(at))
+    factor = np.where(later, at["step"] / run["step"][-1], 1.0)
+    change = np.abs(law - float(own[-count:].mean()))
+    change = np.where(later, np.maximum(change, _slope(run, own, measured) * np.log(factor)), 0.0)
+    noise = _noise(measured)
+    ended = _words(run, measured, away, scatter)
+    if "lr" not in run and _last_is_better(fitted, run):
+        end = measured[-count:] if np.ptp(measured[-count:]) < FAINT else measured[-1:]
+        missed = "a law fitted on its first three quarters missed the last by more than standing still"
+        value = f"the last value, {run['loss'][-1]:.4g}, is the safer forecast, and the one given"
+        level = np.full(len(at), float(np.exp(end.mean())))
+        change = np.where(later, _slope(run, measured, measured) * np.log(factor), 0.0)  # the law's own does not count
+        return Course(level, change, factor, noise, True, [f"{ended or missed}: {value}"])
     error = scatter / np.sqrt(2 * count)  # a difference of two rows has twice the variance of one
     kept = away * max(0.0, 1 - (error / away) ** 2) if away else 0.0
-    factor = np.where(later, np.exp(-kept), 1.0)
-    moved = replace(predicted, value=predicted.value * factor, low=predicted.low * factor, high=predicted.high * factor)
-    told_end = _words(run, measured, away, scatter)
-    return moved, [f"{told_end}: the forecast keeps that distance"] if told_end else []
+    told = [f"{ended}: the forecast keeps that distance"] if ended else []
+    return Course(np.exp(law - kept), change, factor, noise, False, told)
+
+
+def _band(fitted: Fit, run: Table, at: Table, course: Course, level: float) -> tuple[FloatArray, FloatArray]:
+    """Return how far the band reaches below and above the forecast, in logarithm.
+
+    The draws of the law are held to the end of the run, which was measured, so that they close towards it; what a row
+    scatters by comes on top. The band is at least as wide as forecasts that far usually need.
+    """
+    count = max(3, len(run) // 10)
+    scatter = course.noise * np.sqrt(1 + 1 / count)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    normal = NormalDist().inv_cdf(ends[1])
+    usual = half_width("schedule" if "lr" in run else "blind", course.factor, level, fitted.scores) * course.change
+    reach = np.minimum(np.hypot(usual, normal * scatter), WIDEST)
+    if course.stands:
+        return -reach, reach
+    with np.errstate(all="ignore"):
+        drawn, before = (np.log(fitted.drawn(one)) for one in (at, run.where(np.arange(len(run))[-count:])))
+        best, known = (np.log(fitted.at(one)) for one in (at, run.where(np.arange(len(run))[-count:])))
+    apart = (drawn - before.mean(axis=1, keepdims=True)) - (best - known.mean())
+    apart = np.where(np.isfinite(apart), apart, np.nan)
+    shock = scatter * np.random.default_rng(fitted.seed + 1).standard_normal((len(apart), 1))
+    below, above = np.nanquantile(apart + shock, ends, axis=0)
+    return np.clip(below, -WIDEST, -reach), np.clip(above, reach, WIDEST)
+
+
+def _slope(run: Table, own: FloatArray, measured: FloatArray) -> float:
+    """Return how fast a run changes per e-fold of steps over its last half, by the law or as measured."""
+    late = run["step"] >= 0.5 * run["step"][-1]
+    if late.sum() < LEAST_LATE:
+        late = np.arange(len(run)) >= len(run) - LEAST_LATE
+    x = np.log(run["step"][late])
+    middle = x - x.mean()
+    spread = max(float(middle @ middle), 1e-12)
+    return max(abs(float(middle @ one[late])) / spread for one in (own, measured))
+
+
+def _noise(measured: FloatArray) -> float:
+    """Return the deviation of a row at the end of a run: of second differences, by their median, over the last third.
+
+    A smooth bend does not show in second differences, and a few jumps do not move a median.
+    """
+    end = measured[-max(LEAST, len(measured) // 3) :]
+    return float(np.median(np.abs(np.diff(end, n=2))) / (0.6745 * np.sqrt(6)))
 
 
 def _standing(run: Table, at: Table, later: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sooner.error import SoonerError
 from sooner.forecast.automatic import of_curves
+from sooner.forecast.bands.run import of_run
 from sooner.forecast.blend import blend
 from sooner.forecast.check import Check, check
 from sooner.forecast.course import go_on
+from sooner.forecast.decay import with_prior
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import LEVEL, Prediction
 from sooner.forecast.law import Law
@@ -18,6 +20,7 @@ from sooner.forecast.nearest_runs import nearest_runs
 from sooner.forecast.schedules import Schedule
 from sooner.forecast.table import FloatArray, Table
 from sooner.forecast.table import table as make
+from sooner.forecast.transient import without_transient
 
 POINTS = 200
 _LEAST = 3
@@ -102,17 +105,22 @@ def forecast_curve(
         law = laws[0]
         if len(laws) > 1:
             law, errors = blend(laws, table, seed=seed)
+    run = table.only(table.runs[-1:])
+    at, words, own = _ahead(run, schedule, total)
+    law, told = with_prior(law, table, at)
+    table = without_transient(law, table)
+    run = table.only(table.runs[-1:])
     fitted = fit(law, table, draws=draws, seed=seed)
     try:
         shown = check(law, table, level=level, draws=draws, seed=seed)
     except SoonerError:
         shown = None
-    run = table.only(table.runs[-1:])
-    at, words, own = _ahead(run, schedule, total)
-    predicted = fitted.predict(at, level)
-    told: list[str] = []
     if own:
-        predicted, told = go_on(fitted, run, at, predicted)
+        fitted = replace(fitted, scores=of_run(law, table, run))
+    predicted = fitted.predict(at, level)
+    if own:
+        predicted, more = go_on(fitted, run, at, predicted)
+        told += more
     warnings = list(dict.fromkeys((*_decay(table), *noted, *told, *predicted.warnings)))
     rates = at["lr"] if "lr" in at else np.full(len(at), np.nan)
     goes_on = run.runs[0] if own else ""

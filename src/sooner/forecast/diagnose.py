@@ -30,14 +30,22 @@ def fit_warnings(fit: Fit) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+BOUND = "is at its bound"
+FLOOR = "the floor"
+"""Words of two doubts, by which an average of laws tells each once."""
+
+
 def _bounds(fit: Fit) -> list[str]:
     told = []
+    unknown = fit.law.floor if _floor(fit) else None  # which is said of the floor already
     for parameter, value in zip(fit.law.parameters, fit.values, strict=True):
+        if parameter.name == unknown:
+            continue
         span = np.log(parameter.high / parameter.low) if parameter.scale == "log" else parameter.high - parameter.low
         for edge in (parameter.low, parameter.high):
             near = np.log(value / edge) if parameter.scale == "log" else value - edge
             if abs(near) <= 1e-6 * span:
-                told.append(f"{parameter.name} is at its bound {edge:g}: the rows do not determine it")
+                told.append(f"{parameter.name} {BOUND} {edge:g}: the rows do not determine it")
     return told
 
 
@@ -49,7 +57,7 @@ def _floor(fit: Fit) -> list[str]:
     smallest = float(fit.table[fit.law.target].min())
     if low < 0.05 * smallest or high > 0.995 * smallest:
         return [
-            f"the floor {fit.law.floor} is not identified: its 90 % interval [{low:.3g}, {high:.3g}] reaches "
+            f"{FLOOR} {fit.law.floor} is not identified: its 90 % interval [{low:.3g}, {high:.3g}] reaches "
             f"{'zero' if low < 0.05 * smallest else f'the smallest {fit.law.target} ({smallest:.3g})'}"
         ]
     return []

@@ -25,6 +25,10 @@ _STARTS = 400
 _LOOSE = 1e-5
 """Tolerance of the refits: far below what noise moves the objective by, and flat valleys are left sooner."""
 _RUNS_PER_PARAMETER = 3
+_PRIOR_STEP = 1e-4
+"""A prior's distance in deviations is scaled by this, so that Huber's loss of it stays a square."""
+_PRIOR_AGAINST = 10.0
+"""How many independent rows the rows of curves are worth against a prior: they follow their law together."""
 
 
 @dataclass
@@ -68,10 +72,11 @@ def fit(law: Formula, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
 def fit_one(law: Formula, table: Table, *, draws: int, seed: int) -> Fit:
     """Fit a single law; see `fit`."""
     table = law.table(table)
-    if len(table) < len(law.parameters):
+    count = int((law.weights(table) > 0).sum())
+    if count < len(law.parameters):
         raise SoonerError(
-            f"{law.name} has {len(law.parameters)} parameters and the table {len(table)} "
-            f"row{'s' * (len(table) != 1)}; add runs, or choose a law with fewer parameters"
+            f"{law.name} has {len(law.parameters)} parameters and the table {count} "
+            f"row{'s' * (count != 1)}; add runs, or choose a law with fewer parameters"
         )
     found = best(law, table, seed=seed)
     coordinates = _Coordinates(law)
@@ -94,20 +99,51 @@ def fit_one(law: Formula, table: Table, *, draws: int, seed: int) -> Fit:
 
 
 def _model(law: Formula, table: Table, coordinates: _Coordinates) -> Callable[[FloatArray], FloatArray]:
+    """Return the model of the rows, after which comes the law's prior, if it has one."""
     data = law.prepare(table)
-    return lambda inner: link(law, law.predict(coordinates.outside(inner), data))
+    prior = law.prior
+    if prior is None:
+        return lambda inner: link(law, law.predict(coordinates.outside(inner), data))
+    index = [parameter.name for parameter in law.parameters].index(prior.name)
+
+    def model(inner: FloatArray) -> FloatArray:
+        rows = link(law, law.predict(coordinates.outside(inner), data))
+        apart = (inner[:, index : index + 1] - np.log(prior.centre)) / prior.deviation
+        return np.concatenate([rows, _PRIOR_STEP * apart], axis=1)
+
+    return model
 
 
-def best(law: Formula, table: Table, *, weights: FloatArray | None = None, seed: int = 0) -> Solution:
-    """Return where all starts end, in the coordinates of the fit; the most promising are polished to the end."""
+def _rows(law: Formula, target: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return targets (n,) and weights (n,) or (k, n) of the rows, with one more for the law's prior, if it has one."""
+    if law.prior is None:
+        return target, weights
+    # half the squared distance, in deviations, against rows that are worth _PRIOR_AGAINST independent ones
+    against = law.prior.noise**2 * float(weights.sum(axis=-1).max()) / _PRIOR_AGAINST
+    load = np.full((*weights.shape[:-1], 1), against / _PRIOR_STEP**2)
+    return np.append(target, 0.0), np.concatenate([weights, load], axis=-1)
+
+
+def best(
+    law: Formula, table: Table, *, weights: FloatArray | None = None, seed: int = 0, most: int = _STARTS
+) -> Solution:
+    """Return where all starts, or at most so many, end, in the coordinates of the fit; the most promising are polished.
+
+    Args:
+        law: the law.
+        table: as the law wants it.
+        weights: (n,) of the rows, beside the law's own.
+        seed: of the choice among the starts.
+        most: starts.
+    """
     coordinates = _Coordinates(law)
     starts = coordinates.inside(law.starts(table))
-    if len(starts) > _STARTS:
-        starts = np.random.default_rng(seed).permutation(starts)[:_STARTS]
+    if len(starts) > most:
+        starts = np.random.default_rng(seed).permutation(starts)[:most]
     model = _model(law, table, coordinates)
-    target = link(law, table[law.target])
     bounds = (coordinates.lower, coordinates.upper)
     weights = law.weights(table) * (1.0 if weights is None else weights)
+    target, weights = _rows(law, link(law, table[law.target]), weights)
     rough = solve(model, target, starts, *bounds, delta=law.delta, weights=weights, iterations=40, tolerance=1e-4)
     order = np.argsort(rough.objective)
     front = order[: max(8, len(order) // 8)]
@@ -128,16 +164,19 @@ def _resample(
     coordinates = _Coordinates(law)
     model = _model(law, table, coordinates)
     target = link(law, table[law.target])
-    fitted = model(inner[None])[0]
+    fitted = model(inner[None])[0][: len(table)]
     residual = target - fitted
     weights = law.weights(table)
+    kept = weights > 0
     runs, which = np.unique(table.run, return_inverse=True)
-    independent = sum(effective_rows(residual[which == k]) for k in range(len(runs)))
+    independent = sum(effective_rows(residual[(which == k) & kept]) for k in range(len(runs)))
     freedom = max(independent - len(law.parameters), 0.0)
     typical = PRIOR_NOISE
     if law.link == "identity":  # of the loss's level, or of the range of an accuracy or error
         typical *= float(np.median(target) if law.target == "loss" else np.ptp(target) or 1.0)
-    spread = float(np.mean(residual**2)) * independent
+    # along a curve the noise falls with the step, and what lies ahead has that of its end
+    late = table["step"] if law.over == "step" and "step" in table else np.ones(len(table))
+    spread = float(np.average(residual**2, weights=np.where(kept, np.maximum(late, 1e-9), 0.0))) * independent
     total = PRIOR_ROWS + freedom
     noise = np.sqrt((PRIOR_ROWS * typical**2 + spread) / random.chisquare(total, draws))
     if law.link == "log":
@@ -148,14 +187,16 @@ def _resample(
     many = len(runs) >= _RUNS_PER_PARAMETER * len(law.parameters)
     if many:
         counts = random.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=draws)
-        found = solve(
-            model, target, start, *bounds, delta=law.delta, weights=weights * counts[:, which], tolerance=_LOOSE
-        )
+        aim, loads = _rows(law, target, weights * counts[:, which])
+        found = solve(model, aim, start, *bounds, delta=law.delta, weights=loads, tolerance=_LOOSE)
         how = f"bootstrap over {len(runs)} runs, {draws} refits"
     else:
         shock = random.standard_normal((draws, len(runs)))[:, which] * noise[:, None]
         shaken = fitted + shock + residual * _block_signs(which, residual, draws, random)
-        found = solve(model, shaken, start, *bounds, delta=np.inf, weights=weights, tolerance=_LOOSE)
+        _, loads = _rows(law, target, weights)
+        if law.prior is not None:
+            shaken = np.concatenate([shaken, _PRIOR_STEP * random.standard_normal((draws, 1))], axis=1)
+        found = solve(model, shaken, start, *bounds, delta=np.inf, weights=loads, tolerance=_LOOSE)
         how = (
             f"{draws} refits on the law plus noise, as {len(runs)} run{'s' * (len(runs) > 1)} "
             f"{'are' if len(runs) > 1 else 'is'} too few to resample"
@@ -167,10 +208,10 @@ def refit(fitted: Fit, weights: FloatArray) -> FloatArray:
     """Return (k, p) parameters of refits from the best fit, with weights (k, n) of the rows."""
     coordinates = _Coordinates(fitted.law)
     model = _model(fitted.law, fitted.table, coordinates)
-    target = link(fitted.law, fitted.table[fitted.law.target])
     start = np.repeat(coordinates.inside(fitted.values[None]), len(weights), axis=0)
     bounds = (coordinates.lower, coordinates.upper)
-    loads = weights * fitted.law.weights(fitted.table)
+    target = link(fitted.law, fitted.table[fitted.law.target])
+    target, loads = _rows(fitted.law, target, weights * fitted.law.weights(fitted.table))
     found = solve(model, target, start, *bounds, delta=fitted.law.delta, weights=loads, tolerance=1e-7)
     return coordinates.outside(found.values)
 

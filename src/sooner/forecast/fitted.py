@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
+from sooner.error import SoonerError
+from sooner.forecast.bands.usual import Scores, half_width
 from sooner.forecast.formula import Formula
 from sooner.forecast.table import FloatArray, Table
 
 LEVEL = 0.9
 FAR = 10.0
 """Beyond this multiple of the largest fitted value a target counts as far."""
+TINY = 1e-300
+WIDEST = 7.0
+"""Bands reach at most so far to either side, in the logarithm: a factor of a thousand."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Fit:
         noise: standard deviation of a run about the law, per draw (b,), in units of the residual.
         how: how the draws were made, in words.
         warnings: what to doubt about the fit, in sentences.
+        seed: of the noise in samples.
+        scores: how far off the law was beyond earlier ends of these rows; None where that was not tried.
     """
 
     law: Formula
@@ -72,6 +80,7 @@ class Fit:
     how: str
     warnings: tuple[str, ...] = ()
     seed: int = 0
+    scores: Scores | None = None
 
     def estimates(self, level: float = LEVEL) -> list[Estimate]:
         """Return every parameter with the interval of its draws."""
@@ -91,18 +100,30 @@ class Fit:
         made: FloatArray = self.law.predict(self.values[None], self.law.prepare(table))[0]
         return made
 
-    def sample(self, table: Table) -> FloatArray:
-        """Return (b, n) predictions of every draw, with the noise of a run: one deviation per run and draw."""
+    def drawn(self, table: Table) -> FloatArray:
+        """Return (b, n) predictions of every draw, without noise."""
         table = self.law.table(table, target=False)
         with np.errstate(all="ignore"):
-            made = self.law.predict(self.draws, self.law.prepare(table))
+            made: FloatArray = self.law.predict(self.draws, self.law.prepare(table))
+        return made
+
+    def sample(self, table: Table) -> FloatArray:
+        """Return (b, n) predictions of every draw, with the noise of a run: one deviation per run and draw."""
+        made = self.drawn(table)
         random = np.random.default_rng(self.seed + 1)
         _, which = np.unique(table.run, return_inverse=True)
         shock = random.standard_normal((len(self.draws), which.max(initial=-1) + 1))[:, which] * self.noise[:, None]
-        return made * np.exp(shock) if self.law.link == "log" else made + shock
+        if self.law.link == "identity" and self.law.target != "loss":
+            return made + shock
+        if self.law.link == "identity":  # of a loss, which stays positive
+            shock = shock / np.maximum(made, TINY)
+        return made * np.exp(shock)
 
     def predict(self, table: Table, level: float = LEVEL) -> Prediction:
-        """Return predictions with a band: parameter draws, deviation of a run from the law, and seed noise.
+        """Return predictions with a band: parameter draws, deviation of a run from the law, seed noise.
+
+        Beyond the fitted rows a band of losses is at least as wide as forecasts that far usually need; see
+        `sooner.forecast.bands.usual`.
 
         Raises:
             SoonerError: a column that the law needs is missing.
@@ -111,7 +132,14 @@ class Fit:
         made = np.where(np.isfinite(made), made, np.nan)
         low, high = np.nanquantile(made, [(1 - level) / 2, (1 + level) / 2], axis=0)
         value = self.at(table)
-        return Prediction(value, np.minimum(low, value), np.maximum(high, value), level, target_warnings(self, table))
+        low, high = np.minimum(low, value), np.maximum(high, value)
+        if self.law.target == "loss" and self.law.toward == "large":
+            factor, change = reach(self, table)
+            usual = half_width("scale", factor, level, self.scores) * change
+            noise = NormalDist().inv_cdf((1 + level) / 2) * scatter(self)
+            wide = np.exp(np.where(factor > 1, np.minimum(np.hypot(usual, noise), WIDEST), 0.0))
+            low, high = np.minimum(low, value / wide), np.maximum(high, value * wide)
+        return Prediction(value, low, high, level, target_warnings(self, table))
 
     def residuals(self) -> FloatArray:
         """Return (n,) residuals on the fitted rows: log of fitted over measured, or their difference."""
@@ -124,6 +152,48 @@ def link(law: Formula, target: FloatArray) -> FloatArray:
         return target
     with np.errstate(all="ignore"):
         return np.log(np.maximum(target, 1e-300))
+
+
+def reach(fit: Fit, at: Table) -> tuple[FloatArray, FloatArray]:
+    """Return how many times the largest fitted value of `over` each row lies at, and the change forecast from there.
+
+    The change is of the logarithm, between the row and the same row so many times smaller: parameters and tokens by the
+    root of it each where the law's scale is compute. In a single quantity it is at least as the law falls at its end.
+    """
+    law, known = fit.law, fit.table
+    try:
+        reached, asked = known.require(law.over)[law.over], at.require(law.over, *law.needs)
+    except SoonerError:
+        return np.ones(len(at)), np.zeros(len(at))
+    factor = np.maximum(asked[law.over] / float(reached.max()), 1.0)
+    alone = law.over in law.needs
+    shrunk = {name: asked[name] / factor for name in (law.over,) if alone}
+    shrunk |= {name: asked[name] / np.sqrt(factor) for name in ("parameters", "tokens") if not alone and name in asked}
+    if "lr" in law.needs:  # of a whole schedule nothing can be said at a smaller scale but by its fitted rows
+        logs = np.log(np.maximum(fit.at(known), TINY))
+        before = np.full(len(at), logs[int(np.argmax(reached))])
+    else:
+        before = np.log(np.maximum(fit.at(asked.plus(**shrunk)), TINY))
+    change = np.abs(np.log(np.maximum(fit.at(at), TINY)) - before)
+    if law.needs == (law.over,):
+        logs = np.log(np.maximum(fit.at(known), TINY))
+        change = np.maximum(change, _fall(np.log(reached), logs) * np.log(factor))
+    return factor, np.where(factor > 1, change, 0.0)
+
+
+def scatter(fit: Fit) -> float:
+    """Return the root of the mean squared residual of the fitted rows, in logarithm."""
+    rows = fit.table.where(fit.law.weights(fit.table) > 0)
+    apart = np.log(np.maximum(fit.at(rows), TINY)) - np.log(rows[fit.law.target])
+    return float(np.sqrt(np.mean(apart**2)))
+
+
+def _fall(x: FloatArray, logs: FloatArray) -> float:
+    """Return by how much the fitted law falls per e-fold at its end: between the last row and half of it."""
+    last = int(np.argmax(x))
+    before = np.flatnonzero(x <= x[last] - np.log(2))
+    first = int(before[np.argmax(x[before])]) if before.size else int(np.argmin(x))
+    return abs(float(logs[last] - logs[first])) / max(float(x[last] - x[first]), float(np.log(1.1)))
 
 
 def target_warnings(fit: Fit, at: Table) -> tuple[str, ...]:

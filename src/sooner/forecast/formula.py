@@ -14,6 +14,9 @@ import numpy.typing as npt
 from sooner.error import SoonerError
 from sooner.forecast.table import FloatArray, Table
 
+FITTED = "fitted"
+"""A column of ones and zeros: rows with zero take no part in a fit, though laws read their learning rates."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -34,6 +37,23 @@ class Parameter:
     scale: Literal["log", "linear"] = "linear"
 
 
+@dataclass(frozen=True)
+class Prior:
+    """What is believed of a parameter before the rows are seen, as one more row of the fit.
+
+    Args:
+        name: of the parameter.
+        centre: of the belief, in the parameter's own units.
+        deviation: of its logarithm, where the parameter's scale is "log".
+        noise: deviation of a row about the law, on the scale of residuals: how much the rows say is measured by it.
+    """
+
+    name: str
+    centre: float
+    deviation: float
+    noise: float
+
+
 class Formula(ABC):
     """A formula with parameters. A subclass gives the class attributes, `starts` and `predict`; see `Law`.
 
@@ -50,6 +70,7 @@ class Formula(ABC):
         over: the column along which the largest values are left out by a check and beyond which a target is far.
         toward: which end of `over` is forecast: large budgets, or small losses.
         floor: the parameter that is the irreducible part of the target, if there is one.
+        prior: a belief about one parameter, if there is one.
     """
 
     name: ClassVar[str]
@@ -64,6 +85,7 @@ class Formula(ABC):
     over: ClassVar[str] = "compute"
     toward: ClassVar[Literal["large", "small"]] = "large"
     floor: ClassVar[str | None] = None
+    prior: Prior | None = None
 
     @abstractmethod
     def starts(self, table: Table) -> FloatArray:
@@ -101,12 +123,12 @@ class Formula(ABC):
         return table
 
     def holds(self, table: Table) -> npt.NDArray[np.bool_]:
-        """Return (n,) in which rows the law may be held to its word; everywhere by default."""
-        return np.ones(len(table), dtype=np.bool_)
+        """Return (n,) in which rows the law may be held to its word: by default those that are to be fitted."""
+        return table[FITTED] > 0 if FITTED in table else np.ones(len(table), dtype=np.bool_)
 
     def weights(self, table: Table) -> FloatArray:
-        """Return (n,) weights of the rows in a fit; all alike by default."""
-        return np.ones(len(table))
+        """Return (n,) weights of the rows in a fit; all alike by default, but for rows that are not to be fitted."""
+        return table[FITTED] if FITTED in table else np.ones(len(table))
 
 
 def unpack(values: FloatArray) -> Iterator[FloatArray]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sooner.forecast.bands.backtest import of_scale
+from sooner.forecast.bands.usual import Scores
 from sooner.forecast.fit import fit_one
 from sooner.forecast.fitted import Fit
 from sooner.forecast.formula import Formula
 from sooner.forecast.table import Table
+
+ENOUGH = 10
+"""With fewer draws a fit is asked for its values alone."""
 
 
 class Law(Formula):
@@ -20,4 +25,15 @@ class Law(Formula):
     def fit(self, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
         """Fit the law from all its starts; see `sooner.forecast.fit.fit`."""
         made = fit_one(self, table, draws=draws, seed=seed)
-        return replace(made, warnings=tuple(dict.fromkeys([*made.warnings, *self.doubts(made)])))
+        said = tuple(dict.fromkeys([*made.warnings, *self.doubts(made)]))
+        return replace(made, warnings=said, scores=self.tried(made.table, draws))
+
+    def tried(self, table: Table, draws: int) -> Scores | None:
+        """Return how far off the law would have been beyond earlier ends of the rows; None where that is not asked.
+
+        Args:
+            table: as the law wants it.
+            draws: of the fit; with a few there is no band that would be widened.
+        """
+        asked = draws >= ENOUGH and self.over != "step" and self.target == "loss" and self.toward == "large"
+        return of_scale(self, table) if asked else None

@@ -10,7 +10,8 @@ from sooner.error import SoonerError
 from sooner.forecast.curve import Curve, forecast_curve
 from sooner.forecast.fitted import LEVEL
 from sooner.forecast.laws.annealing import Annealing
-from sooner.forecast.schedules import Schedule, parse
+from sooner.forecast.schedule_file import schedule_of
+from sooner.forecast.schedules import Schedule
 from sooner.forecast.table import Table, join, table
 
 _POINTS = 200
@@ -53,7 +54,7 @@ class Live:
         if total < 2:
             raise SoonerError(f"the run has {total} steps; a forecast needs two or more")
         self.total = total
-        self.schedule = parse(schedule, total=total) if isinstance(schedule, str) else schedule
+        self.schedule = schedule_of(schedule, total=total) if isinstance(schedule, str) else schedule
         self.target = target
         self.every = every or max(total // 10, 1)
         self.history = history

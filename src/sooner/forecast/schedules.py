@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +32,20 @@ SHAPES: dict[str, Shape] = {
 
 KINDS: dict[str, tuple[str, ...]] = {
     "constant": ("peak", "warmup", "total"),
-    "cosine": ("peak", "warmup", "total", "end"),
+    "cosine": ("peak", "warmup", "total", "end", "decay"),
     "linear": ("peak", "warmup", "total", "end"),
     "exponential": ("peak", "warmup", "total", "end"),
     "wsd": ("peak", "warmup", "total", "end", "decay", "shape"),
     "step": ("peak", "warmup", "total", "at", "end"),
+    "drops": ("peak", "warmup", "total", "drops", "factor"),
     "inverse_sqrt": ("peak", "warmup", "total"),
 }
-"""What each kind takes. wsd: constant, then a decay over the last `decay` (steps, or a share below 1) in `shape`; step:
-`end` from step `at`."""
+"""What each kind takes.
+
+wsd: constant, then a decay over the last `decay` (steps, or a share below 1) in `shape`. step: `end` from step `at`.
+drops: times `factor` at each step of `drops`, as in drops=1000/2000. cosine with a decay: down to `end` before the last
+`decay` steps, over which it falls to zero. A file of steps and rates is a schedule too (`of_knots`).
+"""
 
 _HELP = "write, for example, cosine:peak=3e-4,warmup=2000,total=24000,end=3e-5"
 
@@ -57,6 +63,9 @@ class Schedule:
         decay: steps of decay at the end (wsd).
         at: the step of the drop (step).
         shape: of the decay (wsd).
+        drops: steps at which the rate falls (drops).
+        factor: by which it is multiplied there.
+        knots: steps and rates between which the rate is interpolated (of a file).
     """
 
     kind: str
@@ -67,16 +76,32 @@ class Schedule:
     decay: float = 0.0
     at: float = 0.0
     shape: str = "linear"
+    drops: tuple[float, ...] = ()
+    factor: float = 0.1
+    knots: tuple[tuple[float, float], ...] = ()
 
     def lr(self, steps: FloatArray) -> FloatArray:
         """Return (n,) learning rates at (n,) steps; beyond the total, the last one stays."""
         steps = np.clip(np.asarray(steps, dtype=np.float64), 0.0, self.total)
+        if self.knots:
+            at, rates = np.array(self.knots).T
+            made: FloatArray = np.interp(steps, at, rates)
+            return made
         rise = np.minimum(1.0, steps / max(self.warmup, 1e-9)) if self.warmup > 0 else np.ones_like(steps)
         return self.peak * rise if self.kind == "constant" else np.where(rise < 1, self.peak * rise, self._after(steps))
 
     def _after(self, steps: FloatArray) -> FloatArray:
         if self.kind == "step":
             return np.where(steps < self.at, self.peak, self.end)
+        if self.kind == "drops":
+            passed = (steps[:, None] >= np.array(self.drops)).sum(axis=1)
+            dropped: FloatArray = self.peak * self.factor**passed
+            return dropped
+        if self.kind == "cosine" and self.decay > 0:
+            first = self.total - self.decay
+            x = np.clip((steps - self.warmup) / max(first - self.warmup, 1e-12), 0.0, 1.0)
+            down = np.clip((self.total - steps) / self.decay, 0.0, 1.0)
+            return (self.end + (self.peak - self.end) * SHAPES["cosine"](x)) * down
         if self.kind == "inverse_sqrt":
             start = max(self.warmup, 1.0)
             return self.peak * np.sqrt(start / np.maximum(steps, start))
@@ -88,11 +113,49 @@ class Schedule:
         return self.end + (self.peak - self.end) * SHAPES[shape](x)
 
     def __str__(self) -> str:
-        shown = [f"{key}={value if isinstance(value, str) else format(value, '.6g')}" for key, value in self._given()]
-        return f"{self.kind}:{','.join(shown)}"
+        if self.knots:
+            return f"{self.kind}, {len(self.knots)} steps to {self.total:g}"
+        return f"{self.kind}:{','.join(f'{key}={value}' for key, value in self._given())}"
 
-    def _given(self) -> list[tuple[str, float | str]]:
-        return [(key, getattr(self, key)) for key in KINDS[self.kind] if getattr(self, key) not in (0.0, "")]
+    def _given(self) -> list[tuple[str, str]]:
+        known = [(key, getattr(self, key)) for key in KINDS[self.kind]]
+        return [(key, _text(value)) for key, value in known if value not in (0.0, "", ())]
+
+
+def _text(value: float | str | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return "/".join(format(one, ".6g") for one in value)
+    return value if isinstance(value, str) else format(value, ".6g")
+
+
+def of_knots(steps: FloatArray, rates: FloatArray, name: str) -> Schedule:
+    """Return the schedule through these steps and rates, straight between them.
+
+    Args:
+        steps: (n,) in any order, zero or more.
+        rates: (n,) zero or more.
+        name: to call it by.
+
+    Raises:
+        SoonerError: fewer than two steps, a step twice, or a number that can't be.
+    """
+    if len(steps) < 2:
+        raise SoonerError(f"{name} has {len(steps)} steps with a learning rate; a schedule needs two or more")
+    order = np.argsort(steps, kind="stable")
+    steps, rates = steps[order], rates[order]
+    bad = ~np.isfinite(steps) | ~np.isfinite(rates) | (steps < 0) | (rates < 0)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise SoonerError(
+            f"{name} says learning rate {rates[row]:g} at step {steps[row]:g}; give zero or more for both"
+        )
+    if (np.diff(steps) == 0).any():
+        double = steps[:-1][np.diff(steps) == 0][0]
+        raise SoonerError(f"{name} has step {double:g} twice; keep one of its learning rates")
+    if not rates.max() > 0:
+        raise SoonerError(f"{name} has no learning rate above zero; is it the right column?")
+    knots = tuple(zip(steps.tolist(), rates.tolist(), strict=True))
+    return Schedule(name, float(rates.max()), float(steps[-1]), knots=knots)
 
 
 def parse(text: str, *, total: float | None = None, peak: float | None = None) -> Schedule:
@@ -110,7 +173,7 @@ def parse(text: str, *, total: float | None = None, peak: float | None = None) -
     kind = kind.strip().lower()
     if kind not in KINDS:
         raise SoonerError(f"the schedule {text!r} has an unknown kind{nearest(kind, KINDS)}; {_HELP}")
-    values: dict[str, float | str] = {}
+    values: dict[str, float | str | tuple[float, ...]] = {}
     for piece in filter(None, (piece.strip() for piece in rest.split(","))):
         name, equals, value = (part.strip() for part in piece.partition("="))
         if not equals or name not in KINDS[kind]:
@@ -120,7 +183,10 @@ def parse(text: str, *, total: float | None = None, peak: float | None = None) -
             )
         if name in values:
             raise SoonerError(f"the schedule {text!r} says {name} twice; say it once")
-        values[name] = _shape(text, value) if name == "shape" else _number(text, name, value)
+        if name == "drops":
+            values[name] = tuple(sorted(_number(text, name, one) for one in value.split("/")))
+        else:
+            values[name] = _shape(text, value) if name == "shape" else _number(text, name, value)
     values.setdefault("total", total if total is not None else np.nan)
     values.setdefault("peak", peak if peak is not None else np.nan)
     return _checked(text, kind, values)
@@ -143,25 +209,33 @@ def _number(text: str, name: str, value: str) -> float:
     return number
 
 
-def _checked(text: str, kind: str, values: Mapping[str, float | str]) -> Schedule:
-    made = dict(values)
+def _checked(text: str, kind: str, values: Mapping[str, float | str | tuple[float, ...]]) -> Schedule:
+    made: dict[str, Any] = dict(values)
     for name in ("peak", "total"):
-        if not float(made[name]) > 0:
+        if not made[name] > 0:
             raise SoonerError(f"the schedule {text!r} does not say {name}; {_HELP}")
-    peak, total = float(made["peak"]), float(made["total"])
-    if kind == "wsd":
-        decay = float(made.get("decay", 0.2))
+    peak, total = made["peak"], made["total"]
+    if kind == "wsd" or (kind == "cosine" and "decay" in made):
+        decay = made.get("decay", 0.2)
         made["decay"] = decay * total if decay <= 1 else decay
+    if kind == "drops" and not made.get("drops"):
+        raise SoonerError(f"the schedule {text!r} does not say at which steps the rate drops; add drops=1000/2000")
+    if kind == "drops" and (made["drops"][-1] > total or not 0 < made.get("factor", 0.1) < 1):
+        raise SoonerError(
+            f"in the schedule {text!r}, drops lie within the total of {total:g} steps and factor between 0 and 1"
+        )
+    if kind == "cosine" and "decay" in made and made.get("warmup", 0.0) + made.get("decay", 0.0) > total:
+        raise SoonerError(f"in the schedule {text!r}, warmup and decay leave no step between them; shorten one")
     if kind == "step" and "at" not in made:
         raise SoonerError(f"the schedule {text!r} does not say at which step the rate drops; add at=STEP")
     for name in ("warmup", "decay", "at"):
-        if float(made.get(name, 0.0)) > total:
+        if made.get(name, 0.0) > total:
             raise SoonerError(
                 f"in the schedule {text!r}, {name} is longer than the total of {total:g} steps; shorten it"
             )
-    if kind not in ("inverse_sqrt", "constant") and float(made.get("end", 0.0)) > peak:
+    if kind not in ("inverse_sqrt", "constant") and made.get("end", 0.0) > peak:
         raise SoonerError(f"in the schedule {text!r}, end is above peak; swap them")
-    return Schedule(kind, **made)  # type: ignore[arg-type]
+    return Schedule(kind, **made)
 
 
 def warmed(table: Table) -> npt.NDArray[np.bool_]:

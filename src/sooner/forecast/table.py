@@ -131,10 +131,22 @@ class Table:
             position[name] = row
         return self.where(np.array(sorted(position.values()), dtype=np.intp))
 
+    def furthest(self, over: str, target: str) -> float:
+        """Return the target where `over` is largest (the last such row), or in the last row where it is unknown."""
+        at = len(self) - 1
+        if over in self:
+            at = int(np.flatnonzero(self[over] == self[over].max())[-1])
+        return float(self[target][at])
+
     def plus(self, **columns: npt.ArrayLike) -> Table:
         """Return the table with columns added or replaced."""
         added = {name: np.broadcast_to(np.asarray(v, dtype=np.float64), len(self)) for name, v in columns.items()}
         return Table({**self.columns, **added}, self.run, self.notes, self.axis)
+
+    def without(self, name: str) -> Table:
+        """Return the table without a column; as it is where there is none of this name."""
+        kept = {one: values for one, values in self.columns.items() if one != name}
+        return Table(kept, self.run, self.notes, self.axis)
 
     def with_notes(self, *notes: str) -> Table:
         """Return the table with these sentences added to its notes."""

@@ -15,6 +15,8 @@ from sooner.forecast.table import Table, join, table
 
 LEAST_DRAWS = 20
 """Fewer draws have no quantiles to speak of."""
+DERIVING = ("compute", "parameters", "tokens", "step", "batch", "accuracy", "error")
+"""Columns from which others follow."""
 SCALES = ("compute", "tokens", "parameters", "step")
 """Columns along which a loss is looked at where the user names none, the first that is there."""
 
@@ -38,24 +40,41 @@ def pairs(
     return found
 
 
-def places(texts: Sequence[str], needs: Sequence[str]) -> Table:
+def unquoted(text: str) -> str:
+    """Return a name without the quotation marks around it, which shells and people leave."""
+    text = text.strip()
+    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def column_of(name: str, rows: Table) -> str:
+    """Return the column of the rows that a name or heading means: itself, or what its heading was read as."""
+    name = unquoted(name)
+    if name in rows:
+        return name
+    return _column(name)
+
+
+def places(texts: Sequence[str], needs: Sequence[str], law: str = "the law") -> Table:
     """Return a row for each text NAME=NUMBER,NAME=NUMBER; names may be any that headings may be, such as N or steps.
 
     Numbers may have a suffix, as in N=7B,D=1.4T.
 
     Args:
-        texts: as typed.
+        texts: as typed; names may stand in quotation marks.
         needs: columns that must be there, or follow from those that are.
+        law: its name, for messages.
 
     Raises:
-        SoonerError: a text is not of that form, a number is not one, a name comes twice, or one is missing.
+        SoonerError: a text is not of that form, a number is not one, a name comes twice, one is missing, or one is
+            read by nothing.
     """
     rows = []
     for text in texts:
         values: dict[str, float] = {}
         for piece in text.split(","):
             name, equals, value = (part.strip() for part in piece.partition("="))
-            column = next((one for one, aliases in ALIASES.items() if plain(name) in aliases), name)
+            name = unquoted(name)
+            column = name if name in needs else _column(name)
             try:
                 number = number_of(value.replace("_", ""), False)
             except ValueError:
@@ -71,6 +90,12 @@ def places(texts: Sequence[str], needs: Sequence[str]) -> Table:
                 )
             values[column] = number
         row = table(text, **values)
+        idle = [name for name in values if name not in needs and name not in DERIVING]
+        if idle:
+            raise SoonerError(
+                f"--at {text!r} says {idle[0]}, which {law} does not read: it reads {', '.join(needs)}; leave it out, "
+                "or choose a law that reads it with --law"
+            )
         try:
             rows.append(row.require(*needs))
         except SoonerError:
@@ -78,6 +103,10 @@ def places(texts: Sequence[str], needs: Sequence[str]) -> Table:
             example = ",".join(f"{name}=..." for name in needs)
             raise SoonerError(f"--at {text!r} does not say {missing}; the law reads it: write --at {example}") from None
     return join(rows)
+
+
+def _column(name: str) -> str:
+    return next((one for one, aliases in ALIASES.items() if plain(name) in aliases), name)
 
 
 def checked_numbers(given: Reading) -> None:

@@ -13,6 +13,7 @@ from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import allocate
 from sooner.forecast.decide.best_schedule import best_schedule
 from sooner.forecast.decide.compare import compare
+from sooner.forecast.decide.isoflop import IsoFlop, isoflop
 from sooner.forecast.decide.optimal_hyperparameters import StepLaw, fit_step_law, published
 from sooner.forecast.decide.plan import plan
 from sooner.forecast.fit import fit
@@ -44,7 +45,7 @@ def run_allocate(files: list[Path], given: Choice, *, compute: list[float], infe
         fitted = doubted(fit(law, rows, draws=given.draws))
         made = [allocate(fitted, one, inference_tokens=inference_tokens, level=given.level) for one in compute]
         rules, notes = _rules(rows)
-        answer = decisions.of_allocations(made, fitted, rules, notes, errors)
+        answer = decisions.of_allocations(made, fitted, rules, notes, errors, _parabolas(rows))
     finish(answer, given)
 
 
@@ -86,7 +87,7 @@ def run_plan(files: list[Path], at: str, given: Choice, *, goal: float, budget: 
         of_final_losses(law, "plan")
         fitted = doubted(fit(law, rows, draws=given.draws))
         most = np.inf if budget is None else budget
-        made = plan(fitted, places([at], law.needs), goal=goal, budget=most, level=given.level)
+        made = plan(fitted, places([at], law.needs, law.name), goal=goal, budget=most, level=given.level)
         answer = decisions.of_plan(made, fitted, at, errors)
     finish(answer, given)
 
@@ -117,6 +118,14 @@ def run_gain(
             draws=given.draws,
         )
     finish(gains.of_gains(made), given)
+
+
+def _parabolas(rows: Table) -> IsoFlop | None:
+    """Return what parabolas at equal compute say of the best size; None where the rows hold no such levels."""
+    try:
+        return isoflop(rows)
+    except SoonerError:
+        return None
 
 
 def _shares(rows: Table, target: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from rich.console import Console
 from rich.table import Table as Grid
 
-from sooner.cli.forecast.asked import checked_numbers, law_named, of_final_losses, pairs, places, positive
+from sooner.cli.forecast.asked import checked_numbers, column_of, law_named, of_final_losses, pairs, places, positive
 from sooner.cli.forecast.options import Choice, Reading
 from sooner.cli.forecast.worth import Worth
 from sooner.error import SoonerError
@@ -18,6 +18,7 @@ from sooner.forecast import laws
 from sooner.forecast.automatic import candidates
 from sooner.forecast.check import Check, Leave, check, choose
 from sooner.forecast.curve import Curve, forecast_curve
+from sooner.forecast.decide.cells import one_per_cell
 from sooner.forecast.decide.influence import influence_warning
 from sooner.forecast.decide.when import when
 from sooner.forecast.fit import fit
@@ -25,6 +26,7 @@ from sooner.forecast.fitted import Fit
 from sooner.forecast.law import Law
 from sooner.forecast.laws.power_floor import PowerFloor
 from sooner.forecast.read import read
+from sooner.forecast.schedule_file import schedule_of
 from sooner.forecast.schedules import parse
 from sooner.forecast.table import Table
 from sooner.report import html
@@ -61,7 +63,7 @@ def run_predict(files: list[Path], at: list[str], given: Choice) -> None:
     with working() as told:
         rows, law, errors = ready(files, given, told)
         of_final_losses(law, "predict")
-        where = places(at, law.needs)
+        where = places(at, law.needs, law.name)
         fitted = doubted(fit(law, rows, draws=given.draws))
         made = fitted.predict(where, given.level)
         told("leaving out")
@@ -119,11 +121,12 @@ def carried_on(
     rows = measured(files, given, given.lr, run=run, curve=True)
     reached = float(rows.require("step")["step"].max())
     peak = float(rows["lr"].max()) if "lr" in rows else None
-    meant = None if schedule is None else parse(schedule, total=total or reached, peak=peak)
+    meant = None if schedule is None else schedule_of(schedule, total=total or reached, peak=peak)
     if schedule is None and given.lr is not None:
         own = parse(given.lr, total=reached, peak=peak)
         meant = own if own.total > reached else None  # the run goes on along its own schedule
-    law = None if given.law == AUTO else law_named(given.law, given.over, rows)
+    over = None if given.over is None else column_of(given.over, rows)
+    law = None if given.law == AUTO else law_named(given.law, over, rows)
     told("fitting")
     return rows, forecast_curve(rows, schedule=meant, total=total, law=law, level=given.level, draws=given.draws)
 
@@ -198,13 +201,27 @@ def ready(
     """
     checked_numbers(given)
     rows = measured(files, given, given.lr)
+    over = None if given.over is None else column_of(given.over, rows)
     if given.law != AUTO:
         told("fitting")
-        return rows, law_named(given.law, given.over, rows), {}
+        law = law_named(given.law, over, rows)
+        return of_cells(law, rows), law, {}
     told("choosing a law")
-    made = _choice(rows, candidates(rows, given.over), leave)
+    possible = candidates(rows, over)
+    made = _choice(of_cells(possible[0], rows), possible, leave)
     told("fitting")
     return made
+
+
+def of_cells(law: Law, rows: Table) -> Table:
+    """Return the rows as a law of final losses in size and data wants them: one for each such cell."""
+    if set(law.needs) != {"parameters", "tokens"}:
+        return rows
+    try:
+        rows.require("parameters", "tokens", "loss")
+    except SoonerError:
+        return rows  # the law says what is missing
+    return one_per_cell(rows)
 
 
 def doubted(fitted: Fit) -> Fit:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.signal import lfilter
 
-from sooner.forecast.along_schedule import AlongSchedule
+from sooner.forecast.along_schedule import AlongSchedule, less
 from sooner.forecast.formula import Parameter, grid, unpack
 from sooner.forecast.schedules import dense
 from sooner.forecast.table import FloatArray, Table
@@ -54,7 +54,7 @@ class Annealing(AlongSchedule):
     def predict(self, values: FloatArray, data: tuple[FloatArray, FloatArray]) -> FloatArray:
         """Return the loss for (S1, S2)."""
         floor, amount, alpha, gain = unpack(values)
-        return floor + np.exp(np.log(amount) - alpha * np.log(data[0])) - gain * data[1]
+        return less(floor + np.exp(np.log(amount) - alpha * np.log(data[0])), gain * data[1])
 
 
 def sums(run: Table, memory: float = MEMORY) -> tuple[FloatArray, FloatArray]:

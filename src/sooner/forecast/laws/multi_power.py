@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sooner.forecast.along_schedule import AlongSchedule
+from sooner.forecast.along_schedule import AlongSchedule, less
 from sooner.forecast.formula import Parameter, grid
 from sooner.forecast.schedules import dense
 from sooner.forecast.table import FloatArray, Table
@@ -70,7 +70,7 @@ class MultiPower(AlongSchedule):
             if run.drop.size:
                 pace = np.exp(np.log(c) - gamma * run.rate)
                 saturated = -np.expm1(-beta * np.log1p(pace * run.after)) * run.drop
-                loss[:, run.late] -= b * np.add.reduceat(saturated, run.first, axis=1)
+                loss[:, run.late] = less(loss[:, run.late], b * np.add.reduceat(saturated, run.first, axis=1))
             out[:, run.rows] = loss
         return out
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sooner.forecast.bands.usual import SUPPORTED
 from sooner.forecast.check import Check
 from sooner.forecast.curve import Curve
-from sooner.forecast.fitted import Fit, Prediction
+from sooner.forecast.fitted import Fit, Prediction, reach
 from sooner.forecast.table import Table
 from sooner.report.forecast import plots
 from sooner.report.forecast.answer import Answer, Cell, Grid, Line, Plot
@@ -110,12 +111,20 @@ def of_fit(fit: Fit, check: Check | None, errors: dict[str, float]) -> Answer:
     )
 
 
+def beyond(what: str, times: float, between: str) -> str:
+    """Return a headline for a place so far away that no back-test supports a value."""
+    return (
+        f"{what} is {times:,.0f} times beyond the largest fitted, and forecasts were tested to {SUPPORTED:g} "
+        f"times: no value can be told, only a range, {between}"
+    )
+
+
 def of_prediction(
     fit: Fit, at: Table, made: Prediction, check: Check | None, errors: dict[str, float], baseline: Prediction | None
 ) -> Answer:
     """Return the answer of `sooner forecast predict`."""
     names = [name for name in at.columns if name in fit.law.needs]
-    last = float(fit.table[fit.law.target][-1])
+    last = fit.table.furthest(fit.law.over, fit.law.target)
     rows = [
         [
             *(float(at[name][k]) for name in names),
@@ -129,9 +138,13 @@ def of_prediction(
     heads = (*names, fit.law.target, f"{made.level:.0%} band", "last value", "power + floor")
     spread = (made.high[0] - made.low[0]) / 2
     where = ", ".join(f"{name} {at[name][0]:.4g}" for name in names)
+    headline = f"{fit.law.target} {made.value[0]:.4g} ± {spread:.2g} at {where} ({fit.law.name})"
+    times = float(reach(fit, at)[0][0])
+    if times > SUPPORTED:
+        headline = beyond(f"{fit.law.target} at {where}", times, f"between {made.low[0]:.2g} and {made.high[0]:.2g}")
     return Answer(
         f"What is the {fit.law.target} at {where}?",
-        f"{fit.law.target} {made.value[0]:.4g} ± {spread:.2g} at {where} ({fit.law.name})",
+        headline,
         [Grid("Predictions", heads, rows), parameters(fit), *checked(check)],
         plots.of_fit(fit),
         doubts(made.warnings, check),
@@ -175,7 +188,7 @@ def of_curve(curve: Curve, table: Table, target: float | None) -> Answer:
         drawn.append(
             Plot("Learning rate", table.axis, "learning rate", [*rates, Line("forecast", curve.step, curve.lr)])
         )
-    last = float(table["loss"][-1])
+    last = table.only(table.runs[-1:]).furthest("step", "loss")
     rows: list[list[Cell]] = [["law", curve.law], ["schedule", curve.schedule], ["last measured loss", last]]
     return Answer(
         "How does the loss go on?",

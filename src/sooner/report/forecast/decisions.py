@@ -7,9 +7,11 @@ from dataclasses import asdict
 
 import numpy as np
 
+from sooner.forecast.bands.usual import SUPPORTED
 from sooner.forecast.decide.allocate import Allocation, Range
 from sooner.forecast.decide.best_schedule import ScheduleChoice
 from sooner.forecast.decide.compare import Comparison
+from sooner.forecast.decide.isoflop import IsoFlop
 from sooner.forecast.decide.optimal_hyperparameters import StepLaw
 from sooner.forecast.decide.plan import Plan
 from sooner.forecast.fitted import Fit, Prediction
@@ -17,7 +19,7 @@ from sooner.forecast.laws.task_ladder import FittedLadder
 from sooner.forecast.table import Table
 from sooner.report.forecast import plots
 from sooner.report.forecast.answer import Answer, Cell, Grid, Line, Plot, tidy
-from sooner.report.forecast.build import about, chosen, objective, parameters
+from sooner.report.forecast.build import about, beyond, chosen, objective, parameters
 
 
 def band(one: Range) -> str:
@@ -25,10 +27,21 @@ def band(one: Range) -> str:
     return f"[{one.low:.3g}, {one.high:.3g}]"
 
 
+OPEN = 100.0
+"""A split whose interval spans this factor is no answer."""
+DISAGREE = 2.0
+"""From this factor on the law and the parabolas disagree on the best size."""
+
+
 def of_allocations(
-    made: Sequence[Allocation], fit: Fit, rules: StepLaw, told: Sequence[str], errors: dict[str, float]
+    made: Sequence[Allocation],
+    fit: Fit,
+    rules: StepLaw,
+    told: Sequence[str],
+    errors: dict[str, float],
+    parabolas: IsoFlop | None = None,
 ) -> Answer:
-    """Return the answer of `sooner forecast allocate`."""
+    """Return the answer of `sooner forecast allocate`; the best size by parabolas at equal compute stands beside it."""
     columns: list[list[Cell]] = []
     data, warnings = [], [*dict.fromkeys(w for one in made for w in one.warnings)]
     for one in made:
@@ -46,14 +59,40 @@ def of_allocations(
             ]
         )
         data.append({**asdict(one), "lr": lr, "batch": batch})
-    names = ("parameters", "tokens", "tokens per parameter", "loss", "learning rate", "batch (tokens)")
+    unit = "tokens" if len(rules.batch.draws) == 1 else "in the files' unit"  # a rule fitted to them is in theirs
+    names = ("parameters", "tokens", "tokens per parameter", "loss", "learning rate", f"batch ({unit})")
     rows: list[list[Cell]] = [[name, *(column[k] for column in columns)] for k, name in enumerate(names)]
+    if parabolas is not None:
+        sizes = [parabolas.parameters(one.compute) for one in made]
+        rows.insert(1, ["parameters by parabolas", *(f"{size:.3g}" for size in sizes)])
+        for one, size, entry in zip(made, sizes, data, strict=True):
+            entry["parameters_by_parabolas"] = size
+            times = max(size / one.parameters.value, one.parameters.value / size)
+            if times > DISAGREE and not one.inference_tokens:
+                warnings.append(
+                    f"at {one.compute:.3g} FLOP parabolas at equal compute put the best size at {size:.3g}, "
+                    f"{times:.2g} times apart from the law's {one.parameters.value:.3g}: trust neither before one run "
+                    "between them"
+                )
     heads = ("", *(f"{one.compute:.3g} FLOP" for one in made))
     first = made[0]
+    headline = (
+        f"{first.parameters.value:.3g} parameters on {first.tokens.value:.3g} tokens "
+        f"({first.tokens_per_parameter:.3g} per parameter): loss {first.loss.value:.4g} {band(first.loss)}"
+    )
+    if first.parameters.high > OPEN * first.parameters.low:
+        headline = (
+            f"these runs do not say how to split {first.compute:.3g} FLOP: the best size lies anywhere in "
+            f"{band(first.parameters)} parameters; add runs of other sizes at equal compute"
+        )
+    times = first.compute / float(fit.table.require("compute")["compute"].max())
+    if times > SUPPORTED:
+        split, loss = first.parameters, first.loss
+        between = f"{split.low:.1g} to {split.high:.1g} parameters and a loss from {loss.low:.2g} to {loss.high:.2g}"
+        headline = beyond(f"a budget of {first.compute:.3g} FLOP", times, between)
     return Answer(
         f"How to spend {first.compute:.3g} FLOP?",
-        f"{first.parameters.value:.3g} parameters on {first.tokens.value:.3g} tokens "
-        f"({first.tokens_per_parameter:.3g} per parameter): loss {first.loss.value:.4g} {band(first.loss)}",
+        headline,
         [
             Grid(f"Best split, with {first.level:.0%} bands", heads, rows),
             parameters(fit),
