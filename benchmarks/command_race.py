@@ -29,8 +29,9 @@ import atexit, resource, runpy, sys, time
 began = time.perf_counter()
 def end():
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(used.ru_utime + used.ru_stime, time.perf_counter() - began, file=open(out + "/own", "w"))
-out, script, *sys.argv[1:] = sys.argv[1:]
+    file = open(f"{folder}/{time.time_ns()}", "w")  # of every run one, though tries share folders
+    print(used.ru_utime + used.ru_stime, time.perf_counter() - began, file=file)
+folder, script, *sys.argv[1:] = sys.argv[1:]
 atexit.register(end)
 sys.argv[0] = script
 runpy.run_path(script, run_name="__main__")
@@ -45,14 +46,14 @@ def command(folder: Path, name: str, steps: int, seeds: int) -> list[str]:
     words = [sys.executable, "-m", "sooner", "race", "--metric", "val_loss", "--steps", str(steps), "--tune", "1"]
     words += ["--seeds", str(seeds), "--jobs", "1", "--json", "--out", str(folder / name)]
     for arm, low, high in (("slow", "1e-5", "1e-4"), ("fast", "3e-4", "3e-3")):
-        own = f"{shlex.quote(sys.executable)} {timed} {{out}} {script} --size {SIZE}"
+        own = f"{shlex.quote(sys.executable)} {timed} {shlex.quote(str(folder / 'own'))} {script} --size {SIZE}"
         words += ["--command", f"{arm}: {own} --lr {{lr:log({low},{high})}} --seed {{seed}} --steps {{steps}}"]
     return words
 
 
 def own_seconds(folder: Path) -> tuple[int, float, float]:
     """Return how many runs there were, and their own processor and wall seconds."""
-    rows = [tuple(map(float, path.read_text().split())) for path in folder.rglob("own")]
+    rows = [tuple(map(float, path.read_text().split())) for path in (folder / "own").iterdir()]
     return len(rows), sum(row[0] for row in rows), sum(row[1] for row in rows)
 
 
@@ -88,12 +89,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "timed.py").write_text(TIMED)
+        (folder / "own").mkdir()
         words = command(folder, "whole", asked.steps, asked.seeds)
         began = time.perf_counter()
         whole = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
         wall = time.perf_counter() - began
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        runs, theirs, walls = own_seconds(folder / "whole")
+        runs, theirs, walls = own_seconds(folder)
         all_of_it = used.ru_utime + used.ru_stime
         print(f"{runs} runs: {theirs:.1f} s of processor time are their own, of {all_of_it:.1f} s")
         more, longer = (all_of_it - theirs) / theirs, (wall - walls) / walls

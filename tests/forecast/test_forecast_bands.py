@@ -9,7 +9,7 @@ from sooner.error import SoonerError
 from sooner.forecast import fit, forecast_curve, parse, table
 from sooner.forecast.along_schedule import less
 from sooner.forecast.bands.run import of_run
-from sooner.forecast.bands.usual import FILE, Scores, half_width, usual
+from sooner.forecast.bands.usual import CURVES, FILE, LEVELS, Scores, half_width, usual
 from sooner.forecast.decay import GAIN, SPREAD, with_prior
 from sooner.forecast.fitted import reach
 from sooner.forecast.formula import FITTED
@@ -40,6 +40,15 @@ def test_the_bundled_scores_widen_bands_with_reach_and_level():
         one = half_width(kind, np.array([1.0, 2.0, 1e3, 1e6]), 0.9)
         assert one[3] == pytest.approx(2 * one[2])  # beyond the table as the logarithm of the factor
         assert (half_width(kind, np.array([5.0]), 0.95) > half_width(kind, np.array([5.0]), 0.5)).all()
+
+
+def test_a_level_is_read_where_its_quantile_stands():
+    for kind in ("schedule", "blind", "scale"):
+        known = usual(kind)
+        for k in (9, 17, 18):
+            half = half_width(kind, np.array([4.0]), LEVELS[k] / (1 + 1 / CURVES))
+            assert half == pytest.approx(known.spread[k] * known.at(np.array([4.0])))
+        assert len(known.spread) == len(LEVELS)
 
 
 def test_own_backtests_move_the_width_both_ways():

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.bands.usual import Scores, half_width
+from sooner.forecast.bands.usual import Kind, Scores, half_width
 from sooner.forecast.formula import Formula
 from sooner.forecast.table import FloatArray, Table
 
@@ -135,7 +135,8 @@ class Fit:
         low, high = np.minimum(low, value), np.maximum(high, value)
         if self.law.target == "loss" and self.law.toward == "large":
             factor, change = reach(self, table)
-            usual = half_width("scale", factor, level, self.scores) * change
+            kind: Kind = "schedule" if "lr" in self.law.needs else "scale"
+            usual = half_width(kind, factor, level, self.scores) * change
             noise = NormalDist().inv_cdf((1 + level) / 2) * scatter(self)
             wide = np.exp(np.where(factor > 1, np.minimum(np.hypot(usual, noise), WIDEST), 0.0))
             low, high = np.minimum(low, value / wide), np.maximum(high, value * wide)
@@ -159,6 +160,7 @@ def reach(fit: Fit, at: Table) -> tuple[FloatArray, FloatArray]:
 
     The change is of the logarithm, between the row and the same row so many times smaller: parameters and tokens by the
     root of it each where the law's scale is compute. In a single quantity it is at least as the law falls at its end.
+    Of a schedule it is the change from the same schedule in as many steps as were fitted, row by row.
     """
     law, known = fit.law, fit.table
     try:
@@ -169,11 +171,9 @@ def reach(fit: Fit, at: Table) -> tuple[FloatArray, FloatArray]:
     alone = law.over in law.needs
     shrunk = {name: asked[name] / factor for name in (law.over,) if alone}
     shrunk |= {name: asked[name] / np.sqrt(factor) for name in ("parameters", "tokens") if not alone and name in asked}
-    if "lr" in law.needs:  # of a whole schedule nothing can be said at a smaller scale but by its fitted rows
-        logs = np.log(np.maximum(fit.at(known), TINY))
-        before = np.full(len(at), logs[int(np.argmax(reached))])
-    else:
-        before = np.log(np.maximum(fit.at(asked.plus(**shrunk)), TINY))
+    if "lr" in law.needs:
+        shrunk = {"step": asked["step"] / factor.max(initial=1.0)}
+    before = np.log(np.maximum(fit.at(asked.plus(**shrunk)), TINY))
     change = np.abs(np.log(np.maximum(fit.at(at), TINY)) - before)
     if law.needs == (law.over,):
         logs = np.log(np.maximum(fit.at(known), TINY))

@@ -16,7 +16,7 @@ import numpy as np
 
 from sooner.forecast.bands.backtest import of_scale
 from sooner.forecast.bands.run import of_run
-from sooner.forecast.bands.usual import FILE, Scores
+from sooner.forecast.bands.usual import FILE, LEVELS, Scores
 from sooner.forecast.consensus import Consensus
 from sooner.forecast.decay import with_prior
 from sooner.forecast.law import Law
@@ -32,7 +32,6 @@ NODES = (1.5, 2.0, 4.0, 10.0, 30.0, 100.0)
 NEAR = float(np.log(2.0))
 """Scores count for a node by a normal kernel of this deviation in the logarithm of the factor."""
 LEVEL = 0.9
-PIECES = 19
 SHARES = np.geomspace(0.03, 1.0, 12)
 """Shares of a curve at a constant learning rate that count as runs of that length."""
 
@@ -110,8 +109,7 @@ def summary(found: list[Scores]) -> dict[str, list[float]]:
         near = weight * np.exp(-0.5 * (np.log(factor / node) / NEAR) ** 2)
         width.append(weighted(score, near, LEVEL))
     logs = np.interp(np.log(factor), np.log(nodes), width)
-    levels = (np.arange(PIECES) + 1) / (PIECES + 1)
-    spread = [weighted(score / logs, weight, level) for level in (*levels, 0.99)]
+    spread = [weighted(score / logs, weight, level) for level in LEVELS]
     return {
         "factors": nodes,
         **{k: [round(v, 4) for v in values] for k, values in (("width", width), ("spread", spread))},

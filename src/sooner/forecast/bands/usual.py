@@ -7,8 +7,9 @@ about it. A band at level p is the change forecast, times the 0.9 quantile at th
 spread, as in split conformal prediction (Papadopoulos et al., 2002, Inductive confidence machines), times how
 much harder than usual these rows are, by back-tests on them (`hardness`). It holds as far as a user's scores, once
 divided by the hardness and the quantile of their factor, are exchangeable with the bundled ones; nothing makes them so
-but likeness, which is why coverage is measured on public runs that took no part. Beyond the largest factor of the
-bundled scores the quantile grows with the logarithm of the factor; beyond `SUPPORTED` no value is told.
+but likeness. Coverage is measured on public runs, which gave no score, though what they showed guided this design.
+Beyond the largest factor of the bundled scores the quantile grows with the logarithm of the factor; beyond `SUPPORTED`
+no value is told.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ Kind = Literal["schedule", "blind", "scale"]
 FILE = Path(__file__).with_name("usual.json")
 SUPPORTED = 100.0
 """The largest factor at which bands are measured on public runs (`benchmarks/forecast_accuracy.py --bands`)."""
+LEVELS = (*(np.arange(1, 20) / 20).tolist(), 0.99)
+"""Probabilities of the quantiles that say how scores spread."""
 CURVES = 24.0
 """The bundled scores of a kind come from so many curves, and a conformal quantile counts one more."""
 EASIEST, HARDEST = 0.1, 2.0
@@ -56,7 +59,7 @@ class Usual:
     Args:
         factors: (m,) ascending.
         width: (m,) the 0.9 quantile of scores there.
-        spread: (k,) scores over that quantile, ascending, evenly spaced in probability.
+        spread: (20,) quantiles of scores over that quantile, at `LEVELS`.
     """
 
     factors: FloatArray
@@ -88,8 +91,7 @@ def half_width(kind: Kind, factor: FloatArray, level: float, own: Scores | None 
         own: back-tests on the user's rows.
     """
     known = usual(kind)
-    levels = np.arange(1, len(known.spread) + 1) / (len(known.spread) + 1)
-    usually = float(np.interp(level * (1 + 1 / CURVES), levels, known.spread))
+    usually = float(np.interp(level * (1 + 1 / CURVES), LEVELS, known.spread))
     made: FloatArray = usually * hardness(kind, own) * known.at(factor)
     return made
 
