@@ -38,7 +38,7 @@ def sqrt(number: Any) -> Any:
     return math.sqrt(number) if isinstance(number, int | float) else number.sqrt()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # else subclasses with eq=False would inherit an equality that sees no fields
 class Transform:
     """One rule with its hyper-parameters. Subclasses are frozen dataclasses that define `rule`.
 
@@ -62,7 +62,7 @@ class Transform:
         return shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reduction(Transform):
     """A rule that needs sums: of products over the rows of a weight, over a parameter, or over the whole model.
 
@@ -110,7 +110,7 @@ class Reduction(Transform):
         raise TypeError(f"{type(self).__name__} defines no finish")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rescale(Reduction):
     """Multiplies by one number that `decide` makes of the sum of squares, over the whole model by default."""
 
@@ -127,7 +127,7 @@ class Rescale(Reduction):
         return u * numbers[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantity(Reduction):
     """A model rule whose number is no sum, such as a quantile of all elements: `look` gets the whole vectors."""
 

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import pytest
 
-from sooner.transform import Reduction, Transform, chain, decay
+from sooner.transform import Quantity, Reduction, Rescale, Transform, chain, decay
+from sooner.update.normalized_logistic_gd import Scale
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,10 @@ def test_one_rule_that_reads_the_parameters_is_enough():
 def test_two_rules_that_keep_state_under_one_name_are_refused():
     with pytest.raises(ValueError, match="the same state name: piece, piece"):
         chain(Piecewise(), Piecewise())
+
+
+def test_no_rule_is_equal_to_one_with_other_numbers():
+    """A dataclass with eq=False inherits its base's equality; one that sees no fields made steps take stale numbers."""
+    assert Scale(2.0) != Scale(3.0)
+    for base in (Transform, Reduction, Rescale, Quantity):
+        assert "__eq__" not in vars(base)

@@ -188,10 +188,8 @@ class Plan:
 
     def _keeps(self, number: int, chain: Chain) -> bool:
         """Whether a chain keeps the state for which the cohorts were made, be it with other hyper-parameters."""
-        if chain == self._chains[number]:
-            return True
-        self._chains[number] = chain
-        return all(cohort.keeps(chain) for of, cohort in self._cohorts if of == number)
+        before, self._chains[number] = self._chains[number], chain
+        return chain == before or all(cohort.keeps(chain) for of, cohort in self._cohorts if of == number)
 
     def _build(self, shares: Sequence[Share], by_kind: _Sorted, kept: Kept, *, watched: bool) -> None:
         together: dict[tuple[Any, ...], tuple[list[Tensor], list[Mark]]] = {}
