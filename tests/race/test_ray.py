@@ -4,6 +4,7 @@ One cluster serves all tests, as starting it takes most of their time.
 """
 
 import os
+import shutil
 import sys
 import time
 from collections import deque
@@ -187,8 +188,8 @@ def test_a_node_without_these_files_gets_them(tmp_path, monkeypatch):
     assert {spec, str(folder / "another_beside.py")} <= set(parcel.files)
     assert not any("site-packages" in name for name in parcel.files)
     assert parcel.settle() is None  # they are here
-    for file in folder.iterdir():
-        file.unlink()
+    shutil.rmtree(folder)  # compiled files are in it too
+    folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("sys.path", [*sys.path])
     monkeypatch.chdir(tmp_path)
