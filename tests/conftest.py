@@ -1,6 +1,7 @@
 """What every test starts from: one thread of arithmetic, and the same global random state."""
 
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ torch.set_num_threads(1)
 # the machine is shared: how long an example takes, or its making, says nothing
 settings.register_profile("sooner", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sooner")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell; tests send Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST = (
     "tests/claims/test_claims_run_small.py",
