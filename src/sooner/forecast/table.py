@@ -45,6 +45,10 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(known) if more < 2 else f"{', '.join(known[:_SAID])} and {more} more"
 
 
+LOGGED = "the loss is the logarithm of the perplexity"
+"""How the note begins that a table has whose losses were read from perplexities: they are in nats."""
+
+
 class Doubt(str):
     """A note on a table that answers say first: what follows is not what it seems, as of a run that diverged."""
 

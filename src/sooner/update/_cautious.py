@@ -25,27 +25,42 @@ LEAST = 1e-3
 
 
 @dataclass(frozen=True)
-class CautiousStep(Reduction):
-    """Element rules, and of what they make of a gradient the part that agrees with it."""
+class _Held:
+    """Rules that another one holds: their state and what they read are its own."""
 
     rules: tuple[Transform, ...]
-    over: ClassVar[Scope] = "parameter"
 
     @property
-    def slots(self) -> tuple[str, ...]:  # type: ignore[override]  # of the rules it holds
-        """The state of its rules."""
+    def slots(self) -> tuple[str, ...]:
+        """The state of the rules."""
         return tuple(slot for rule in self.rules for slot in rule.slots)
 
     @property
-    def reads_theta(self) -> bool:  # type: ignore[override]
-        """Whether any of its rules does."""
+    def reads_theta(self) -> bool:
+        """Whether any of the rules does."""
         return any(rule.reads_theta for rule in self.rules)
+
+    def apply(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
+        """Apply the rules one after the other."""
+        after: dict[str, Tensor] = {}
+        for rule in self.rules:
+            own = {slot: state[slot] for slot in rule.slots}
+            u, new = rule.rule(u, own, theta if rule.reads_theta else None, clock)
+            after.update(new)
+        return u, after
+
+
+@dataclass(frozen=True)
+class CautiousStep(_Held, Reduction):  # type: ignore[override]  # slots and reads_theta are those of the rules
+    """Element rules, and of what they make of a gradient the part that agrees with it."""
+
+    over: ClassVar[Scope] = "parameter"
 
     def prepare(
         self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
     ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
         """Apply the rules; clear what disagrees and count what does not. A step that is NaN stays NaN."""
-        direction, after = _applied(self.rules, u, state, theta, clock)
+        direction, after = self.apply(u, state, theta, clock)
         agrees = direction * u
         return torch.where(agrees <= 0, 0.0, direction), after, (torch.where(agrees > 0, 1.0, 0.0),)
 
@@ -61,21 +76,10 @@ class CautiousStep(Reduction):
 
 
 @dataclass(frozen=True)
-class CautiousMatrixStep(Transform):
+class CautiousMatrixStep(_Held, Transform):  # type: ignore[override]  # as above
     """The same of rules that need whole parameters; their element rules then keep whole state too."""
 
-    rules: tuple[Transform, ...]
     grain: ClassVar[Grain] = "tensor"
-
-    @property
-    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The state of its rules."""
-        return tuple(slot for rule in self.rules for slot in rule.slots)
-
-    @property
-    def reads_theta(self) -> bool:  # type: ignore[override]
-        """Whether any of its rules does."""
-        return any(rule.reads_theta for rule in self.rules)
 
     def slot_shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """As the rule has it whose state it is."""
@@ -84,22 +88,11 @@ class CautiousMatrixStep(Transform):
 
     def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
         """Apply the rules to parameters ``[n, *shape]``, and keep of each what agrees."""
-        direction, after = _applied(self.rules, u, state, theta, clock)
+        direction, after = self.apply(u, state, theta, clock)
         agrees = direction * u
         share = (agrees > 0).to(direction.dtype).flatten(1).mean(1).clamp(min=LEAST)
         kept = torch.where(agrees <= 0, 0.0, direction)
         return kept / share.view(-1, *[1] * (u.ndim - 1)), after
-
-
-def _applied(
-    rules: tuple[Transform, ...], u: Tensor, state: State, theta: Tensor | None, clock: Clock
-) -> tuple[Tensor, State]:
-    after: dict[str, Tensor] = {}
-    for rule in rules:
-        own = {slot: state[slot] for slot in rule.slots}
-        u, new = rule.rule(u, own, theta if rule.reads_theta else None, clock)
-        after.update(new)
-    return u, after
 
 
 def cautious(part: str, own: Chain) -> Chain:

@@ -12,6 +12,7 @@ from sooner.cli.forecast.options import Reading
 from sooner.cli.forecast.run import finish, working
 from sooner.error import SoonerError, nearest
 from sooner.forecast.merge import FACTS, Merged, Said, merge
+from sooner.forecast.numbers import number
 from sooner.forecast.read import read
 from sooner.report.forecast.merged import of_merged
 
@@ -77,7 +78,7 @@ def _said(texts: list[str], names: list[str]) -> dict[str, Said]:
                 f"--say {text!r} names {name!r}{nearest(name, names)}; the projects are {', '.join(names)}"
             )
         try:
-            made = {fact: value.strip() if fact == "loss" else float(value.replace("_", ""))}
+            made = {fact: value.strip() if fact == "loss" else number(value, decimal_comma=False)}
         except ValueError:
             raise SoonerError(f"--say {text!r}: {value!r} is no number") from None
         found[name] = replace(found.get(name, Said()), **made)  # type: ignore[arg-type]

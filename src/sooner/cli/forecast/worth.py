@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 from sooner.error import SoonerError
+from sooner.forecast.numbers import number
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_FORM = re.compile(r"([0-9.eE+_-]+?)\s*([smhd]?)")
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,15 @@ class Worth:
         Raises:
             SoonerError: the text is neither.
         """
-        found = _FORM.fullmatch(text.strip())
+        written = text.strip()
+        unit = SECONDS.get(written[-1:])
         try:
-            value = math.nan if found is None else float(found[1].replace("_", ""))
+            value = number(written if unit is None else written[:-1], decimal_comma=False)
         except ValueError:
             value = math.nan
-        if found is None or not 0 < value < math.inf:
+        if not 0 < value < math.inf:
             raise SoonerError(f"--worth is {text!r}; give steps, such as 20000, or time, such as 90m, 12h or 3d")
-        return cls(text, value * SECONDS.get(found[2], 1.0), bool(found[2]))
+        return cls(text, value * (unit or 1.0), unit is not None)
 
     def steps(self, pace: float | None) -> float:
         """Return it in steps of a run that takes so many seconds for each.
