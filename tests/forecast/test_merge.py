@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sooner.error import SoonerError
-from sooner.forecast import table
+from sooner.forecast import read, table
 from sooner.forecast.merge import LOSSES, Said, merge
 
 STEPS = np.arange(100.0, 2001, 100)
 NATS = 2 + 8 * STEPS**-0.4
-BYTES = {"a": 4.0, "b": 3.5}
 
 
 def written(nats, unit, bytes_per_token):
@@ -68,6 +67,15 @@ def test_curves_lie_along_what_all_have():
 def test_samples_become_tokens():
     made = merge({"a": project(tokens=STEPS), "b": project(tokens=STEPS)}, {"a": Said(tokens_per_sample=1024)})
     np.testing.assert_allclose(made.table.only(["a/run"])["tokens"], STEPS * 1024)
+
+
+@pytest.mark.parametrize("say", [{}, {"theirs": Said("perplexity")}])
+def test_the_logarithm_of_a_perplexity_is_taken_once(tmp_path, say):
+    path = tmp_path / "theirs.csv"
+    rows = zip(STEPS, np.exp(NATS).tolist(), strict=True)
+    path.write_text("step,dev_ppl\n" + "\n".join(f"{s:g},{v!r}" for s, v in rows))
+    made = merge({"ours": project(), "theirs": read([path])}, say)
+    np.testing.assert_allclose(made.table["loss"], np.tile(NATS, 2), rtol=1e-9)
 
 
 def test_a_perplexity_that_nobody_named_is_doubted():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sooner.error import SoonerError, nearest
-from sooner.forecast.table import COLUMNS, Table, join
+from sooner.forecast.table import COLUMNS, LOGGED, Table, join
 
 AXES = ("tokens", "compute", "step")
 """What curves of different projects may be laid along, the first that all of them have or that follows from theirs."""
@@ -125,7 +125,8 @@ def merge(projects: Mapping[str, Table], said: Mapping[str, Said] | None = None)
 def _in_units(name: str, rows: Table, said: Said, unit: str) -> tuple[list[str], Table]:
     """Return what was converted, and a project's rows with losses in the unit and with what was said of it."""
     table, notes = rows.require("loss"), []
-    nats, whole = _nats(table["loss"], said.loss, name)
+    read = any(note.startswith(LOGGED) for note in table.notes)  # of a perplexity, as is said, or as its heading says
+    nats, whole = _nats(table["loss"], "nats" if read and said.loss == "perplexity" else said.loss, name)
     if whole:
         if unit == "bits per byte":
             losses = nats / math.log(2)
@@ -136,8 +137,11 @@ def _in_units(name: str, rows: Table, said: Said, unit: str) -> tuple[list[str],
             )
         else:
             losses = nats * said.bytes_per_token
+    elif unit == "nats":
+        losses = nats
     else:
-        losses = nats if unit == "nats" else nats / math.log(2) / (said.bytes_per_token or math.nan)
+        assert said.bytes_per_token is not None  # or the unit would be nats
+        losses = nats / math.log(2) / said.bytes_per_token
     if not np.array_equal(losses, table["loss"]):
         notes.append(f"{name}: losses were converted from {said.loss} to {unit}{' per token' * (unit == 'nats')}")
     table = table.plus(loss=losses)
@@ -177,10 +181,10 @@ def _doubts(made: Mapping[str, Table], said: Mapping[str, Said], axis: str | Non
     """Return what keeps the projects from being compared."""
     told = []
     for name, table in made.items():
-        highest, given = float(np.nanmin(table["loss"])), said[name].loss
-        if not per_byte and given == "nats" and highest > UNLIKELY:
+        lowest = float(np.nanmin(table["loss"]))
+        if not per_byte and said[name].loss == "nats" and lowest > UNLIKELY:
             told.append(
-                f"{name}: its lowest loss is {highest:.4g}, which no loss in nats per token is; is it a perplexity? "
+                f"{name}: its lowest loss is {lowest:.4g}, which no loss in nats per token is; is it a perplexity? "
                 f"Then say {name}:loss=perplexity"
             )
     if not per_byte:
