@@ -113,11 +113,12 @@ def records(content):
 
 
 def test_wandb_keeps_an_offline_run(told, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     from wandb.proto import wandb_internal_pb2 as proto
 
     monkeypatch.delenv("WANDB_MODE", raising=False)
     (file,) = told("wandb:tests").glob("wandb/offline-run-*/*.wandb")
+    wandb.teardown()  # as the end of a process does; finish() itself does not wait for the file's last block
     rows, summary = [], {}
     for data in records(file.read_bytes()):
         record = proto.Record()

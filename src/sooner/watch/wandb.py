@@ -42,7 +42,7 @@ class Wandb(Sink):
         self._run.summary[name] = text
 
     def close(self, outcome: Mapping[str, Any]) -> None:
-        """Write how it ended into the summary, and wait until all is stored."""
+        """Write how it ended into the summary and finish the run; its file is whole when the process ends."""
         for key, value in flat(outcome).items():
             self._run.summary[f"outcome/{key}"] = value
         self._run.finish(exit_code=1 if outcome.get("error") else 0)
