@@ -9,8 +9,8 @@ from typing import Any
 
 from sooner.error import SoonerError
 from sooner.foundation.strict_json import strict
-from sooner.judging._judge import FOLDER, home_of
 from sooner.judging.evidence import NO_GAIN, SAME, Worth
+from sooner.judging.home import FOLDER, home_of
 from sooner.judging.ledger import FILE, SIDES, Ledger
 from sooner.judging.words import end_of
 
