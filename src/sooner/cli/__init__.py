@@ -11,6 +11,7 @@ from rich.console import Console
 
 from sooner.cli.ablate import ablate
 from sooner.cli.asking import claim, lab, league
+from sooner.cli.find import find
 from sooner.cli.forecast import forecast
 from sooner.cli.judge import judge
 from sooner.cli.link import link
@@ -32,6 +33,7 @@ app = App(
 for command in (
     race,
     ablate,
+    find,
     judge,
     train,
     show,

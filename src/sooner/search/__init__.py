@@ -1,0 +1,11 @@
+"""A search for the recipe of a task: single changes, combinations by design, a choice on fresh seeds, a confirmation.
+
+On the command line it is ``sooner find``.
+"""
+
+from sooner.search.budget import Effort, seconds_of
+from sooner.search.candidates import AMONG, Choice, choices, with_choices
+from sooner.search.measure import Measured
+from sooner.search.search import Outcome, Search
+
+__all__ = ["AMONG", "Choice", "Effort", "Measured", "Outcome", "Search", "choices", "seconds_of", "with_choices"]

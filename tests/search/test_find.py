@@ -1,0 +1,115 @@
+"""A search from end to end on a plane: what is better is found, told and confirmed, and nothing runs twice."""
+
+import json
+import sys
+
+import pytest
+from small_races import LINE, Inline, written
+
+from sooner.cli import main
+from sooner.race import limits
+from sooner.race.referee import run as race
+from sooner.recipe import Recipe
+from sooner.search import Search, choices, measure
+from sooner.search import search as searching
+from sooner.search.budget import Effort
+from sooner.workloads import find
+
+SMALL = Effort(1, 2, 2, 2, 1, 2, 3)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    """Few seeds, and one effort whatever the budget."""
+    for name in ("LEAST_SEEDS", "TARGET_SEEDS"):
+        monkeypatch.setattr(limits, name, 3)
+    monkeypatch.setattr(searching, "effort", lambda *_: SMALL)
+
+
+def a_search(folder, base="sgd(lr=0.001)", among="adamw, ema, clip_norm, clip_value", **more):
+    task = find(str(written(folder, LINE)))
+    return Search(task, Recipe(base), choices(among), 60.0, folder / "here", told=lambda _: None, **more)
+
+
+def test_what_is_better_is_found_and_confirmed_on_seeds_of_its_own(tmp_path):
+    search, pool = a_search(tmp_path), Inline()
+    found = search.run(pool)
+    assert "adamw" in str(found.recipe)
+    assert "adamw" in found.factors
+    assert [len(stage) for stage in found.stages] == [5, 2 ** len(found.factors), 2]
+    assert all(len(one.values) == 2 for stage in found.stages for one in stage)
+    plan = search.confirming(found.recipe, 3)
+    result = race(plan, pool=pool)
+    assert next(r for r in result["contenders"] if not r["baseline"])["final"]["difference"] < 0
+    series = {int(key.split("seed ")[1].split()[0]) // 100_000 for key in pool.ran if "seed " in key}
+    assert series == {0, 1, 2, 3}, "every stage and the confirmation have seeds of their own"
+    again = Inline()
+    assert search.run(again).recipe.slots == found.recipe.slots
+    assert again.ran == []
+
+
+def test_a_search_goes_on_where_it_was_stopped(tmp_path):
+    whole = a_search(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path).run(Inline())
+    (tmp_path / "b").mkdir()
+    search = a_search(tmp_path / "b")
+
+    class Stopping(Inline):
+        def run(self, cells, *more):
+            if len(self.ran) + len(cells) > 20:
+                raise KeyboardInterrupt
+            return super().run(cells, *more)
+
+    with pytest.raises(KeyboardInterrupt):
+        search.run(Stopping())
+    found = search.run(Inline())
+    values = [[one.values for one in stage] for stage in found.stages]
+    assert values == [[one.values for one in stage] for stage in whole.stages]
+    assert str(found.recipe) == str(whole.recipe)
+
+
+def test_where_nothing_is_better_the_recipe_stays(tmp_path):
+    found = a_search(tmp_path, "sgd(lr=0.1)", "sgd").run(Inline())
+    assert found.factors in ([], ["sgd"])
+    assert str(found.recipe) in ("sgd(lr=0.1)", "sgd")
+
+
+def test_what_can_not_be_made_is_left_out_with_its_reason(tmp_path):
+    found = a_search(tmp_path, among="grad_norm_smooth, ema").run(Inline())
+    assert set(found.refused) <= {"grad_norm_smooth"}
+
+
+def test_the_command_tells_recipe_evidence_and_code(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, LINE)
+    pool = Inline()
+    monkeypatch.setattr(Search, "run", lambda self, _, run=Search.run: run(self, pool))
+    monkeypatch.setattr("sooner.race.referee.run", lambda plan, watchers, _: race(plan, watchers, pool))
+    words = ["find", "my_task.py", "--base", "sgd(lr=0.001)", "--among", "adamw, ema", "--budget", "1h", "--jobs", "1"]
+    monkeypatch.setattr(sys, "argv", ["sooner", *words, "--out", "here"])
+    typed()
+    told = capsys.readouterr()
+    assert "adamw looked best, and fresh seeds can't tell it" in told.out, "three seeds prove nothing"
+    assert "training =" not in told.out
+    assert "<table" in (tmp_path / "here" / "report.html").read_text(encoding="utf-8")
+    ran = len(pool.ran)
+    monkeypatch.setattr(sys, "argv", ["sooner", *words, "--out", "here", "--json"])
+    typed()
+    data = json.loads(capsys.readouterr().out)
+    assert (data["recipe"], data["proven"]) == ("adamw", False)
+    assert 'Recipe("sgd(lr=0.001)")' in data["code"]
+    assert len(pool.ran) == ran, "all of it was there"
+
+
+def typed():
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+
+
+def test_a_diverged_run_counts_as_the_worst(tmp_path):
+    task = find(str(written(tmp_path, LINE)))
+    recipes = [Recipe("sgd(lr=0.01)"), Recipe("sgd(lr=1e6)")]
+    plan = measure.stage(task, recipes, tmp_path / "one", looks=(3,), tune=0)
+    good, bad = measure.measure(plan, recipes, 2, pool=Inline())
+    assert good.values[0] < 10
+    assert bad.values == [float("inf")] * 2
