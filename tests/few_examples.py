@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from sooner.claims._claim import Race
 from sooner.race import limits
+from sooner.workloads._seeded import Stream
 
 EXAMPLES = 3
 TOKENS = 17
@@ -26,6 +28,22 @@ def fewer(x):
     return x[:EXAMPLES, :TOKENS] if text else x[:EXAMPLES]
 
 
+@functools.lru_cache(maxsize=2048)
+def _drawn(make, given, step):
+    """Return the first examples of a batch of a bundled task, which follows from what it is made with."""
+    return copied(few_of(make(*given, step)))
+
+
+def copied(batch):
+    """Return the batch with tensors of its own."""
+    return pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, batch)
+
+
+def few_of(batch):
+    """Return the batch with its first examples only."""
+    return pytree.tree_map(fewer, batch)
+
+
 @dataclass(frozen=True)
 class First:
     """Batches with their first examples only."""
@@ -33,7 +51,12 @@ class First:
     batches: Any
 
     def __getitem__(self, step):
-        return pytree.tree_map(fewer, self.batches[step])
+        make = getattr(self.batches, "make", None)
+        here = 0 <= step < getattr(self.batches, "count", math.inf)
+        if isinstance(self.batches, Stream) and isinstance(make, functools.partial) and not make.keywords and here:
+            # drawn once for all runs, of which each gets tensors of its own
+            return copied(_drawn(make.func, make.args, step))
+        return few_of(self.batches[step])
 
     def __len__(self):
         return 1
