@@ -160,6 +160,11 @@ ELEMENTS = {
         {"lr": 0.01},
         [{}, {"alpha": 2.0, "weight_decay": 0.1, "alpha_warmup": 20, "beta3_warmup": 20}],
     ),
+    update.Adan: (
+        references.adan,
+        {"lr": 0.01},
+        [{"weight_decay": 0.1}, {"betas": (0.8, 0.5, 0.9), "weight_decay": 0.1, "proximal": False}],
+    ),
     update.NAdamW: (references.nadamw, {"lr": 0.01}, [{}, {"betas": (0.8, 0.95), "momentum_decay": 0.5}]),
     update.NormalizedGD: (references.normalized_gd, {"lr": 0.1}, [{}, {"momentum": 0.9}]),
     update.AdamP: (

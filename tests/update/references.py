@@ -79,6 +79,24 @@ def ademamix(
         p.sub_(lr * (direction + weight_decay * p))
 
 
+def adan(
+    parameters, gradients, memory, step, lr, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, proximal=True
+):  # fmt: skip
+    b1, b2, b3 = betas
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        d = g - kept.get("g", g)
+        m = b1 * kept.get("m", 0) + (1 - b1) * g
+        v = b2 * kept.get("v", 0) + (1 - b2) * d
+        n = b3 * kept.get("n", 0) + (1 - b3) * (g + b2 * d) ** 2
+        kept.update(m=m, v=v, n=n, g=g.clone())
+        eta = lr / (torch.sqrt(n / (1 - b3**step)) + eps)
+        way = eta * (m / (1 - b1**step) + b2 * v / (1 - b2**step))
+        if proximal:
+            p.copy_((p - way) / (1 + lr * weight_decay))
+        else:
+            p.sub_(way + lr * weight_decay * p)
+
+
 def nadamw(
     parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, momentum_decay=4e-3
 ):  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sooner.transform import Chain, Decay, Descend, chain, decay
-from sooner.update import SGD, AdaBelief, AdamW, AdEMAMix, Lion, Muon, NAdamW, NormalizedGD
+from sooner.update import SGD, AdaBelief, AdamW, Adan, AdEMAMix, Lion, Muon, NAdamW, NormalizedGD
 from sooner.update.ademamix import warmed
 from sooner.update.muon import hidden_matrices, newton_schulz
 from sooner.update.nadamw import weights as nesterov_weights
@@ -49,6 +49,9 @@ ELEMENTWISE = [
     (AdEMAMix, references.ademamix, {"lr": 1e-2, "betas": (0.8, 0.95, 0.99), "alpha_warmup": 20, "beta3_warmup": 10}),
     (AdEMAMix, references.ademamix, {"lr": 1e-2, "alpha": 2.0, "eps": 1e-3, "weight_decay": 0.3, "beta3_warmup": 99}),
     (NAdamW, references.nadamw, {"lr": 1e-2}),
+    (Adan, references.adan, {"lr": 1e-2}),
+    (Adan, references.adan, {"lr": 1e-2, "betas": (0.8, 0.5, 0.9), "eps": 1e-3, "weight_decay": 0.3}),
+    (Adan, references.adan, {"lr": 1e-2, "weight_decay": 0.3, "proximal": False}),
     (NAdamW, references.nadamw, {"lr": 1e-2, "betas": (0.5, 0.9), "weight_decay": 0.3, "momentum_decay": 0.5}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1, "momentum": 0.9}),
@@ -220,6 +223,17 @@ def test_lion_steps_by_a_nearer_mean_than_it_keeps():
     optimizer.step()  # 0.5 - 1 < 0 where the kept mean, 0.75 - 0.5, is above 0
     assert p.tolist() == [0.0, 1.0, -0.5]
     assert optimizer.state[p]["exp_avg"].tolist() == [0.25, -0.625, 0.25]
+
+
+def test_adan_looks_ahead_by_the_change_of_the_gradient():
+    p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = Adan([p], lr=1.0, betas=(0.5, 0.5, 0.5), eps=0.0)
+    p.grad = torch.full_like(p, 2.0)
+    optimizer.step()  # no change yet: 2 over the root of 2^2
+    assert p.item() == pytest.approx(-1.0)
+    p.grad = torch.full_like(p, 6.0)
+    optimizer.step()  # means of gradients 3.5, of changes 2, of squares 2 / 2 + 8^2 / 2; each over 0.75
+    assert p.item() == pytest.approx(-1.0 - (3.5 + 0.5 * 2.0) / 0.75 / math.sqrt(33.0 / 0.75))
 
 
 def test_the_half_life_of_the_slow_momentum_grows_linearly():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sooner.update.adagrad_norm import AdaGradNorm
     from sooner.update.adamp import AdamP
     from sooner.update.adamw import AdamW
+    from sooner.update.adan import Adan
     from sooner.update.ademamix import AdEMAMix
     from sooner.update.apollo import APOLLO
     from sooner.update.apollo_mini import APOLLOMini
@@ -42,6 +43,7 @@ __all__ = [
     "AdaGradNorm",
     "AdamP",
     "AdamW",
+    "Adan",
     "DiffGrad",
     "GradNormSmooth",
     "LeapVerify",
