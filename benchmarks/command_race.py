@@ -25,17 +25,17 @@ from typing import Any
 SCRIPT = Path(__file__).parents[1] / "tests" / "command" / "gpt.py"
 SIZE = "8192 64 256 8"
 TIMED = """
-import atexit, resource, runpy, sys, time
+import resource, subprocess, sys, time
+folder, *command = sys.argv[1:]
 began = time.perf_counter()
-def end():
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    file = open(f"{folder}/{time.time_ns()}", "w")  # of every run one, though tries share folders
-    print(used.ru_utime + used.ru_stime, time.perf_counter() - began, file=file)
-folder, script, *sys.argv[1:] = sys.argv[1:]
-atexit.register(end)
-sys.argv[0] = script
-runpy.run_path(script, run_name="__main__")
+code = subprocess.call(command)
+wall = time.perf_counter() - began
+used = [resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
+file = open(f"{folder}/{time.time_ns()}", "w")  # of every run one, though tries share folders
+print(sum(one.ru_utime + one.ru_stime for one in used), wall, file=file)
+sys.exit(code)
 """
+"""Counts what a run takes from its interpreter's first moment to its last: PyTorch is not gone within a second."""
 UNEQUAL = ("cost", "seconds", "started", "finished", "machine", "environment", "provenance", "folder", "out", "command")
 """Parts of a result that differ between two races of the same runs: what was timed, when, and where."""
 
@@ -46,7 +46,8 @@ def command(folder: Path, name: str, steps: int, seeds: int) -> list[str]:
     words = [sys.executable, "-m", "sooner", "race", "--metric", "val_loss", "--steps", str(steps), "--tune", "1"]
     words += ["--seeds", str(seeds), "--jobs", "1", "--json", "--out", str(folder / name)]
     for arm, low, high in (("slow", "1e-5", "1e-4"), ("fast", "3e-4", "3e-3")):
-        own = f"{shlex.quote(sys.executable)} {timed} {shlex.quote(str(folder / 'own'))} {script} --size {SIZE}"
+        python = shlex.quote(sys.executable)
+        own = f"{python} -I -S {timed} {shlex.quote(str(folder / 'own'))} {python} {script} --size {SIZE}"
         words += ["--command", f"{arm}: {own} --lr {{lr:log({low},{high})}} --seed {{seed}} --steps {{steps}}"]
     return words
 

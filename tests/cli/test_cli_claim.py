@@ -1,6 +1,7 @@
 """`sooner claim`: listing, running, publishing, the budget, the age check, and bad input."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -90,7 +91,7 @@ def test_edited_code_that_behaves_as_before_is_confirmed(cli, counting, tmp_path
     evidence = _evidence.read(path)
     _evidence.write(replace(evidence, code={**evidence.code, "update/muon.py": "0" * 16}), path)
     _evidence.find.cache_clear()
-    assert "reproduced (older than the code)" in cli("claim").out
+    assert re.search(r"muon +reproduced .*\n +\(older than the code\)", cli("claim").out)
     told = cli("claim", "--check")
     assert (told.code, "muon: edited, and behaves as before; `sooner claim muon --confirm`" in told.out) == (0, True)
     assert "muon: behaves as before, confirmed" in cli("claim", "--confirm").out

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sooner import workloads
+from sooner import part, workloads
 from sooner.cli.progress import RaceProgress
 from sooner.race.journal import read
 from sooner.race.pool import Cell
@@ -54,9 +54,9 @@ def test_help_reads_like_a_manual(cli):
 
 def test_parts_are_listed_and_described(cli):
     listed = cli("parts").out
-    assert re.search(r"update +adabelief +AdaBelief: ", listed)
-    assert re.search(r"schedule +adadagrad ", listed)
-    assert re.search(r"^ +constant ", listed, re.MULTILINE)
+    assert re.search(r"^update +\n  adabelief +AdaBelief: ", listed, re.MULTILINE)
+    assert re.search(r"^schedule +\n  adadagrad ", listed, re.MULTILINE)
+    assert f"{len(part.names())} parts; `sooner explain NAME` shows the card of one" in listed
     for name, words in (("muon", "tunes lr in [0.003, 0.3], default 0.02"), ("cosine", "plans for a fixed number")):
         told = cli("parts", name)
         assert told.code == 0

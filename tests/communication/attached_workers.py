@@ -438,7 +438,7 @@ def check_a_window_longer_than_the_run():
     heard = []
     handler = logging.Handler()
     handler.emit = lambda record: heard.append(record.getMessage())
-    logging.getLogger("sooner.communication._attached").addHandler(handler)
+    logging.getLogger("sooner.communication._notes").addHandler(handler)
     net = plain_net()
     optimizer = sgd(net)
     communication = Communication(net, optimizer, [LocalSGD(50)], steps=4)

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from two_processes import checks_of
 
-from sooner.communication import CO2, FP16, DiLoCo, LocalSGD, NoLoCo, StreamingDiLoCo
-from sooner.communication import _attached as attached
+from sooner.communication import CO2, FP16, DiLoCo, LocalSGD, NoLoCo, StreamingDiLoCo, _notes
 from sooner.communication._agree import agree
 from sooner.communication._attached import Communication
 from sooner.communication._wire import Sim
@@ -55,7 +54,7 @@ def test_every_part_works_with_one_worker(parts):
 
 
 def test_one_worker_is_told_once_that_nothing_is_sent(caplog, monkeypatch):
-    monkeypatch.setattr(attached, "_said", set())
+    monkeypatch.setattr(_notes, "_said", set())
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             model = net()

@@ -44,6 +44,13 @@ def test_neither_the_package_nor_its_help_imports_torch():
     assert told == "False\n"
 
 
+def test_reading_a_recipe_does_not_import_the_compiler():
+    recipe = "clip_norm + adamw + ema + lazy_saver"
+    program = f"import sys, sooner; sooner.Recipe('{recipe}'); print('torch._dynamo' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told == "False\n"
+
+
 def net():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))

@@ -130,6 +130,17 @@ def test_data_that_git_does_not_keep_is_shared(repository):
             sooner.judge(reading, baseline="main", candidate="HEAD", share=[name])
 
 
+def test_of_a_folder_that_git_keeps_in_part_the_rest_is_shared(repository):
+    (repository / "data").mkdir()
+    (repository / "data" / "prepare.py").write_text("")
+    (repository / ".gitignore").write_text("*.bin\n")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "data")
+    (repository / "data" / "train.bin").write_text("1")
+    with pytest.raises(SoonerError, match=r"share what it holds besides, such as --share data/train\.bin"):
+        sooner.judge(COMMAND, baseline="main", candidate="HEAD", share=["data"])
+
+
 def test_from_a_folder_below(repository, monkeypatch):
     (repository / "below").mkdir()
     (repository / "below" / "a.txt").write_text("a")

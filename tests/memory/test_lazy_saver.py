@@ -368,6 +368,12 @@ def test_wrapped_compiled_copied_and_pickled(tmp_path):
     assert pickle.loads(pickle.dumps(LazySaver(optimizer, keep=5))).keep == 5
 
 
+def test_the_wait_stays_outside_of_compiled_graphs():
+    saver = LazySaver(torch.optim.SGD(Net().parameters(), lr=0.1))
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"LazySaver\._before_step"):
+        torch.compile(lambda x: (saver._before_step(), x + 1), fullgraph=True, backend="eager")(torch.ones(2))
+
+
 def test_a_frozen_teacher_that_forward_moves_is_copied_at_once(tmp_path, held):
     net = Net()
     saver = LazySaver(torch.optim.SGD([net.a.weight], lr=0.1))

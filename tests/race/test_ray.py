@@ -130,10 +130,11 @@ def test_a_cluster_without_room_is_refused_in_a_sentence(cluster, pool):
 def alone(**answers):
     """The engine without a cluster: what Ray would answer is given."""
     ray = pytest.importorskip("ray")
-    from sooner.race.engines.ray import Ray, _Node, _Seat
+    from sooner.race.engines.nodes import Node
+    from sooner.race.engines.ray import Ray, _Seat
 
     made = Ray(1)
-    node = _Node("0123456789", "far", 1, "")
+    node = Node("0123456789", "far", 1, "")
     one = _Seat(node, None, "about")
     made._nodes, made._seats = {node.id: node}, [one]
     made._ray = SimpleNamespace(exceptions=ray.exceptions, kill=lambda actor: None, **answers)

@@ -12,6 +12,7 @@ from sooner.cluster import train_cluster
 from sooner.error import SoonerError
 from sooner.task import Task
 from sooner.watch import Several, Sink, Watch, Within, watching
+from sooner.watch.tensorboard import TensorBoard
 
 
 class Heard(Watch):
@@ -183,7 +184,7 @@ def test_a_part_keeps_its_start_and_end_to_itself():
     assert heard.events == [("verdict", "muon", "faster")]
     assert part.watchers is whole.watchers
     assert watching(None).wants("standing") is False
-    assert Several([watching([Sink()])]).wants("standing") is True
+    assert Several([watching([TensorBoard()])]).wants("standing") is True
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,10 @@ from sooner.claims._lines import (
     read_records,
     write_whole,
 )
+from sooner.claims._older import changed_since
 from sooner.claims._published import folder, published, today
 from sooner.error import SoonerError
 from sooner.race.journal_lines import Record, write_line
-from sooner.race.limits import RULES
 
 __all__ = ["FORMAT", "Evidence", "find", "folder", "make", "published", "read", "write"]
 
@@ -96,10 +96,7 @@ class Evidence:
             return [own]
         claim = claims.load(self.claim)
         now, then = code_of(claim), self.confirmed.get("code", self.code)
-        changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-        if self.declared != declared(claim) and own not in changed:
-            changed.append(own)
-        return [*changed, *(["docs/race-rules.md"] if self.provenance.get("rules") != RULES else [])]
+        return changed_since(then, now, own, self.declared == declared(claim), self.provenance)
 
 
 @functools.cache

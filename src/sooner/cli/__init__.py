@@ -9,6 +9,7 @@ from pathlib import Path
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
+from sooner.cli.ablate import ablate
 from sooner.cli.asking import claim, lab, league
 from sooner.cli.forecast import forecast
 from sooner.cli.judge import judge
@@ -28,7 +29,23 @@ app = App(
 )
 
 
-for command in (race, judge, train, show, live, claim, lab, league, parts, papers, workloads, explain, forecast, link):
+for command in (
+    race,
+    ablate,
+    judge,
+    train,
+    show,
+    live,
+    claim,
+    lab,
+    league,
+    parts,
+    papers,
+    workloads,
+    explain,
+    forecast,
+    link,
+):
     app.command(command)
 
 

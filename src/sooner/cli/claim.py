@@ -23,11 +23,13 @@ def list_claims() -> None:
     """Print every claim with its headline's verdict, without importing PyTorch more than needed."""
     from sooner.claims import _evidence
 
-    grid = Table("claim", "verdict", "headline", box=None, pad_edge=False)
+    grid = Table("claim", box=None, pad_edge=False)
+    grid.add_column("verdict", max_width=len("(older than the code)"))
+    grid.add_column("headline")
     for name in claims.names():
         evidence = _evidence.find(name)
         said = evidence.said["headline"] if evidence else claims.load(name).headline
-        grid.add_row(name, verdict_of(evidence), said)
+        grid.add_row(name, verdict_of(evidence).replace(" (", "\n("), said)
     _console().print(grid)
 
 

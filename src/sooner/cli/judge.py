@@ -130,9 +130,8 @@ def _show(folder: Path | None, *, as_json: bool) -> None:
         print(to_json.dumps({"q": ledger.q, "next_level": ledger.next_level(), "judged": for_json(rows)}, indent=1))
         return
     table = Table("", box=None)
-    for name in ("candidate", "baseline"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=40)
-    for name in ("metric", "verdict", "gain (95 %)", "seeds", "p", "level"):
+    table.add_column("candidate\n  baseline", no_wrap=True, overflow="ellipsis", max_width=48)
+    for name in ("verdict\nmetric", "gain\n(95 %)", "seeds", "p\nlevel"):
         table.add_column(name)
     for row in rows:
         table.add_row(*row.words())

@@ -14,11 +14,15 @@ from sooner.claims._published import verdict
 def list_parts() -> None:
     """Print every part with its station, one sentence and its claim's verdict, without importing PyTorch."""
     rows = sorted(part.names().items(), key=lambda item: (part.STATIONS.index(item[1]), item[0]))
-    grid = Table("station", "part", "what it does", "claim", box=None, pad_edge=False)
+    grid = Table("part", "what it does", box=None, pad_edge=False)
+    grid.add_column("claim", max_width=len("reproduced in part"))
     for station, group in itertools.groupby(rows, key=lambda item: item[1]):
-        for i, (name, _) in enumerate(group):
-            grid.add_row(station if i == 0 else "", name, part.summary(name), verdict(name) or "not run yet")
-    Console(highlight=False).print(grid)
+        grid.add_row(f"[bold]{station}[/bold]")
+        for name, _ in group:
+            grid.add_row(f"  {name}", part.summary(name), verdict(name) or "not run yet")
+    console = Console(highlight=False)
+    console.print(grid)
+    console.print(f"\n{len(rows)} parts; `sooner explain NAME` shows the card of one", markup=False, soft_wrap=True)
 
 
 def describe_part(name: str) -> None:

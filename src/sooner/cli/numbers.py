@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter, Token
+
+from sooner.error import SoonerError
 
 
 def _whole(_: type, tokens: Sequence[Token]) -> int:
@@ -17,3 +20,18 @@ def _whole(_: type, tokens: Sequence[Token]) -> int:
 
 
 Whole = Annotated[int, Parameter(converter=_whole)]
+
+
+def numbers(option: str, text: str, example: str) -> list[float]:
+    """Return a list of positive numbers as typed.
+
+    Raises:
+        SoonerError: it is none; names the option and an example.
+    """
+    try:
+        found = [float(piece) for piece in text.replace(",", " ").split()]
+    except ValueError:
+        found = []
+    if not found or not all(0 < one < math.inf for one in found):
+        raise SoonerError(f"{option} {text!r} is not a list of positive numbers; write it like {example}")
+    return found

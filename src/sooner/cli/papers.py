@@ -28,9 +28,9 @@ def show_papers(query: str, *, as_json: bool) -> None:
                 shown = ", ".join(value) if isinstance(value, list) else str(value)
                 console.print(f"{name:<9} {shown}", markup=False, soft_wrap=True)
         return
-    grid = Table("paper", "year", "station", "status", "what it does", box=None, pad_edge=False)
+    grid = Table("paper\n  year, station\n  status", "what it does", box=None, pad_edge=False)
     for paper in found:
-        grid.add_row(paper.id, str(paper.year), paper.station, paper.status, paper.method)
+        grid.add_row(f"{paper.id}\n  {paper.year}, {paper.station}\n  {paper.status}", paper.method)
     console.print(grid)
     console.print(f"{len(found)} papers; `sooner papers ID` shows one, `sooner papers 'less memory'` searches")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sooner.cli.numbers import numbers
 from sooner.cli.placing import opened, place
 from sooner.cli.progress import stoppable
 from sooner.cli.race import looks_of
@@ -57,7 +57,7 @@ def run_sizes(
         family = plans(
             find(workload),
             split(recipes),
-            sizes=_numbers("--sizes", sizes, "1,2,4,8"),
+            sizes=numbers("--sizes", sizes, "1,2,4,8"),
             horizons=_whole(horizons) if horizons is not None else [] if steps is None else [steps],
             looks=looks_of(seeds, looks, until),
             until=until,
@@ -115,18 +115,8 @@ def show_sizes(folder: Path, *, as_json: bool) -> Path:
     return written
 
 
-def _numbers(option: str, text: str, example: str) -> list[float]:
-    try:
-        found = [float(piece) for piece in text.replace(",", " ").split()]
-    except ValueError:
-        found = []
-    if not found or not all(0 < one < math.inf for one in found):
-        raise SoonerError(f"{option} {text!r} is not a list of positive numbers; write it like {example}")
-    return found
-
-
 def _whole(text: str) -> list[int]:
-    found = _numbers("--horizons", text, "500,1000,2000")
+    found = numbers("--horizons", text, "500,1000,2000")
     if any(one != int(one) for one in found):
         raise SoonerError(f"--horizons {text!r} are steps, in whole numbers; write it like 500,1000,2000")
     return [int(one) for one in found]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,21 +24,20 @@ from sooner.communication._local import Local
 from sooner.communication._local_steps import LocalSteps
 from sooner.communication._meeting import Meeting
 from sooner.communication._memory import Memory
+from sooner.communication._notes import say
 from sooner.communication._outer import Outer
-from sooner.communication._refusals import check, only
-from sooner.communication._scaler import scaler_at_work
+from sooner.communication._refusals import check, only, refuse_closure
+from sooner.communication._saved import layout_of
+from sooner.communication._scaler import refuse_before_average, refuse_in_windows
+from sooner.communication._view import averaged
 from sooner.communication._watch import Watch, named
 from sooner.communication._windows import Windows
 from sooner.communication._wire import Wire
 from sooner.communication._wrappers import Wrappers, averaging
 from sooner.error import SoonerError
-from sooner.foundation import snapshots
 from sooner.foundation.layout import Layout
 from sooner.foundation.unwrap import unwrapped
-from sooner.objective import Objective
 from sooner.part import Part
-
-log = logging.getLogger(__name__)
 
 
 class Communication:
@@ -99,7 +97,7 @@ class Communication:
         except SoonerError as error:
             refusal = str(error)
         agree(self.wire, describe(model, parts), refusal)
-        self._say(parts, steps)
+        say(parts, self.wire, self.outer, steps)
         self.steps = 0
         self.rounds = 0
         self.finished = False
@@ -150,19 +148,6 @@ class Communication:
     def _device(self) -> torch.device:
         return next(iter(self.parameters.values())).device
 
-    def _say(self, parts: Sequence[Part], steps: int | None) -> None:
-        if self.wire.size == 1 and parts and not _said:
-            _said.add("alone")
-            names = " + ".join(part.name() for part in parts)
-            log.warning("there is one worker only: %s is at work, but nothing is sent", names)
-        if self.outer is not None and steps is not None and self.outer.every > steps and self.wire.rank == 0:
-            log.warning(
-                "%s: every=%d is more than the %d steps of the run, so that weights are averaged only at its end",
-                self.outer.name(),
-                self.outer.every,
-                steps,
-            )
-
     def detach(self) -> None:
         """Take the hooks off: from now on nothing is exchanged."""
         if self._hooks is not None:
@@ -200,22 +185,14 @@ class Communication:
 
     @torch.no_grad()
     def _before_step(self, number: int, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # args[0] is the optimizer
-        changed = self.averages_gradients or (self._windows is not None and self._windows.changes_gradients)
-        if changed and closure is not None and not isinstance(closure, Objective):
-            raise SoonerError(
-                f"{type(optimizer).__name__}.step got a closure, which finds gradients after communication has had its "
-                "part in them; call backward before step, and step without it"
-            )
+        if self.averages_gradients or (self._windows is not None and self._windows.changes_gradients):
+            refuse_closure(optimizer, args, kwargs)
         if self.averages_gradients:
             if number not in self._unused or self._backward_since:
                 self._average()
             self._unused.discard(number)
-        elif self.wire.size > 1 and (scaler := scaler_at_work()) is not None:
-            raise SoonerError(
-                f"{type(scaler).__name__} leaves out steps of one worker alone, whose windows would then end after "
-                "other steps than those of the others; train in bfloat16 or float32, without a scaler"
-            )
+        else:
+            refuse_in_windows(self.wire)
         if number == 0 and self._windows is not None:
             self._follow()
             self._windows.before_step()
@@ -251,12 +228,7 @@ class Communication:
         self._gradients.note()
 
     def _average(self) -> None:
-        if self.wire.size > 1 and scaler_at_work() is not None:
-            raise SoonerError(
-                "the gradient scaler has looked for infinities in this worker's own gradients, so that it would leave "
-                "out steps that others take; call communication.average_gradients() before scaler.unscale_ and "
-                "scaler.step"
-            )
+        refuse_before_average(self.wire)
         self._follow()
         wrong: tuple[int, int] | None = None
         if self._wrappers.averaged(self.parameters.values()):
@@ -378,22 +350,8 @@ class Communication:
             self._follow()
             self._meeting.begin(meeting.VIEW)
             self._meeting.end()
-        kept = ([p.detach() for p in self.parameters.values()] if apart else []) + buffers
-        before = [t.clone() for t in kept]
-        counted = self.wire.traffic.state_dict()
-        with torch.no_grad():
-            if apart:
-                self._flat.write(self.wire.mean((self._flat.read(),))[0])
-            if kept:
-                average(buffers, self.wire)
-        self.wire.traffic.load_state_dict(counted)
-        try:
-            with snapshots.shown(self._model) if apart else contextlib.nullcontext():
-                yield self._model
-        finally:
-            with torch.no_grad():
-                for t, own in zip(kept, before, strict=True):
-                    t.copy_(own)
+        with averaged(self._model, self.parameters.values() if apart else (), self._flat, buffers, self.wire):
+            yield self._model
 
     def state_dict(self) -> dict[str, Any]:
         """Return what this rank must keep to go on bit for bit, beside model and optimizers; every rank has its own.
@@ -419,20 +377,7 @@ class Communication:
         Raises:
             SoonerError: the state belongs to another model or other parts.
         """
-        slow = state["slow"]
-        if (slow is None) != (self._windows is None) or (slow is not None and len(slow) != self.layout.size):
-            theirs = "no outer part" if slow is None else f"an outer part over {len(slow)} weights"
-            raise SoonerError(f"the state is of {theirs}; load it into the recipe and the model that saved it")
-        saved = Layout(state.get("layout", self.layout.shapes))
-        if saved.shapes != self.layout.shapes:
-            pairs = [
-                (n, saved.shapes.get(n), self.layout.shapes.get(n)) for n in {**saved.shapes, **self.layout.shapes}
-            ]
-            name, theirs_, ours_ = next(pair for pair in pairs if pair[1] != pair[2])
-            raise SoonerError(
-                f"the state is of another model: parameter {name} is {_told(theirs_)} there and {_told(ours_)} here; "
-                "load it into the model that saved it, with the same parameters to train"
-            )
+        saved = layout_of(state, self.layout, outer=self._windows is not None)
 
         def placed(v: Tensor) -> Tensor:
             return self.layout.taken_from(saved, v) if v.shape[-1:] == (saved.size,) else v.clone()
@@ -445,10 +390,3 @@ class Communication:
         present = state.get("present") if state.get("workers") == self.wire.size else None
         self._gradients.use(None if trained is None else frozenset(trained), present)
         self._unused.clear()
-
-
-_said: set[str] = set()
-
-
-def _told(shape: tuple[int, ...] | None) -> str:
-    return "not trained" if shape is None else str(list(shape))

@@ -1,17 +1,18 @@
-"""What can't be communicated: parts that share a wire, parameters without an average, optimizers it does not reach."""
+"""What can't be communicated: parts that share a wire, parameters without an average, steps it does not reach."""
 
 from __future__ import annotations
 
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
+from sooner.objective import Objective
 from sooner.part import Part
 
 Kind = TypeVar("Kind", bound=Part)
@@ -71,6 +72,25 @@ def check(
                 f"{type(one).__name__} finds its gradients inside its own step, where no worker hears of them; "
                 "use an optimizer that takes the gradients as they are"
             )
+
+
+def refuse_closure(optimizer: Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse a step that finds its gradients itself, behind what communication does with them.
+
+    Args:
+        optimizer: whose step it is.
+        args: what a hook in front of it is given; the first is the optimizer.
+        kwargs: likewise.
+
+    Raises:
+        SoonerError: the step got an ordinary closure.
+    """
+    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    if closure is not None and not isinstance(closure, Objective):
+        raise SoonerError(
+            f"{type(optimizer).__name__}.step got a closure, which finds gradients after communication has had its "
+            "part in them; call backward before step, and step without it"
+        )
 
 
 def _in_fsdp(model: nn.Module) -> bool:

@@ -9,6 +9,7 @@ Trainer(callbacks=[sooner.integrations.lightning.EMA(decay=0.999)])  # beside op
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import math
@@ -41,7 +42,7 @@ __all__ = ["EMA", "configure_optimizers", "training_of"]
 _LIGHTNING = "Lightning"
 
 
-class _Shown(pl.Callback):  # type: ignore[misc]
+class _Shown(pl.Callback, abc.ABC):  # type: ignore[misc]
     """Lets evaluations and checkpoints see other weights than those that are trained.
 
     Checkpoints made while training hold the weights shown as the model's, also those with weights only; what the
@@ -53,8 +54,9 @@ class _Shown(pl.Callback):  # type: ignore[misc]
         self._views = Views()
         self._replaced = False  # by the weights of a checkpoint, which was saved as it is shown
 
+    @abc.abstractmethod
     def _view(self) -> contextlib.AbstractContextManager[Any] | None:
-        raise NotImplementedError
+        """Return a context in which the model holds what is to be seen; None where that is what it holds."""
 
     def _follow(self, module: Any) -> None:
         """Change what the module's checkpoints hold, until the end of the run."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from sooner.error import SoonerError
 from sooner.foundation.strict_json import strict
-from sooner.judging._judge import FOLDER, home_of
 from sooner.judging.evidence import NO_GAIN, SAME, Worth
+from sooner.judging.home import FOLDER, home_of
 from sooner.judging.ledger import FILE, SIDES, Ledger
 from sooner.judging.words import end_of
 
@@ -49,15 +49,15 @@ class Row:
     when: str
 
     def words(self) -> list[str]:
-        """Return the cells of a table."""
+        """Return the cells of a table, two lines each: candidate, verdict, gain and p over what they refer to."""
         gain = ""
         if self.gain is not None and self.low is not None and self.high is not None:
             size = Worth(1.0, self.relative)
-            gain = f"{end_of(self.gain, size, sign=True)} ({end_of(self.low, size)} to {end_of(self.high, size)})"
+            gain = f"{end_of(self.gain, size, sign=True)}\n({end_of(self.low, size)} to {end_of(self.high, size)})"
         outcome = f"{self.outcome} worth {self.worth}" if self.outcome in (NO_GAIN, SAME) else self.outcome
         p, level = ("" if value is None else f"{value:.2g}" for value in (self.p, self.level))
-        number = str(self.number or "")
-        return [number, self.candidate, self.baseline, self.metric, outcome, gain, str(self.seeds), p, level]
+        sides = f"{self.candidate}\n  {self.baseline}"
+        return [str(self.number or ""), sides, f"{outcome}\n{self.metric}", gain, str(self.seeds), f"{p}\n{level}"]
 
 
 def for_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

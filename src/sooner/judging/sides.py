@@ -161,13 +161,21 @@ class Tree:
             if not source.exists() or Path(name).is_absolute() or ".." in Path(name).parts:
                 raise SoonerError(f"--share {name}: there is no such file or folder in {self.repository.root}")
             if link.exists():
-                raise SoonerError(f"--share {name}: git keeps it, so each revision has its own; leave it out")
+                raise SoonerError(
+                    f"--share {name}: git keeps it, so each revision has its own; {self._instead_of(name)}"
+                )
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(source.resolve(), target_is_directory=source.is_dir())
         if not self.folder.is_dir():
             raise SoonerError(
                 f"there is no folder {self.repository.inside} in this revision; start from one that both have"
             )
+
+    def _instead_of(self, name: str) -> str:
+        """Return what to share instead of something that git keeps: of a folder, what it holds besides."""
+        besides = self.repository.git("ls-files", "-z", "--others", "--", name, at=self.repository.root).split("\0")
+        files = [file for file in besides if file]
+        return f"share what it holds besides, such as --share {files[0]}" if files else "leave it out"
 
 
 def of_revisions(

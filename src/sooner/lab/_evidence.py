@@ -23,11 +23,11 @@ from sooner.claims._lines import (
     read_records,
     write_whole,
 )
+from sooner.claims._older import changed_since
 from sooner.lab import _panel
 from sooner.lab._published import folder
 from sooner.lab._truth import Truth
 from sooner.race.journal_lines import Record, write_line
-from sooner.race.limits import RULES
 
 FORMAT = 2
 """Version of the layout that is written."""
@@ -88,10 +88,8 @@ class Evidence:
             return [own]
         truth = _panel.load(self.truth)
         now, then = code_of(truth), self.confirmed.get("code", self.code)
-        changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-        if self.declared and self.declared != declared(truth) and own not in changed:
-            changed.append(own)
-        return [*changed, *(["docs/race-rules.md"] if self.provenance.get("rules") != RULES else [])]
+        kept = not self.declared or self.declared == declared(truth)
+        return changed_since(then, now, own, kept, self.provenance)
 
 
 class _Asked(Findings):

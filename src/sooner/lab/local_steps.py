@@ -30,6 +30,7 @@ TRUTH = Truth(
                 ),
             ],
         )
-        for workload, race in CLUSTERS.items()
+        # on charlm and quadratic all workers draw from one source, and end alike whether they talk or not
+        for workload, race in {"digits_federated": CLUSTERS["digits_federated"]}.items()
     },
 )

@@ -30,7 +30,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch.optim import Optimizer
 
 from sooner.error import SoonerError
@@ -179,9 +178,11 @@ class LazySaver(Part):
         """Return a copy that hangs on the copied optimizers and has written nothing yet."""
         return type(self), (self._given, self.keep)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _before_step(self, *_: Any) -> None:
         self._copied.wait()
+
+    # waiting stays outside of compiled graphs; `torch.compiler.disable` says the same, and imports the compiler first
+    _before_step._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def _copy(self, capture: Capture, ready: list[Any]) -> dict[str, Any]:
         """Return the content with copies for tensors, in the background; whatever happens, nobody waits afterwards."""

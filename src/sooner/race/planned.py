@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ CHECKS = 60_000
 
 
 @dataclass
-class Planned:
+class Planned(abc.ABC):
     """A race of any entrants: what `Plan` and the plan of a race of commands share.
 
     Args:
@@ -98,17 +99,17 @@ class Planned:
         notes += [f"{r} has no hyper-parameter left to tune: it races as written, untuned" for r in pinned]
         return notes
 
+    @abc.abstractmethod
     def identity(self) -> dict[str, Any]:
         """Return everything that decides the result, and nothing else."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def task_changed(self) -> bool:
         """Say whether what is trained is no longer what it was when the race began."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def payload(self, tuned: Entrant, seed: int, steps: int, evaluate_at: Sequence[int]) -> dict[str, Any]:
         """Return what a worker needs to make one run."""
-        raise NotImplementedError
 
     def crew(self) -> dict[str, int]:
         """Return how many train every run together, as identity and cells say it."""

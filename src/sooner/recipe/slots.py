@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from sooner.update._options import Options
 
 TORCH_SPACE: Mapping[str, Knob] = {"lr": Log(1e-4, 1e-1)}
 """What a race tunes of an optimizer that declares no space of its own, such as those of torch.optim."""
+
+SHORT: Mapping[str, str] = {"wsd": "warmup_stable_decay"}
+"""Names that people write, and the part that they mean."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def slot(name_or_class: str | type[Any], /, **settings: Any) -> Slot:
     factory = _find(name_or_class) if isinstance(name_or_class, str) else name_or_class
     if not (inspect.isclass(factory) and issubclass(factory, Part | Optimizer | LRScheduler)):
         raise SoonerError(f"{name_or_class!r} is not a part; give a name from `sooner parts` or a torch.optim class")
-    name = name_or_class if isinstance(name_or_class, str) else _name_of(factory)
+    name = SHORT.get(name_or_class, name_or_class) if isinstance(name_or_class, str) else _name_of(factory)
     station = _station_of(name, factory)
     on = settings.pop("on", None)
     if on is not None and (station != "update" or not isinstance(on, str) or not on):
@@ -153,6 +156,13 @@ def _settings_of(factory: type[Any]) -> list[str]:
     return [*named, *(option for option in Options.__annotations__ if option not in attached)] if shared else named
 
 
+def switches(factory: type[Any]) -> list[str]:
+    """Return the hyper-parameters of a part that are off unless they are switched on, such as ``cautious``."""
+    shared = [name for name, kind in get_type_hints(Options).items() if kind is bool]
+    own = [name for name, one in inspect.signature(factory).parameters.items() if one.default is False]
+    return [name for name in _settings_of(factory) if name in own or name in shared]
+
+
 def _station_of(name: str, factory: type[Any]) -> str:
     native = {"update": Optimizer, "schedule": LRScheduler}
     station = getattr(factory, "station", next((s for s, c in native.items() if issubclass(factory, c)), None))
@@ -166,7 +176,7 @@ def _station_of(name: str, factory: type[Any]) -> str:
 def _find(name: str) -> type[Any]:
     prefix, _, last = name.rpartition(".")
     if not prefix:
-        return parts.load(name)
+        return parts.load(SHORT.get(name, name))
     try:
         home = importlib.import_module(prefix)
     except Exception as error:  # a user's own module may raise anything while it is imported

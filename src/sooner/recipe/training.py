@@ -34,6 +34,7 @@ from sooner.objective import Averaging, Objective
 from sooner.part import Part
 from sooner.recipe.around import Around, LeftOut
 from sooner.recipe.closures import asks, torch_closure
+from sooner.recipe.refusals import refuse_handing_over, refuse_own_infinities, unheard
 from sooner.recipe.several import Several
 
 
@@ -110,32 +111,17 @@ class Training(Several):
             SoonerError: a part finds the gradients itself, for which it needs ``training.backward(objective)``.
         """
         if self._sources:
-            raise SoonerError(self._unheard("backward"))
+            raise SoonerError(unheard(self.others, "backward"))
         with contextlib.ExitStack() as stack:
             for enter in self.around_loss:
                 stack.enter_context(enter())
             yield
         self._had_a_say = True
 
-    def _unheard(self, *methods: str) -> str:
-        """Return the sentence on the first part that had no say in the gradients."""
-        part = next(part for part in self.others if any(hasattr(part, method) for method in methods))
-        name = part.name() if isinstance(part, Part) else type(part).__name__
-        if hasattr(part, "backward"):
-            return (
-                f"{name} finds the gradients itself, which loss.backward() leaves out; call "
-                "training.backward(sooner.Objective(model, loss, [batch])) in its place"
-            )
-        return (
-            f"{name} acts on the training loss, which this loop has evaluated without it; call "
-            "training.backward(sooner.Objective(model, loss, [batch])), or evaluate the loss inside "
-            "`with training.during_loss():`"
-        )
-
     def _refuse_unheard(self) -> None:
         """Refuse gradients that were made without the parts that act on the loss: nothing of a recipe is dropped."""
         if not (self._had_a_say or self.loss_elsewhere) and (self._sources or self.around_loss):
-            raise SoonerError(self._unheard("backward", "around_loss"))
+            raise SoonerError(unheard(self.others, "backward", "around_loss"))
         self._had_a_say = False
 
     def _trained(self) -> Iterator[Tensor]:
@@ -192,7 +178,8 @@ class Training(Several):
                 given = given if any(asking) else None
         if asking != [True] or given is None or isinstance(given, Objective):
             self._refuse_unheard()
-        self._refuse_own_infinities()
+        if getattr(self, "found_inf", None) is not None and not self._averaged:
+            refuse_own_infinities(self.communication)
         if overflows(self):
             self._averaged = False
             return result
@@ -246,17 +233,6 @@ class Training(Several):
                 raise LeftOut  # so that contexts around the step do nothing behind it
         return taken, result
 
-    def _refuse_own_infinities(self) -> None:
-        """Workers that find infinities each in their own gradients would go apart or wait for one another for ever."""
-        sent = self.communication
-        if getattr(self, "found_inf", None) is None or sent is None or self._averaged:
-            return
-        if sent.averages_gradients and sent.wire.size > 1:
-            raise SoonerError(
-                "a GradScaler has looked at the gradients of one worker alone; call training.average_gradients() "
-                "before scaler.step(training) or scaler.unscale_(training)"
-            )
-
     _step_supports_amp_scaling: ClassVar[bool] = True  # `step` takes the scale off, behind the averaging
 
     @property
@@ -285,19 +261,7 @@ class Training(Several):
             SoonerError: several optimizers, or a part that has to do with the loss or finds gradients itself, which the
                 Trainer's loop would not let it.
         """
-        if len(self.optimizers) != 1:
-            raise SoonerError(
-                f"attach: this recipe has {len(self.optimizers)} optimizers, and others step one; call training.step() "
-                "in a loop of your own, or hand over the training itself where any object with step() is taken"
-            )
-        for part in self.others:
-            inside = [name for name in ("backward", "around_loss") if hasattr(part, name)]
-            if inside or (hasattr(part, "around_step") and getattr(part, "needs", None)):
-                name = part.name() if isinstance(part, Part) else type(part).__name__
-                raise SoonerError(
-                    f"attach: {name} works on the loss of a step, which a loop of others doesn't show; leave it out, "
-                    "or call training.backward(objective) and training.step(objective) in a loop of your own"
-                )
+        refuse_handing_over(self.optimizers, self.others)
         (optimizer,) = self.optimizers
         schedule = next((one for one in self.schedules if isinstance(one, LRScheduler)), None)
         if not self._attached:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from sooner.watch._watch import Cell, Watch
 
 
-class Sink(Watch):
+class Sink(Watch, abc.ABC):
     """Writes what it is told to a tracker. Subclasses define `open`, `log`, `note` and `close`.
 
     Training numbers are named ``train/loss``, evaluations ``eval/loss``, those of a race's runs
@@ -22,21 +23,21 @@ class Sink(Watch):
     def __init__(self, place: str = "") -> None:
         self.place = place
 
+    @abc.abstractmethod
     def open(self, about: Mapping[str, Any]) -> None:
         """Begin a run of the tracker."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write numbers of one step."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def note(self, name: str, text: str) -> None:
         """Write a text that belongs to the whole run."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def close(self, outcome: Mapping[str, Any]) -> None:
         """End the run of the tracker."""
-        raise NotImplementedError
 
     def start(self, about: Mapping[str, Any]) -> None:
         """Begin a run of the tracker."""

@@ -10,53 +10,25 @@ import contextlib
 import importlib
 import importlib.util
 import os
-import signal
-import socket
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from sooner.error import SoonerError
-from sooner.race.engines import packing, seat
+from sooner.race.engines import connection, nodes, packing, seat
+from sooner.race.engines.nodes import Node
 from sooner.race.engines.processes import SILENCE_SECONDS
-from sooner.race.machine import processor, versions
 from sooner.race.pool import WORKER, Cell, OnFailure, OnProgress, OnResult, failed
 from sooner.race.pool_process import Attempt
 
 _TICK_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
 """Between two looks at which nodes there are."""
-_REACH_SECONDS = 10.0
 _LOSSES = 3
 """So often a cell may lose its node before it is taken for the reason, and a node may fail to start a worker."""
-_LOCAL_STORE_BYTES = 100 * 2**20
-
-
-@dataclass
-class _Node:
-    """A machine of the cluster, as far as this race knows it.
-
-    Args:
-        id: Ray's.
-        name: of the host.
-        room: how many cells fit in at once.
-        accelerator: kind of its GPUs, "" for none.
-        known: whether a seat on it has told what it is.
-        failures: how often in a row no seat could be made there.
-        why_not: half a sentence on why cells don't run there, "" where they do.
-    """
-
-    id: str
-    name: str
-    room: int
-    accelerator: str
-    known: bool = False
-    failures: int = 0
-    why_not: str = ""
 
 
 @dataclass
@@ -71,7 +43,7 @@ class _Seat:
         attempt: the cell that it runs.
     """
 
-    node: _Node
+    node: Node
     actor: Any
     awaited: Any
     started: bool = False
@@ -111,17 +83,12 @@ class Ray:
         for name, count, least in (("jobs", 1 if jobs is None else jobs, 1), ("CPUs", cpus, 1), ("GPUs", gpus, 0)):
             if count < least:
                 raise SoonerError(f"the number of {name} is {count}: it must be {least} or more")
-        address = address or os.environ.get("RAY_ADDRESS") or None
-        if address and address.startswith("ray://"):
-            raise SoonerError(
-                f"--address {address}: a race runs on a node of its cluster, where its address is HOST:PORT or auto; "
-                "start it there, such as with `ray job submit`"
-            )
+        address = connection.address_of(address)
         self._ray: Any = importlib.import_module("ray")
         self.function, self.address, self.cpus, self.gpus = function, address, cpus, gpus
         self._jobs = jobs
         self._options = {"silence_seconds": silence_seconds, "retries": retries}
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, Node] = {}
         self._seats: list[_Seat] = []
         self._looked = 0.0
         self._ours = False
@@ -193,20 +160,8 @@ class Ray:
         ray = self._ray
         if ray.is_initialized():
             return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
-        if self.address is None:
-            wanted = None if self._jobs is None else max(self._jobs * self.cpus, os.cpu_count() or 1)
-            quiet |= {"address": "local", "num_cpus": wanted, "object_store_memory": _LOCAL_STORE_BYTES}
-        else:
-            _refuse_unreachable(self.address)
-            quiet = {"address": self.address, "log_to_driver": False, "logging_level": "error"}
-        try:
-            with _signals_kept():
-                ray.init(**quiet)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            where = f"the cluster at {self.address}" if self.address else "Ray on this machine"
-            raise SoonerError(f"{where} can't be reached or started ({' '.join(str(error).split())[:300]})") from error
+        wanted = None if self._jobs is None else max(self._jobs * self.cpus, os.cpu_count() or 1)
+        connection.connect(ray, self.address, wanted)
         self._ours = True
         self._nodes, self._seats, self._parcel = {}, [], ("", None)  # those of a connection before are gone
 
@@ -223,42 +178,9 @@ class Ray:
         """See, now and then, which nodes there are."""
         if self._nodes and time.monotonic() - self._looked < _LOOK_SECONDS:
             return
-        ray = self._ray
         self._looked = time.monotonic()
-        found = {}
-        for node in ray.nodes():
-            if not node["Alive"]:
-                continue
-            resources = node["Resources"]
-            room = int(resources.get("CPU", 0) // self.cpus)
-            if self.gpus:
-                room = min(room, int(resources.get("GPU", 0) // self.gpus))
-            if room:
-                kinds = [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]
-                kind = kinds[0] if kinds and self.gpus else ""
-                made = _Node(node["NodeID"], node["NodeManagerHostname"], room, kind)
-                found[made.id] = self._nodes.get(made.id, made)
-        self._nodes = found
-        here = found.get(ray.get_runtime_context().get_node_id())
-        if self.gpus and found:
-            chosen = here or found[min(found)]
-            for one in found.values():
-                if one.accelerator != chosen.accelerator:
-                    one.why_not = f"its GPUs are {one.accelerator or 'of no known kind'}, not {chosen.accelerator}"
-        self._refuse_nowhere()
-
-    def _refuse_nowhere(self) -> None:
-        """Refuse to wait for a cluster that will never have room."""
-        if any(not node.why_not for node in self._nodes.values()):
-            return
-        needs = f"{self.cpus} CPU{'s' * (self.cpus != 1)}" + f" and {self.gpus} GPU{'s' * (self.gpus != 1)}" * (
-            self.gpus > 0
-        )
-        reasons = "; ".join(sorted({f"{node.name}: {node.why_not}" for node in self._nodes.values()})[:3])
-        raise SoonerError(
-            f"no node of the cluster can run a cell, which takes {needs}, this machine's processor and its versions"
-            f"{f' ({reasons})' if reasons else ''}; start the race on a node like those that are to run it"
-        )
+        self._nodes = nodes.alive(self._ray, self._nodes, self.cpus, self.gpus)
+        nodes.refuse_nowhere(self._nodes.values(), self.cpus, self.gpus)
 
     def _hand_out(self, waiting: deque[Attempt]) -> None:
         idle = [one for one in self._seats if one.started and not one.attempt]
@@ -271,7 +193,7 @@ class Ray:
                 return
             self._start(node)
 
-    def _roomiest(self) -> _Node | None:
+    def _roomiest(self) -> Node | None:
         """Return the node with the most room left; of one that is not known yet, a single seat at first."""
         if self._jobs is not None and len(self._seats) >= self._jobs:
             return None
@@ -284,7 +206,7 @@ class Ray:
         most = max(free, key=lambda id: free[id], default=None)
         return self._nodes[most] if most is not None and free[most] > 0 else None
 
-    def _start(self, node: _Node) -> None:
+    def _start(self, node: Node) -> None:
         ray = self._ray
         strategies = importlib.import_module("ray.util.scheduling_strategies")
         here = strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
@@ -328,7 +250,7 @@ class Ray:
             return
         one.attempt = one.awaited = None
         if kind == "result":
-            on_result(attempt.cell, {**told[0], "node": _described(one.node)})
+            on_result(attempt.cell, {**told[0], "node": nodes.described(one.node)})
         else:
             failed(attempt.cell, told[0], on_failure)
 
@@ -345,15 +267,10 @@ class Ray:
                 one.node.why_not = f"no worker starts there ({_last_line(error)})"
             return
         one.node.known, one.node.name, one.node.failures = True, about["name"], 0
-        ours, theirs = versions(), about["versions"]
-        if about["processor"] != processor():
-            one.node.why_not = f"its processor is {about['processor']}, not {processor()}"
-        for name in ours:
-            if theirs.get(name) != ours[name]:
-                one.node.why_not = f"it has {name} {theirs.get(name)}, not {ours[name]}"
+        one.node.why_not = nodes.unlike_this_one(about) or one.node.why_not
         if one.node.why_not:
             self._drop(one)
-            self._refuse_nowhere()
+            nodes.refuse_nowhere(self._nodes.values(), self.cpus, self.gpus)
             return
         one.started, one.awaited = True, None
 
@@ -374,45 +291,6 @@ class Ray:
             self._ray.kill(one.actor)
 
 
-def _refuse_unreachable(address: str) -> None:
-    """Refuse an address where nobody listens; Ray itself would try for minutes.
-
-    Raises:
-        SoonerError: names it.
-    """
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise SoonerError(f"--address {address} is no address of a cluster; write it like HOST:6379, or auto")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise SoonerError(
-            f"nobody listens at --address {address} ({error}); give the address that `ray start --head` printed"
-        ) from error
-
-
-def _described(node: _Node) -> dict[str, str]:
-    """Return where a cell ran, for the journal."""
-    return {"name": node.name, "id": node.id[:8], "processor": processor(), "accelerator": node.accelerator}
-
-
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Give the signal handlers back that Ray takes when it starts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            if handler is not None:
-                signal.signal(number, handler)
