@@ -155,6 +155,17 @@ ELEMENTS = {
     update.AdamW: (references.adamw, {"lr": 0.01}, [{}, {"betas": (0.8, 0.95), "weight_decay": 0.3}]),
     update.AdaBelief: (references.adabelief, {"lr": 0.01}, [{}, {"rectify": False, "eps": 1e-8, "weight_decay": 0.1}]),
     update.Lion: (references.lion, {"lr": 0.01}, [{}, {"betas": (0.95, 0.98), "weight_decay": 0.1}]),
+    update.AdEMAMix: (
+        references.ademamix,
+        {"lr": 0.01},
+        [{}, {"alpha": 2.0, "weight_decay": 0.1, "alpha_warmup": 20, "beta3_warmup": 20}],
+    ),
+    update.Adan: (
+        references.adan,
+        {"lr": 0.01},
+        [{"weight_decay": 0.1}, {"betas": (0.8, 0.5, 0.9), "weight_decay": 0.1, "proximal": False}],
+    ),
+    update.NAdamW: (references.nadamw, {"lr": 0.01}, [{}, {"betas": (0.8, 0.95), "momentum_decay": 0.5}]),
     update.NormalizedGD: (references.normalized_gd, {"lr": 0.1}, [{}, {"momentum": 0.9}]),
     update.AdamP: (
         references_adam_family.adamp,

@@ -61,6 +61,57 @@ def lion(parameters, gradients, memory, step, lr, betas=(0.9, 0.99), weight_deca
         kept["m"] = b2 * m + (1 - b2) * g
 
 
+def ademamix(
+    parameters, gradients, memory, step, lr, betas=(0.9, 0.999, 0.9999), alpha=5.0, eps=1e-8, weight_decay=0.0,
+    alpha_warmup=0, beta3_warmup=0,
+):  # fmt: skip
+    b1, b2, b3 = betas
+    a = min(step * alpha / alpha_warmup, alpha) if alpha_warmup else alpha
+    if step < beta3_warmup:
+        t = step / beta3_warmup
+        b3 = min(b3, math.exp(math.log(b1) * math.log(b3) / ((1 - t) * math.log(b3) + t * math.log(b1))))
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        m1 = b1 * kept.get("m1", 0) + (1 - b1) * g
+        m2 = b3 * kept.get("m2", 0) + (1 - b3) * g
+        v = b2 * kept.get("v", 0) + (1 - b2) * g**2
+        kept.update(m1=m1, m2=m2, v=v)
+        direction = (m1 / (1 - b1**step) + a * m2) / (torch.sqrt(v / (1 - b2**step)) + eps)
+        p.sub_(lr * (direction + weight_decay * p))
+
+
+def adan(
+    parameters, gradients, memory, step, lr, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, proximal=True
+):  # fmt: skip
+    b1, b2, b3 = betas
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        d = g - kept.get("g", g)
+        m = b1 * kept.get("m", 0) + (1 - b1) * g
+        v = b2 * kept.get("v", 0) + (1 - b2) * d
+        n = b3 * kept.get("n", 0) + (1 - b3) * (g + b2 * d) ** 2
+        kept.update(m=m, v=v, n=n, g=g.clone())
+        eta = lr / (torch.sqrt(n / (1 - b3**step)) + eps)
+        way = eta * (m / (1 - b1**step) + b2 * v / (1 - b2**step))
+        if proximal:
+            p.copy_((p - way) / (1 + lr * weight_decay))
+        else:
+            p.sub_(way + lr * weight_decay * p)
+
+
+def nadamw(
+    parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, momentum_decay=4e-3
+):  # fmt: skip
+    b1, b2 = betas
+    mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in (step, step + 1))
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        m = b1 * kept.get("m", 0) + (1 - b1) * g
+        v = b2 * kept.get("v", 0) + (1 - b2) * g**2
+        product = kept.get("product", 1.0) * mu
+        kept.update(m=m, v=v, product=product)
+        m_bar = mu_next * m / (1 - product * mu_next) + (1 - mu) * g / (1 - product)
+        p.mul_(1 - lr * weight_decay)
+        p.sub_(lr * m_bar / (torch.sqrt(v / (1 - b2**step)) + eps))
+
+
 def muon_matrix(parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5):
     for p, g, kept in zip(parameters, gradients, memory, strict=True):
         b = momentum * kept.get("b", 0) + (1 - momentum) * g

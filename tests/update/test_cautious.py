@@ -9,13 +9,30 @@ from torch import nn
 
 from sooner import Recipe
 from sooner.error import SoonerError
-from sooner.update import APOLLO, ROOT, SGD, AdaBelief, AdaGradNorm, AdamP, AdamW, Lion, Muon, NormalizedGD
+from sooner.update import (
+    APOLLO,
+    ROOT,
+    SGD,
+    AdaBelief,
+    AdaGradNorm,
+    AdamP,
+    AdamW,
+    Adan,
+    AdEMAMix,
+    Lion,
+    Muon,
+    NAdamW,
+    NormalizedGD,
+)
 
 SHAPES = [(4, 6), (6,), (), (3, 2, 2, 2), (1, 5)]
 METHODS = [
     (AdamW, references.adamw, {"lr": 1e-2, "weight_decay": 0.3}),
     (AdaBelief, references.adabelief, {"lr": 1e-2, "weight_decay": 0.1}),
     (Lion, references.lion, {"lr": 1e-2, "weight_decay": 0.3}),
+    (AdEMAMix, references.ademamix, {"lr": 1e-2, "weight_decay": 0.3, "alpha_warmup": 9, "beta3_warmup": 9}),
+    (Adan, references.adan, {"lr": 1e-2, "weight_decay": 0.3, "proximal": False}),
+    (NAdamW, references.nadamw, {"lr": 1e-2, "weight_decay": 0.3}),
     (SGD, references.sgd, {"lr": 0.1}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1, "momentum": 0.9}),
 ]

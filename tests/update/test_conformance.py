@@ -3,6 +3,8 @@
 import contextlib
 import importlib.util
 import io
+import math
+import sys
 import warnings
 
 import pytest
@@ -11,8 +13,10 @@ import torch
 from torch import nn
 
 from sooner.transform import Chain, Decay, Descend, chain, decay
-from sooner.update import SGD, AdaBelief, AdamW, Lion, Muon, NormalizedGD
+from sooner.update import SGD, AdaBelief, AdamW, Adan, AdEMAMix, Lion, Muon, NAdamW, NormalizedGD
+from sooner.update.ademamix import warmed
 from sooner.update.muon import hidden_matrices, newton_schulz
+from sooner.update.nadamw import weights as nesterov_weights
 
 STEPS = 30
 SHAPES = [(4, 6), (6,), (4, 6), (), (3, 2, 2, 2), (9, 3), (1, 5), (7,)]
@@ -41,6 +45,14 @@ ELEMENTWISE = [
     (Lion, references.lion, {"lr": 1e-2}),
     (Lion, references.lion, {"lr": 1e-2, "betas": (0.95, 0.98), "weight_decay": 0.3}),
     (Lion, references.lion, {"lr": 1e-2, "betas": (0.0, 0.9)}),  # the sign of the gradient alone
+    (AdEMAMix, references.ademamix, {"lr": 1e-2}),
+    (AdEMAMix, references.ademamix, {"lr": 1e-2, "betas": (0.8, 0.95, 0.99), "alpha_warmup": 20, "beta3_warmup": 10}),
+    (AdEMAMix, references.ademamix, {"lr": 1e-2, "alpha": 2.0, "eps": 1e-3, "weight_decay": 0.3, "beta3_warmup": 99}),
+    (NAdamW, references.nadamw, {"lr": 1e-2}),
+    (Adan, references.adan, {"lr": 1e-2}),
+    (Adan, references.adan, {"lr": 1e-2, "betas": (0.8, 0.5, 0.9), "eps": 1e-3, "weight_decay": 0.3}),
+    (Adan, references.adan, {"lr": 1e-2, "weight_decay": 0.3, "proximal": False}),
+    (NAdamW, references.nadamw, {"lr": 1e-2, "betas": (0.5, 0.9), "weight_decay": 0.3, "momentum_decay": 0.5}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1, "momentum": 0.9}),
 ]
@@ -163,6 +175,19 @@ def test_the_step_is_that_of_torch(ours, theirs, settings, dtype):
     assert error < (1e-6 if dtype == torch.float32 else 1e-13)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"weight_decay": 0.1}, {"weight_decay": 0.0, "betas": (0.5, 0.9), "momentum_decay": 0.2}]
+)
+def test_nadamw_is_torchs_where_its_product_of_momenta_is_in_full_precision(monkeypatch, settings):
+    monkeypatch.setattr(
+        sys.modules[torch.optim.NAdam.__module__], "_get_scalar_dtype", lambda: torch.float64
+    )  # float32 otherwise
+    params, shadow = parameters(SHAPES), parameters(SHAPES)
+    a = NAdamW(params, lr=1e-2, **settings)
+    b = torch.optim.NAdam(shadow, lr=1e-2, decoupled_weight_decay=True, **settings)
+    assert run_both(params, shadow, lambda _: a.step(), lambda _: b.step()) < 1e-13
+
+
 @pytest.mark.parametrize("rectify", [True, False])
 @pytest.mark.parametrize("settings", [{"eps": 1e-16}, {"eps": 1e-8, "weight_decay": 0.1, "betas": (0.8, 0.99)}])
 def test_adabelief_is_its_authors_package(rectify, settings):
@@ -198,6 +223,54 @@ def test_lion_steps_by_a_nearer_mean_than_it_keeps():
     optimizer.step()  # 0.5 - 1 < 0 where the kept mean, 0.75 - 0.5, is above 0
     assert p.tolist() == [0.0, 1.0, -0.5]
     assert optimizer.state[p]["exp_avg"].tolist() == [0.25, -0.625, 0.25]
+
+
+def test_adan_looks_ahead_by_the_change_of_the_gradient():
+    p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = Adan([p], lr=1.0, betas=(0.5, 0.5, 0.5), eps=0.0)
+    p.grad = torch.full_like(p, 2.0)
+    optimizer.step()  # no change yet: 2 over the root of 2^2
+    assert p.item() == pytest.approx(-1.0)
+    p.grad = torch.full_like(p, 6.0)
+    optimizer.step()  # means of gradients 3.5, of changes 2, of squares 2 / 2 + 8^2 / 2; each over 0.75
+    assert p.item() == pytest.approx(-1.0 - (3.5 + 0.5 * 2.0) / 0.75 / math.sqrt(33.0 / 0.75))
+
+
+def test_the_half_life_of_the_slow_momentum_grows_linearly():
+    def half_life(beta):
+        return math.log(0.5) / math.log(beta)
+
+    first, last = half_life(0.9), half_life(0.999)
+    for share in (0.01, 0.25, 0.5, 1.0):
+        assert half_life(warmed(0.9, 0.999, share)) == pytest.approx((1 - share) * first + share * last)
+    assert warmed(0.0, 0.5, 0.5) == pytest.approx(0.25)  # half of a half-life of one step
+    assert warmed(0.0, 0.0, 0.5) == 0.0
+
+
+def test_ademamix_adds_the_slow_momentum_as_it_is():
+    p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = AdEMAMix([p], lr=1.0, betas=(0.5, 0.5, 0.75), alpha=2.0, eps=0.0, alpha_warmup=2)
+    p.grad = torch.full_like(p, 4.0)
+    optimizer.step()  # quick 4 once corrected, slow 1 at half of alpha, over 4
+    assert p.item() == pytest.approx(-1.25)
+    optimizer.step()  # slow is 1.75 now, at the whole of alpha
+    assert p.item() == pytest.approx(-1.25 - (4 + 2 * 1.75) / 4)
+
+
+def test_ademamix_without_slow_momentum_is_adamw():
+    params, shadow = parameters(SHAPES), parameters(SHAPES)
+    ours, theirs = AdEMAMix(params, lr=1e-2, alpha=0.0), AdamW(shadow, lr=1e-2, weight_decay=0.0)
+    assert run_both(params, shadow, lambda _: ours.step(), lambda _: theirs.step()) < 1e-12
+
+
+@pytest.mark.parametrize("settings", [(0.9, 4e-3), (0.99, 4e-3), (0.9, 0.0), (0.9, 10.0)])
+def test_the_momenta_of_nadamw_end_where_their_product_no_longer_counts(settings):
+    beta1, momentum_decay = settings
+    momenta = [beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in range(1, 5002)]
+    for step in (1, 7, 5000):
+        product = math.prod(momenta[:step])
+        expected = momenta[step] / (1 - product * momenta[step]), (1 - momenta[step - 1]) / (1 - product)
+        assert nesterov_weights(beta1, momentum_decay, step) == pytest.approx(expected, rel=1e-15)
 
 
 def test_lion_decays_a_weight_that_has_no_slope():

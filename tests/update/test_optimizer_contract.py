@@ -16,7 +16,7 @@ from torch import nn
 
 from sooner import part
 from sooner.transform import Reduction
-from sooner.update import SGD, AdaBelief, AdaGradNorm, AdamW, Lion, Muon, NormalizedGD
+from sooner.update import SGD, AdaBelief, AdaGradNorm, AdamW, Adan, AdEMAMix, Lion, Muon, NAdamW, NormalizedGD
 from sooner.update._matrices import MatrixOptimizer
 
 UPDATES = [part.load(name) for name, station in part.names().items() if station == "update"]
@@ -737,6 +737,14 @@ def test_numbers_of_numpy_are_checked_too():
         (Lion, {"betas": (0.9, 1.0)}, r"lion: betas\[1\]=1.0 is not a number in \[0, 1\)"),
         (Lion, {"betas": 0.9}, r"lion: betas=0.9 is not a pair; give both decay rates, as \(0.9, 0.99\)"),
         (Lion, {"weight_decay": -1}, "lion: weight_decay=-1"),
+        (AdEMAMix, {"betas": (0.9, 0.999)}, r"ademamix: betas=\(0.9, 0.999\) are not three"),
+        (AdEMAMix, {"betas": (0.9, 0.999, 1.0)}, r"ademamix: betas\[2\]=1.0 is not a number in \[0, 1\)"),
+        (AdEMAMix, {"alpha": -1.0}, "ademamix: alpha=-1.0"),
+        (AdEMAMix, {"beta3_warmup": 2.5}, "ademamix: beta3_warmup=2.5"),
+        (Adan, {"betas": (0.98, 0.92)}, r"adan: betas=\(0.98, 0.92\) are not three"),
+        (Adan, {"betas": (0.98, 1.0, 0.99)}, r"adan: betas\[1\]=1.0"),
+        (NAdamW, {"betas": 0.9}, "nadamw: betas=0.9 is not a pair"),
+        (NAdamW, {"momentum_decay": -1}, "nadamw: momentum_decay=-1"),
         (SGD, {"momentum": 1.0}, "sgd: momentum=1.0"),
         (SGD, {"dampening": 1.5}, "sgd: dampening=1.5"),
         (SGD, {"weight_decay": None}, "sgd: weight_decay=None"),

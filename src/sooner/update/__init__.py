@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sooner.update.adagrad_norm import AdaGradNorm
     from sooner.update.adamp import AdamP
     from sooner.update.adamw import AdamW
+    from sooner.update.adan import Adan
+    from sooner.update.ademamix import AdEMAMix
     from sooner.update.apollo import APOLLO
     from sooner.update.apollo_mini import APOLLOMini
     from sooner.update.diffgrad import DiffGrad
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from sooner.update.leap_verify import LeapVerify
     from sooner.update.lion import Lion
     from sooner.update.muon import Muon
+    from sooner.update.nadamw import NAdamW
     from sooner.update.normalized_gd import NormalizedGD
     from sooner.update.normalized_logistic_gd import NormalizedLogisticGD
     from sooner.update.root import ROOT
@@ -35,15 +38,18 @@ __all__ = [
     "SGD",
     "SGDP",
     "APOLLOMini",
+    "AdEMAMix",
     "AdaBelief",
     "AdaGradNorm",
     "AdamP",
     "AdamW",
+    "Adan",
     "DiffGrad",
     "GradNormSmooth",
     "LeapVerify",
     "Lion",
     "Muon",
+    "NAdamW",
     "NormalizedGD",
     "NormalizedLogisticGD",
     "SGDSaI",
