@@ -9,6 +9,7 @@ RECIPES = (
     "clip_norm(max_norm=0.1) + adamw",
     "adagrad_norm",
     "sgd_sai",  # sums over parameters, with memory
+    "adan(weight_decay=0.1)",  # an element rule with the gradient of the step before
     "adamp(weight_decay=0.1)",  # sums over rows
     "muon",  # whole matrices
 )

@@ -15,8 +15,9 @@ TRUTH = Truth(
             {"cluster": race},
             [
                 Criterion(
-                    "at most 0.3x of the bytes of dense averaging to the middle target",
-                    lambda f: f.bytes_ratio("cluster", f"{_PLAIN} + local_sgd(every=10)"),
+                    # whoever takes over 4/3 of the baseline's steps can't reach the middle target within the budget
+                    "at most 0.3x of the bytes of dense averaging to the loose target",
+                    lambda f: f.bytes_ratio("cluster", f"{_PLAIN} + local_sgd(every=10)", target="loose"),
                     at_most=0.3,
                     gain=True,
                     paper="0.01x to 0.1x",
