@@ -106,7 +106,7 @@ def _confirmation(result: dict[str, Any]) -> str:
     row = next(r for r in result["contenders"] if not r["baseline"])
     ratio = row["targets"].get(result["primary_target"])
     if ratio is None or ratio["ratio"] is None or ratio["low"] is None or ratio["high"] is None:
-        return f"on fresh seeds: {row['verdict']}"
+        return f"on fresh seeds what is left {row['sentence']}"
     low, high = ratio["low"], ratio["high"]
     told = f"on fresh seeds it needs {ratio['ratio']:.2f}x [{low:.2f}, {high:.2f}] the whole stack's steps"
     return f"{told}, {row['time_ratio']:.2f}x its time" if row["time_ratio"] is not None else told
