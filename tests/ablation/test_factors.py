@@ -41,6 +41,13 @@ def test_several_rules_stay_together():
     assert stack.rule is None
 
 
+def test_a_rule_that_stays_keeps_options_which_the_plain_one_lacks():
+    """As the refusal says that names --keep."""
+    stack = read("muon + cautious + ema", plain="torch.optim.SGD", keep="muon")
+    assert [f.name for f in stack.factors] == ["cautious", "ema"]
+    assert str(stack.all_out) == "muon"
+
+
 def test_parts_can_stay_or_go_together():
     assert named("muon + ema + clip_norm", keep="ema") == ["muon", "clip_norm"]
     joined = read("sgd + top_k + ef21 + ema", plain="sgd", together=["top_k + ef21"])

@@ -102,6 +102,16 @@ def mean(values: Array) -> Effect:
     return _told([()], [values], _Doubt(None, 0.0))[0]
 
 
+def predictions(design: Design, found: Effects) -> Array:
+    """Return what the effects of parts and of sure pairs say of every arm, float64 [arms], but for one constant."""
+    levels = design.levels.astype(np.float64)
+    told: Array = levels @ np.array([e.value / 2 for e in found.parts])
+    for pair in found.pairs:
+        if pair.sure:
+            told += levels[:, pair.parts].prod(axis=1) * pair.value / 2
+    return told
+
+
 class _Doubt:
     """The half-width of intervals: the wider of what seeds and what contrasts say."""
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from sooner.error import SoonerError, nearest
 from sooner.recipe import Recipe, Slot, slot
-from sooner.recipe.slots import switches
-from sooner.recipe.text import Call, parse, split, written
+from sooner.recipe.slots import names_rule, switches
+from sooner.recipe.text import parse, split, written
 
 PLAIN = "adamw"
 """The rule that stands in where the stack's own is left out."""
@@ -57,7 +57,7 @@ class Stack:
         for position, one in enumerate(self.recipe.slots):
             if position == self.rule:
                 own = self.plain if position in gone else one
-                kept.append(self._with_options(own, one, {f.option for f in out}))
+                kept.append(self._with_options(own, {f.option for f in out}))
             elif position not in gone:
                 kept.append(one)
         try:
@@ -68,15 +68,11 @@ class Stack:
                 'without each other are left out as one with --together "ONE + OTHER", or stay with --keep'
             ) from error
 
-    def _with_options(self, rule: Slot, whole: Slot, out: set[str | None]) -> Slot:
+    def _with_options(self, rule: Slot, out: set[str | None]) -> Slot:
         """Return a rule with those options of the stack's rule switched on that are in, and the others left alone."""
-        options = {f.option: True for f in self.factors if f.option is not None}
-        if not options:
-            return rule
+        options = [f.option for f in self.factors if f.option is not None]
         own = {name: value for name, value in rule.settings.items() if name not in options}
-        return replace(
-            rule, settings={**own, **{name: True for name in options if name is not None and name not in out}}
-        )
+        return replace(rule, settings={**own, **{name: True for name in options if name not in out}})
 
     @property
     def all_out(self) -> Recipe:
@@ -98,13 +94,14 @@ def read(text: str, *, plain: str = PLAIN, keep: str = "", together: Sequence[st
     """
     recipe, options = _recipe(text)
     stand_in = slot_of(plain)
+    kept = _listed(keep)
     movers = [i for i, one in enumerate(recipe.slots) if one.moves]
     rule = movers[0] if len(movers) == 1 else None
     factors = [] if rule is None or recipe.slots[rule].name == stand_in.name else [_factor(recipe, rule)]
     if rule is not None:
         switched = [*options, *(name for name in _switches(recipe.slots[rule]) if name not in options)]
         for name in switched:
-            if factors and name not in switches(stand_in.factory):
+            if factors and recipe.slots[rule].name not in kept and name not in switches(stand_in.factory):
                 raise SoonerError(
                     f"{name} is an option of {recipe.slots[rule].name} that {stand_in.name} does not have; let another "
                     f"rule stand in, with --instead, or leave {recipe.slots[rule].name} in with --keep"
@@ -115,8 +112,8 @@ def read(text: str, *, plain: str = PLAIN, keep: str = "", together: Sequence[st
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise SoonerError(f"{twice} is in the stack more than once, so nobody could tell which of them is left out")
-    fixed = _names(keep, names, "--keep")
-    joined = [_names(group, names, "--together") for group in together]
+    fixed = _known(kept, names, "--keep")
+    joined = [_known(_listed(group), names, "--together") for group in together]
     return Stack(recipe, stand_in, tuple(_grouped([f for f in factors if f.name not in fixed], joined)), rule)
 
 
@@ -137,7 +134,7 @@ def _recipe(text: str) -> tuple[Recipe, list[str]]:
     if len(split(text)) != 1:
         raise SoonerError(f"{text!r} is not one stack; recipes are compared by `sooner race`")
     calls = parse(text)
-    rules = [call for call in calls if _is_rule(call)]
+    rules = [call for call in calls if names_rule(call.name)]
     options = []
     if len(rules) == 1:
         taken = switches(slot(rules[0].name).factory)
@@ -159,13 +156,6 @@ def _plain(value: object) -> bool:
     return not hasattr(value, "describe")
 
 
-def _is_rule(call: Call) -> bool:
-    try:
-        return slot(call.name).moves
-    except SoonerError:  # perhaps an option; what is neither is told of when the recipe is read
-        return False
-
-
 def _switches(rule: Slot) -> list[str]:
     """Return the options of a rule that are off by themselves and switched on here."""
     flags = switches(rule.factory)
@@ -176,8 +166,11 @@ def _factor(recipe: Recipe, position: int) -> Factor:
     return Factor(recipe.slots[position].name, (position,))
 
 
-def _names(text: str, known: Sequence[str], option: str) -> list[str]:
-    wanted = [word for word in (piece.strip() for piece in text.replace(",", "+").split("+")) if word]
+def _listed(text: str) -> list[str]:
+    return [word for word in (piece.strip() for piece in text.replace(",", "+").split("+")) if word]
+
+
+def _known(wanted: list[str], known: Sequence[str], option: str) -> list[str]:
     for name in wanted:
         if name not in known:
             raise SoonerError(f"{option} {name!r}{nearest(name, known)}: the stack has {', '.join(known) or 'nothing'}")

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from sooner.ablation.design import Design
 from sooner.ablation.effects import Effect, Effects, effects, mean
 from sooner.ablation.factors import Stack
-from sooner.race.limits import DEFAULT_SEEDS
 from sooner.race.plan import Plan
 from sooner.recipe import Recipe
 from sooner.task import Task
@@ -140,8 +139,3 @@ def _steps(row: dict[str, Any], target: str) -> list[float] | None:
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
-
-
-def seeds_of(seeds: int | None) -> tuple[int, ...]:
-    """Return the one look of an ablation: effects are read once, after all seeds."""
-    return (DEFAULT_SEEDS if seeds is None else seeds,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json as to_json
 import shlex
 import sys
 from pathlib import Path
@@ -116,10 +115,10 @@ def ablate(
     from rich.console import Console
 
     from sooner.ablation import Study, design, read
-    from sooner.ablation.study import seeds_of
     from sooner.cli.placing import place
     from sooner.error import SoonerError
     from sooner.judging.evidence import Worth
+    from sooner.race.limits import DEFAULT_SEEDS
     from sooner.workloads import find
 
     least = Worth.read(worth)
@@ -146,7 +145,7 @@ def ablate(
         steps=steps,
         regime=regime,
         series=series,
-        looks=seeds_of(seeds),
+        looks=(DEFAULT_SEEDS if seeds is None else seeds,),
         command=shlex.join(["sooner", *sys.argv[1:]]),
     )
     pool = options.pop("pool")
@@ -186,10 +185,9 @@ def _run(
     from rich.console import Console
 
     from sooner.ablation import find
+    from sooner.cli.answered import show_answer
     from sooner.cli.placing import opened
     from sooner.report.ablation import answer
-    from sooner.report.forecast import page, terminal
-    from sooner.report.html import finite
 
     console = Console(stderr=True, highlight=False)
     folder: Path = options["out"].parent
@@ -215,14 +213,7 @@ def _run(
             if workers is not None:
                 last.jobs = workers.jobs
             confirmed = _race(last, console, workers)
-    told = answer(study, races, confirmed, worth)
-    if as_json:
-        print(to_json.dumps(finite(told.json()), indent=1, allow_nan=False))
-    else:
-        terminal.show(told, Console(highlight=False))
-    written = page.write(told, folder / "report.html")
-    if not as_json:
-        Console(highlight=False).print(f"report: {written}", soft_wrap=True, markup=False)
+    show_answer(answer(study, races, confirmed, worth), folder, as_json=as_json)
 
 
 def _race(plan: Plan, console: Console, workers: Any) -> dict[str, Any]:

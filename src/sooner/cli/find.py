@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json as to_json
 import os
 import shlex
 import sys
@@ -82,13 +81,12 @@ def find(
     """
     from rich.console import Console
 
+    from sooner.cli.answered import show_answer
     from sooner.cli.placing import opened, place
     from sooner.cli.progress import stoppable
     from sooner.race.plan import Plan
     from sooner.race.referee import run
     from sooner.recipe import Recipe
-    from sooner.report.forecast import page, terminal
-    from sooner.report.html import finite
     from sooner.report.search import answer, code, proven
     from sooner.search import AMONG, Search, choices, seconds_of
     from sooner.watch.pulse import Pulse
@@ -141,13 +139,5 @@ def find(
             console.print(f"confirming on fresh seeds: {found.recipe} against {search.base}", markup=False)
             plan = search.confirming(found.recipe, found.spent.confirm)
             confirmed = run(plan, [watch(plan), Pulse(plan.folder())], workers)
-    told = answer(search, found, confirmed)
-    written = page.write(told, folder / "report.html")
-    if json:
-        print(to_json.dumps(finite(told.json()), indent=1, allow_nan=False))
-        return
-    screen = Console(highlight=False)
-    terminal.show(told, screen)
-    if proven(confirmed):
-        screen.print(f"\n{code(search, confirmed)}", soft_wrap=True, markup=False)
-    screen.print(f"report: {written}", soft_wrap=True, markup=False)
+    more = code(search, confirmed) if proven(confirmed) else ""
+    show_answer(answer(search, found, confirmed), folder, as_json=json, more=more)

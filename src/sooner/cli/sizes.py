@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sooner.cli.answered import show_answer
 from sooner.cli.numbers import numbers
 from sooner.cli.placing import opened, place
 from sooner.cli.progress import stoppable
@@ -20,8 +20,7 @@ from sooner.forecast.gain import gain
 from sooner.race.referee import run
 from sooner.race.sizes import finished, plans
 from sooner.recipe.text import split
-from sooner.report import html
-from sooner.report.forecast import gains, page, terminal
+from sooner.report.forecast import gains
 from sooner.watch import watching
 from sooner.watch.pulse import Pulse
 from sooner.workloads import find
@@ -105,14 +104,7 @@ def show_sizes(folder: Path, *, as_json: bool) -> Path:
         except SoonerError as error:  # the table of the races stands without it
             told.append(f"no gain could be fitted for {row['recipe']}: {error}")
     answer = gains.of_sizes(races, made, told)
-    if as_json:
-        print(json.dumps(html.finite(answer.json()), indent=1, allow_nan=False))
-    else:
-        terminal.show(answer, Console(highlight=False))
-    written = page.write(answer, folder / "report.html")
-    if not as_json:
-        Console(highlight=False).print(f"report: {written}", soft_wrap=True, markup=False)
-    return written
+    return show_answer(answer, folder, as_json=as_json)
 
 
 def _whole(text: str) -> list[int]:

@@ -156,6 +156,14 @@ def _settings_of(factory: type[Any]) -> list[str]:
     return [*named, *(option for option in Options.__annotations__ if option not in attached)] if shared else named
 
 
+def names_rule(name: str) -> bool:
+    """Return whether a name is that of an update rule, rather than of another part, an option or nothing."""
+    try:
+        return slot(name).moves
+    except SoonerError:
+        return False
+
+
 def switches(factory: type[Any]) -> list[str]:
     """Return the hyper-parameters of a part that are off unless they are switched on, such as ``cautious``."""
     shared = [name for name, kind in get_type_hints(Options).items() if kind is bool]

@@ -78,9 +78,8 @@ def proven(confirmed: dict[str, Any] | None) -> bool:
 
 def code(search: Search, confirmed: dict[str, Any] | None) -> str:
     """Return what to paste into a script: what is proven to be better, tuned, or else what the search began with."""
-    steps = search.task.steps if search.steps is None else search.steps
     best = _row(confirmed)["tuned_recipe"] if confirmed is not None and proven(confirmed) else search.base
-    return f'training = sooner.Recipe("{best}").build(model, steps={steps})'
+    return f'training = sooner.Recipe("{best}").build(model, steps={search.length})'
 
 
 def _row(confirmed: dict[str, Any]) -> dict[str, Any]:

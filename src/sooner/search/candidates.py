@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sooner.error import SoonerError
 from sooner.loop import provided_by, refuse_unmet
 from sooner.recipe import Recipe, Slot, slot
-from sooner.recipe.slots import switches
+from sooner.recipe.slots import names_rule, switches
 from sooner.task import Task
 
 AMONG = "adamw, muon, lion, adabelief, sgd, cautious, clip_norm, cosine, wsd, ema"
@@ -49,19 +49,12 @@ def choices(text: str) -> list[Choice]:
     for name in names:
         if names.count(name) > 1:
             raise SoonerError(f"--among names {name} twice")
-    rules = [one for one in names if _rule(one)]
+    rules = [one for one in names if names_rule(one)]
     options = {option for rule in rules for option in switches(slot(rule).factory)}
     found = [Choice(name) if name in options else Choice(name, _part(name)) for name in names]
     if not found:
         raise SoonerError(f"--among {text!r} names nothing; give parts such as {AMONG}")
     return found
-
-
-def _rule(name: str) -> bool:
-    try:
-        return slot(name).moves
-    except SoonerError:  # an option; what is neither is told of by `_part`
-        return False
 
 
 def _part(name: str) -> Slot:

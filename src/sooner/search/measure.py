@@ -72,18 +72,13 @@ def measure(
         cells = {str(c.recipe): [plan.trial(c.recipe, c.settings or {}, seed) for seed in wanted] for c in running}
         race.ensure("comparing", [cell for some in zip(*cells.values(), strict=True) for cell in some], 0.0)
         found = {}
-        for c in race.contenders:
+        for recipe, c in zip(plan.recipes, race.contenders, strict=True):
             runs = [(race.evidence.score(cell), race.evidence.data(cell)) for cell in cells.get(str(c.recipe), [])]
-            values = [math.inf if score is None else _finite(score[0]) for score, _ in runs]
+            values = [score[0] if score and math.isfinite(score[0]) else math.inf for score, _ in runs]
             spent = [float(data["cpu_seconds"]) for _, data in runs if data is not None]
             mean = sum(spent) / len(spent) if spent else math.inf
-            recipe = next(r for r in plan.recipes if str(r) == str(c.recipe))
             found[str(recipe)] = Measured(recipe, c.settings, values or [math.inf] * seeds, mean)
     return [found[str(recipe)] for recipe in recipes]
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else math.inf
 
 
 def stage(task: Any, recipes: Sequence[Recipe], folder: Path, **options: Any) -> Plan:

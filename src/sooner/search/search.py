@@ -7,7 +7,6 @@ sooner is not decided here but by a race against the recipe the search began wit
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sooner.ablation.design import Design, design
-from sooner.ablation.effects import effects
+from sooner.ablation.effects import effects, predictions
 from sooner.race.plan import Plan
 from sooner.race.pool import Pool
 from sooner.recipe import Recipe
@@ -62,14 +61,18 @@ class Search:
     told: Callable[[str], None] = print
     watch: Callable[[Plan], Watch] = lambda _: Watch()
 
+    @property
+    def length(self) -> int:
+        """Steps of a run."""
+        return self.task.steps if self.steps is None else self.steps
+
     def run(self, pool: Pool | None = None) -> Outcome:
         """Search, and return what was found; the confirmation is another step.
 
         Raises:
             SoonerError: the recipe can't train the task, nothing can be added to it, or the budget is too small.
         """
-        steps = self.task.steps if self.steps is None else self.steps
-        usable, refused = self._usable(steps)
+        usable, refused = self._usable()
         (alone,) = self._measure("alone", SINGLE, [self.base], 1, 0, pool)
         spent = self._effort(alone.seconds, usable)
         self.told(f"a run takes {alone.seconds:.3g} s; {len(usable)} changes of {self.base}, one at a time")
@@ -93,14 +96,14 @@ class Search:
         folder = self.folder / "confirmed"
         return Plan(self.task, [self.base, found], out=folder, series=self._series(CONFIRMED), arms=False, **options)
 
-    def _usable(self, steps: int) -> tuple[list[Choice], dict[str, str]]:
+    def _usable(self) -> tuple[list[Choice], dict[str, str]]:
         """Return the choices that make a recipe of their own for this task, and why others don't."""
         usable, refused = [], {}
         for choice in self.among:
             recipe = None
             try:
                 recipe = with_choices(self.base, [choice])
-                why = possible(self.task, recipe, steps)
+                why = possible(self.task, recipe, self.length)
             except Exception as error:  # a part may refuse in its own words
                 why = str(error)
             if recipe is not None and str(recipe) == str(self.base):
@@ -123,8 +126,7 @@ class Search:
         arms = [
             with_choices(self.base, [f for f, on in zip(factors, row, strict=True) if on > 0]) for row in made.levels
         ]
-        steps = self.task.steps if self.steps is None else self.steps
-        can = [not possible(self.task, arm, steps) for arm in arms]
+        can = [not possible(self.task, arm, self.length) for arm in arms]
         ran = self._measure(
             "combined",
             COMBINED,
@@ -198,11 +200,5 @@ def _promising(made: Design, arms: Sequence[Measured | None]) -> list[Measured]:
     whole = [arm for arm in ran if all(map(math.isfinite, arm.values))]
     if len(whole) < len(arms) or len(arms) < 4 or len(whole[0].values) < 2:
         return sorted(ran, key=lambda arm: float(np.mean(arm.values)))
-    values = np.array([arm.values for arm in whole])
-    found = effects(made, values, 0.0)
-    levels = made.levels.astype(np.float64)
-    predicted = levels @ np.array([e.value for e in found.parts]) / 2
-    sure = {e.parts: e.value for e in found.pairs if e.sure}
-    for one, other in itertools.combinations(range(levels.shape[1]), 2):
-        predicted += levels[:, one] * levels[:, other] * sure.get((one, other), 0.0) / 2
-    return [whole[i] for i in np.argsort(predicted, kind="stable")]
+    found = effects(made, np.array([arm.values for arm in whole]), 0.0)
+    return [whole[i] for i in np.argsort(predictions(made, found), kind="stable")]

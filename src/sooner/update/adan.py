@@ -27,10 +27,10 @@ from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
-from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay, sqrt
+from sooner.update._betas import check_three_betas
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update._options import Options
 
@@ -104,14 +104,8 @@ class Adan(ChainOptimizer):
     def check(cls, group: dict[str, Any]) -> None:
         """Refuse hyper-parameters out of range."""
         super().check(group)
-        betas = group["betas"]
-        if not isinstance(betas, tuple | list) or len(betas) != 3:
-            raise SoonerError(
-                f"{cls.name()}: betas={betas!r} are not three; give what the averages of gradients, changes and "
-                "squares keep, as (0.98, 0.92, 0.99)"
-            )
-        for i, beta in enumerate(betas):
-            check_range(cls.name(), f"betas[{i}]", beta, 0.0, 1.0, open_high=True)
+        what = "what the averages of gradients, changes and squares keep, as (0.98, 0.92, 0.99)"
+        check_three_betas(cls.name(), group["betas"], what)
         for name in ("eps", "weight_decay"):
             check_range(cls.name(), name, group[name], 0.0, math.inf)
 

@@ -26,10 +26,10 @@ from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
-from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay, sqrt
+from sooner.update._betas import check_three_betas
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update._options import Options
 
@@ -113,14 +113,8 @@ class AdEMAMix(ChainOptimizer):
     def check(cls, group: dict[str, Any]) -> None:
         """Refuse hyper-parameters out of range."""
         super().check(group)
-        betas = group["betas"]
-        if not isinstance(betas, tuple | list) or len(betas) != 3:
-            raise SoonerError(
-                f"{cls.name()}: betas={betas!r} are not three; give the decay rates of the quick momentum, the second "
-                "moment and the slow momentum, as (0.9, 0.999, 0.9999)"
-            )
-        for i, beta in enumerate(betas):
-            check_range(cls.name(), f"betas[{i}]", beta, 0.0, 1.0, open_high=True)
+        what = "the decay rates of the quick momentum, the second moment and the slow momentum, as (0.9, 0.999, 0.9999)"
+        check_three_betas(cls.name(), group["betas"], what)
         for name in ("alpha", "eps", "weight_decay"):
             check_range(cls.name(), name, group[name], 0.0, math.inf)
         for name in ("alpha_warmup", "beta3_warmup"):
