@@ -10,6 +10,7 @@ RECIPES = (
     "adagrad_norm",
     "sgd_sai",  # sums over parameters, with memory
     "adan(weight_decay=0.1)",  # an element rule with the gradient of the step before
+    "mars(weight_decay=0.1)",  # sums over parameters and the gradient of the step before
     "adamp(weight_decay=0.1)",  # sums over rows
     "muon",  # whole matrices
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sooner.update.grad_norm_smooth import GradNormSmooth
     from sooner.update.leap_verify import LeapVerify
     from sooner.update.lion import Lion
+    from sooner.update.mars import MARS
     from sooner.update.muon import Muon
     from sooner.update.nadamw import NAdamW
     from sooner.update.normalized_gd import NormalizedGD
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APOLLO",
+    "MARS",
     "ROOT",
     "SGD",
     "SGDP",
