@@ -252,7 +252,7 @@ def refuse_unmet(task: Task, recipe: Recipe) -> None:
         SoonerError: naming the part, the task and what to do; or it is no task.
     """
     if not isinstance(task, Task):
-        name = task if isinstance(task, str) else "digits"
+        name = task if isinstance(task, str) else "digits"  # type: ignore[unreachable]
         raise SoonerError(
             f"{task!r} is not a task; sooner.workload({name!r}) loads a bundled one or a file, and sooner.Task is made "
             "of model, batches, loss and steps"
