@@ -1,8 +1,7 @@
 """A process that has imported PyTorch and sooner, and forks: what it forks runs a test's script without importing them.
 
 Its standard input is a socket with a line of JSON for each request. Each asks for a process; the answers, lines too,
-are its process id, and at its end the exit code and the seconds of the processor. It ends with its input, and with it
-everything that it has started.
+are its process id, and at its end the exit code. It ends with its input, and with it everything that it has started.
 """
 
 import json
@@ -64,9 +63,9 @@ def tell(requests, *answer):
 def ended(requests, living):
     """Tell of everything that has ended."""
     with suppress(ChildProcessError):
-        while (found := os.wait4(-1, os.WNOHANG))[0]:
-            pid, status, used = found
-            tell(requests, pid, os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = found
+            tell(requests, pid, os.waitstatus_to_exitcode(status))
             living.discard(pid)
 
 
@@ -101,7 +100,7 @@ def main():
             for descriptor in given:
                 os.close(descriptor)
             living.add(child)
-            tell(requests, child, None, 0.0)
+            tell(requests, child, None)
     for child in living:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
