@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"  # as the command line does, but before the import
+import overhead
 import torch
 from forked_workers import serve
 from torch import distributed  # noqa: F401, so that what is forked need not
@@ -71,6 +72,8 @@ def ended(requests, living):
 
 def main():
     torch.set_num_threads(1)
+    overhead.spare()
+    overhead.keep_imports()
     living = set()
     wake, woken = os.pipe()
     for end in (wake, woken):
