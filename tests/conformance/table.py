@@ -166,6 +166,16 @@ ELEMENTS = {
         [{"weight_decay": 0.1}, {"betas": (0.8, 0.5, 0.9), "weight_decay": 0.1, "proximal": False}],
     ),
     update.NAdamW: (references.nadamw, {"lr": 0.01}, [{}, {"betas": (0.8, 0.95), "momentum_decay": 0.5}]),
+    update.ScheduleFreeAdamW: (
+        references.schedule_free_adamw,
+        {"lr": 0.01},
+        [{}, {"weight_decay": 0.1, "warmup": 10, "power": 0.5}],
+    ),
+    update.ScheduleFreeSGD: (
+        references.schedule_free_sgd,
+        {"lr": 0.1},
+        [{}, {"beta": 0.5, "weight_decay": 0.1, "warmup": 10}],
+    ),
     update.NormalizedGD: (references.normalized_gd, {"lr": 0.1}, [{}, {"momentum": 0.9}]),
     update.AdamP: (
         references_adam_family.adamp,
@@ -363,6 +373,19 @@ def packages():
             theirs = stepping(lion_pytorch.Lion, lr=0.01, **hyper)
             found = errors(stepping(update.Lion, lr=0.01, **hyper), theirs, SHAPES)
             yield Row(title(update.Lion, {"lr": 0.01, **hyper}), "lion-pytorch", version, found)
+
+    if version := installed("schedulefree"):
+        import schedulefree
+
+        for name, hyper, own in (
+            ("AdamW", {"lr": 0.01}, {}),
+            ("AdamW", {"lr": 0.01, "weight_decay": 0.1}, {"warmup": ("warmup_steps", 10), "power": ("r", 0.5)}),
+            ("SGD", {"lr": 0.1, "weight_decay": 0.1}, {"beta": ("momentum", 0.8)}),
+        ):
+            ours, theirs = getattr(update, f"ScheduleFree{name}"), getattr(schedulefree, f"{name}ScheduleFree")
+            shown = hyper | {key: value for key, (_, value) in own.items()}
+            given = hyper | dict(own.values())
+            yield Row(title(ours, shown), "schedulefree", version, errors(stepping(ours, **shown), stepping(theirs, **given), SHAPES))
 
     if version := installed("apollo-torch"):
         with authors_apollo() as published:

@@ -10,6 +10,7 @@ RECIPES = (
     "adagrad_norm",
     "sgd_sai",  # sums over parameters, with memory
     "adan(weight_decay=0.1)",  # an element rule with the gradient of the step before
+    "schedule_free_adamw(weight_decay=0.1)",  # an average of its own to evaluate
     "adamp(weight_decay=0.1)",  # sums over rows
     "muon",  # whole matrices
 )

@@ -112,6 +112,38 @@ def nadamw(
         p.sub_(lr * m_bar / (torch.sqrt(v / (1 - b2**step)) + eps))
 
 
+def schedule_free(parameters, memory, step, direction, lr, beta, warmup=0, power=0.0, rate_power=2.0):
+    """The paper's three sequences; the parameters are y."""
+    rate = lr * min(1.0, step / warmup) if warmup else lr
+    for number, (y, kept) in enumerate(zip(parameters, memory, strict=True)):
+        z, x = kept.get("z", y.clone()), kept.get("x", y.clone())
+        highest = max(rate, kept.get("highest", 0.0))
+        weight = step**power * highest**rate_power
+        total = kept.get("total", 0.0) + weight
+        z = z - rate * direction(number)
+        x = x + weight / total * (z - x)
+        kept.update(z=z, x=x, highest=highest, total=total)
+        y.copy_((1 - beta) * z + beta * x)
+
+
+def schedule_free_sgd(parameters, gradients, memory, step, lr, beta=0.9, weight_decay=0.0, **average):
+    def direction(number):
+        return gradients[number] + weight_decay * parameters[number]
+
+    schedule_free(parameters, memory, step, direction, lr, beta, **average)
+
+
+def schedule_free_adamw(
+    parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, **average
+):
+    def direction(number):
+        g, kept = gradients[number], memory[number]
+        kept["v"] = betas[1] * kept.get("v", 0) + (1 - betas[1]) * g**2
+        return g / (torch.sqrt(kept["v"] / (1 - betas[1] ** step)) + eps) + weight_decay * parameters[number]
+
+    schedule_free(parameters, memory, step, direction, lr, betas[0], **average)
+
+
 def muon_matrix(parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5):
     for p, g, kept in zip(parameters, gradients, memory, strict=True):
         b = momentum * kept.get("b", 0) + (1 - momentum) * g

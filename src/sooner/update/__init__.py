@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sooner.update.normalized_gd import NormalizedGD
     from sooner.update.normalized_logistic_gd import NormalizedLogisticGD
     from sooner.update.root import ROOT
+    from sooner.update.schedule_free_adamw import ScheduleFreeAdamW
+    from sooner.update.schedule_free_sgd import ScheduleFreeSGD
     from sooner.update.sgd import SGD
     from sooner.update.sgd_sai import SGDSaI
     from sooner.update.sgdp import SGDP
@@ -53,6 +55,8 @@ __all__ = [
     "NormalizedGD",
     "NormalizedLogisticGD",
     "SGDSaI",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "SoftmaxGhosts",
     "SophiaG",
     "SophiaH",
