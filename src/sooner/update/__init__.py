@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sooner.update.adamw import AdamW
     from sooner.update.adan import Adan
     from sooner.update.ademamix import AdEMAMix
+    from sooner.update.all_round import AllRound
     from sooner.update.apollo import APOLLO
     from sooner.update.apollo_mini import APOLLOMini
     from sooner.update.diffgrad import DiffGrad
@@ -46,6 +47,7 @@ __all__ = [
     "AdamP",
     "AdamW",
     "Adan",
+    "AllRound",
     "DiffGrad",
     "GradNormSmooth",
     "LeapVerify",
