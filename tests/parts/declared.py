@@ -58,6 +58,7 @@ DECLARED = {
     "four_bit": Declared("four_bit + adamw"),
     "stablemax": Declared("stablemax + adamw"),
     "ema": Declared("adamw + ema", looks="initial weights"),
+    "power_ema": Declared("adamw + power_ema", looks="initial weights"),
     "mixture": Declared("adamw + mixture(every=2, keep=3, probes=2)", looks="snapshots are mixed by their losses"),
     "lazy_saver": Declared("adamw + lazy_saver"),
     "u_shaped": Declared("adamw + u_shaped"),
