@@ -176,6 +176,11 @@ ELEMENTS = {
         {"lr": 0.1},
         [{}, {"beta": 0.5, "weight_decay": 0.1, "warmup": 10}],
     ),
+    update.Prodigy: (
+        references.prodigy,
+        {},
+        [{}, {"lr": 0.5, "weight_decay": 0.1, "d0": 1e-3, "d_coef": 2.0, "growth_rate": 1.5, "bias_correction": True}],
+    ),
     update.NormalizedGD: (references.normalized_gd, {"lr": 0.1}, [{}, {"momentum": 0.9}]),
     update.AdamP: (
         references_adam_family.adamp,
@@ -313,6 +318,22 @@ def authors_apollo():
         yield made
 
 
+def in_training(optimizer_class):
+    """Make optimizers of schedulefree, which want to be told that training begins."""
+
+    def made(params, **hyper):
+        optimizer = optimizer_class(params, **hyper)
+        optimizer.train()
+        return optimizer
+
+    return made
+
+
+def renamed(hyper, **names):
+    """Return hyper-parameters by the names that others have for them."""
+    return {names.get(name, name): value for name, value in hyper.items()}
+
+
 def installed(package):
     """The version of a package, None if it is not there."""
     try:
@@ -377,20 +398,32 @@ def packages():
     if version := installed("schedulefree"):
         import schedulefree
 
-        for name, hyper, own in (
-            ("AdamW", {"lr": 0.01}, {}),
-            ("AdamW", {"lr": 0.01, "weight_decay": 0.1}, {"warmup": ("warmup_steps", 10), "power": ("r", 0.5)}),
-            ("SGD", {"lr": 0.1, "weight_decay": 0.1}, {"beta": ("momentum", 0.8)}),
+        warmed = {"lr": 0.01, "weight_decay": 0.1, "warmup": 10, "power": 0.5}
+        for name, hyper in (
+            ("AdamW", {"lr": 0.01}),
+            ("AdamW", warmed),
+            ("SGD", {"lr": 0.1, "weight_decay": 0.1, "beta": 0.8}),
         ):
-            ours, theirs = getattr(update, f"ScheduleFree{name}"), getattr(schedulefree, f"{name}ScheduleFree")
-            shown = hyper | {key: value for key, (_, value) in own.items()}
-            given = hyper | dict(own.values())
-            yield Row(
-                title(ours, shown),
-                "schedulefree",
-                version,
-                errors(stepping(ours, **shown), stepping(theirs, **given), SHAPES),
-            )
+            ours, published = getattr(update, f"ScheduleFree{name}"), getattr(schedulefree, f"{name}ScheduleFree")
+            given = renamed(hyper, warmup="warmup_steps", power="r", beta="momentum")
+            found = errors(stepping(ours, **hyper), stepping(in_training(published), **given), SHAPES)
+            yield Row(title(ours, hyper), "schedulefree", version, found)
+
+    if version := installed("prodigyopt"):
+        import prodigyopt
+
+        def quiet(params, **hyper):
+            with contextlib.redirect_stdout(io.StringIO()):
+                return prodigyopt.Prodigy(params, **hyper)
+
+        for hyper in (  # d eps is that of the next step there
+            {"eps": 1e-30},
+            {"eps": 1e-30, "weight_decay": 0.1, "d_coef": 2.0, "growth_rate": 1.5, "bias_correction": True},
+            {"eps": 1e-30, "d0": 1e-3, "lr": 0.5, "betas": (0.8, 0.99), "beta3": 0.9, "safeguard_warmup": True},
+        ):
+            given = renamed(hyper, bias_correction="use_bias_correction")
+            found = errors(stepping(update.Prodigy, **hyper), stepping(quiet, **given), SHAPES)
+            yield Row(title(update.Prodigy, hyper), "prodigyopt", version, found)
 
     if version := installed("apollo-torch"):
         with authors_apollo() as published:

@@ -23,6 +23,7 @@ from sooner.update import (
     Muon,
     NAdamW,
     NormalizedGD,
+    Prodigy,
     ScheduleFreeAdamW,
     ScheduleFreeSGD,
 )
@@ -70,6 +71,9 @@ ELEMENTWISE = [
     (ScheduleFreeAdamW, references.schedule_free_adamw, {"lr": 1e-2, "betas": (0.5, 0.9), "rate_power": 0.0}),
     (ScheduleFreeSGD, references.schedule_free_sgd, {"lr": 0.1}),
     (ScheduleFreeSGD, references.schedule_free_sgd, {"lr": 0.1, "beta": 0.0, "weight_decay": 0.3, "warmup": 20}),
+    (Prodigy, references.prodigy, {"d0": 1e-2}),
+    (Prodigy, references.prodigy, {"d0": 1e-2, "lr": 0.5, "beta3": 0.9, "weight_decay": 0.3, "bias_correction": True}),
+    (Prodigy, references.prodigy, {"d0": 1e-2, "d_coef": 3.0, "growth_rate": 1.05, "safeguard_warmup": True}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1, "momentum": 0.9}),
 ]

@@ -27,6 +27,7 @@ from sooner.update import (
     Muon,
     NAdamW,
     NormalizedGD,
+    Prodigy,
     ScheduleFreeAdamW,
     ScheduleFreeSGD,
 )
@@ -295,7 +296,8 @@ def test_half_precision_parameters_step_in_float32_and_round_once(method, dtype)
 def test_parameters_of_several_precisions_share_an_optimizer(method):
     dtypes = [torch.float64, torch.float32, torch.bfloat16, torch.float32]
     params = [nn.Parameter(torch.randn(2, 3, dtype=d)) for d in dtypes]
-    optimizer = method(params, lr=0.1)
+    known = {"d0": 0.1} if method is Prodigy else {}  # else it would take more steps to find
+    optimizer = method(params, lr=0.1, **known)
     before = values(params)
     train(optimizer, params, 3)  # an odd number: two steps of one size may lead back
     assert [p.dtype for p in params] == dtypes
@@ -763,6 +765,10 @@ def test_numbers_of_numpy_are_checked_too():
         (ScheduleFreeAdamW, {"warmup": 2.5}, "schedule_free_adamw: warmup=2.5 is not a whole number"),
         (ScheduleFreeSGD, {"beta": 1.0}, r"schedule_free_sgd: beta=1.0 is not a number in \[0, 1\)"),
         (ScheduleFreeSGD, {"rate_power": -1.0}, "schedule_free_sgd: rate_power=-1.0"),
+        (Prodigy, {"beta3": 1.0}, r"prodigy: beta3=1.0 is not a number in \[0, 1\)"),
+        (Prodigy, {"d0": 0.0}, "prodigy: d0=0.0 would never move anything"),
+        (Prodigy, {"d_coef": -1.0}, "prodigy: d_coef=-1.0"),
+        (Prodigy, {"growth_rate": 0.9}, "prodigy: growth_rate=0.9"),
         (SGD, {"momentum": 1.0}, "sgd: momentum=1.0"),
         (SGD, {"dampening": 1.5}, "sgd: dampening=1.5"),
         (SGD, {"weight_decay": None}, "sgd: weight_decay=None"),

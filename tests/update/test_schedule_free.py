@@ -14,7 +14,7 @@ from sooner.cluster import train_cluster
 from sooner.error import SoonerError
 from sooner.execute import using
 from sooner.recipe import Recipe
-from sooner.update import AdamW, ScheduleFreeAdamW, ScheduleFreeSGD
+from sooner.update import AdamW, ScheduleFreeAdamW, ScheduleFreeSGD, _schedule_free
 
 METHODS = [
     (ScheduleFreeAdamW, references.schedule_free_adamw, {"lr": 0.02, "weight_decay": 0.2, "warmup": 3}),
@@ -234,12 +234,14 @@ def test_a_weight_that_was_resized_is_named():
         pass
 
 
-def test_running_statistics_are_told_of_once(caplog):
+def test_running_statistics_are_told_of_once(caplog, monkeypatch):
+    monkeypatch.setattr(_schedule_free, "_told", set())
     plain, normal = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     with caplog.at_level(logging.WARNING):
         ScheduleFreeSGD(plain)
         ScheduleFreeSGD(normal.parameters())  # which are these of?
         assert not caplog.records
+        ScheduleFreeSGD(normal)
         ScheduleFreeSGD(normal)
         ScheduleFreeAdamW(normal.parameters(), model=normal)
     said = [record.getMessage() for record in caplog.records]

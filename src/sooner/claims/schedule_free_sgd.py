@@ -17,8 +17,8 @@ CLAIM = Claim(
     source="Defazio et al., 2024, arXiv 2405.15682, abstract and section 4",
     experiment=(
         "A convolutional network learns digits with SGD, momentum and cosine decay, and with Schedule-Free SGD: the "
-        "length of training that reaches the cosine's loss, and the loss at equal length. Beside them SGD at a constant "
-        "rate, with and without a moving average of its weights, and Polyak's average of plain descent."
+        "length of training that reaches the cosine's loss, and the loss at equal length. Beside them SGD at a "
+        "constant rate, with and without a moving average of its weights, and Polyak's average of plain descent."
     ),
     baseline="SGD with momentum 0.9 and cosine decay to zero, all learning rates tuned with as many trials.",
     experiments={
@@ -54,10 +54,10 @@ CLAIM = Claim(
     },
     regime=images_regime(
         "residual networks on CIFAR and ImageNet with batch normalization measured anew, 100 to 300 passes",
-        "images and SGD with momentum, long enough for decay to show; the network has no batch normalization",
+        "images and SGD with momentum, long enough for decay to show; batch normalization as the training left it",
         schedule="cosine to zero after 5 % of warm-up; none, after as long a warm-up",
     ),
     known=(*ON_DIGITS, Known("decay", "digits")),
     minutes=20,
-    limits="One small network that sees its images many times.",
+    limits="One small network that sees its images many times; its statistics are not measured anew for the average.",
 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sooner.update.nadamw import NAdamW
     from sooner.update.normalized_gd import NormalizedGD
     from sooner.update.normalized_logistic_gd import NormalizedLogisticGD
+    from sooner.update.prodigy import Prodigy
     from sooner.update.root import ROOT
     from sooner.update.schedule_free_adamw import ScheduleFreeAdamW
     from sooner.update.schedule_free_sgd import ScheduleFreeSGD
@@ -56,6 +57,7 @@ __all__ = [
     "NAdamW",
     "NormalizedGD",
     "NormalizedLogisticGD",
+    "Prodigy",
     "SGDSaI",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",

@@ -36,6 +36,8 @@ from sooner.update._optimizer import ChainOptimizer
 
 log = logging.getLogger(__name__)
 
+_told: set[str] = set()
+
 
 @dataclass(frozen=True)
 class TowardsAverage(Reduction):
@@ -112,8 +114,8 @@ class ScheduleFree(ChainOptimizer):
         with optimizer.view():
             evaluate(model)
 
-    Running statistics of batch normalization are of the training weights; inside `view`,
-    `torch.optim.swa_utils.update_bn` measures them anew. A message says so where the model has some.
+    Running statistics of batch normalization are of the training weights, which are close to their average where beta
+    is; inside `view`, `torch.optim.swa_utils.update_bn` measures them anew. A message says so where the model has some.
     """
 
     owns = frozenset({"step", "learning rate", "evaluation weights"})
@@ -125,12 +127,18 @@ class ScheduleFree(ChainOptimizer):
         model = params if isinstance(params, nn.Module) else options.get("model")
         if isinstance(model, nn.Module):
             self._model = weakref.ref(unwrapped(model))
-            if any(getattr(module, "running_mean", None) is not None for module in model.modules()):
-                log.warning(
-                    "%s: the model has running statistics, of the weights in training and not of those in view(); "
-                    "measure them inside it with torch.optim.swa_utils.update_bn, or use layer or group normalization",
-                    self.name(),
-                )
+            self._tell_of_statistics(model)
+
+    def _tell_of_statistics(self, model: nn.Module) -> None:
+        """Say once that view() does not measure running statistics."""
+        name = self.name()
+        if name not in _told and any(getattr(module, "running_mean", None) is not None for module in model.modules()):
+            _told.add(name)
+            log.warning(
+                "%s: the model has running statistics, of the weights in training and not of those in view(), which "
+                "are close to them; torch.optim.swa_utils.update_bn measures them inside the view",
+                name,
+            )
 
     @classmethod
     def check(cls, group: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Schedule-Free AdamW: AdamW without momentum, and in its place an average of all iterates that pulls the gradient to it.
+"""Schedule-Free AdamW: in place of momentum and a schedule, gradients are taken near the average of all iterates.
 
     v <- b2 v + (1 - b2) g^2,   u = g / (sqrt(v / (1 - b2^t)) + eps) + weight_decay * y,   g: the gradient at y
     z <- z - lr * u,   x <- (1 - c) x + c z,   y <- (1 - b1) z + b1 x
@@ -10,7 +10,7 @@ planned. The learning rate warms up by itself over `warmup` steps, which the ave
 
 Use it when the number of steps is not known beforehand, or training may be stopped or prolonged at any time.
 
-Leave it when the model has batch normalization, whose statistics are then of other weights than those evaluated.
+Leave it when nobody can see to `view()`, as where other code evaluates and saves the weights that it finds.
 
 It costs two numbers of state per weight, as Adam; one pass per step; nothing on the wire; one more copy of the weights
 while it is evaluated.

@@ -1,4 +1,4 @@
-"""Schedule-Free SGD: gradient descent, and in place of momentum an average of all iterates that pulls the gradient to it.
+"""Schedule-Free SGD: in place of momentum and a schedule, gradients are taken near the average of all iterates.
 
     z <- z - lr * (g + weight_decay * y),   x <- (1 - c) x + c z,   y <- (1 - beta) z + beta x,   g: the gradient at y
     c = w_t / (w_1 + ... + w_t),   w_t = t^power * (highest lr so far)^2
@@ -8,7 +8,7 @@ themselves. With beta = 0 it is descent whose iterates are averaged and nothing 
 
 Use it when the number of steps is not known beforehand, and SGD with momentum would do.
 
-Leave it when the model has batch normalization, whose statistics are then of other weights than those evaluated.
+Leave it when nobody can see to `view()`, as where other code evaluates and saves the weights that it finds.
 
 It costs one number of state per weight, as momentum; one pass per step; nothing on the wire; one more copy of the
 weights while it is evaluated.
