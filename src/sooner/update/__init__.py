@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sooner.update.sgd import SGD
     from sooner.update.sgd_sai import SGDSaI
     from sooner.update.sgdp import SGDP
+    from sooner.update.soap import SOAP
     from sooner.update.softmax_ghosts import SoftmaxGhosts
     from sooner.update.sophia_g import SophiaG
     from sooner.update.sophia_h import SophiaH
@@ -37,6 +38,7 @@ __all__ = [
     "ROOT",
     "SGD",
     "SGDP",
+    "SOAP",
     "APOLLOMini",
     "AdEMAMix",
     "AdaBelief",
