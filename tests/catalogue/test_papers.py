@@ -15,7 +15,7 @@ from sooner.forecast import laws
 PAPERS = catalogue.load()
 TEXTBOOK = {
     *("sgd", "adamw", "muon", "normalized_gd", "adagrad_norm", "lion", "adan", "ademamix", "nadamw"),
-    "soap",
+    *("soap", "kl_shampoo"),
     *("clip_norm", "clip_adaptive"),
     *("constant", "cosine", "linear", "warmup_stable_decay"),
     "ema",

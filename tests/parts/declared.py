@@ -37,7 +37,7 @@ def _plain(*names, station):
 
 DECLARED = {
     **_plain("adabelief", "adagrad_norm", "adamp", "adamw", "diffgrad", "lion", "muon", station="update"),
-    **_plain("adan", "ademamix", "nadamw", "soap", station="update"),
+    **_plain("adan", "ademamix", "kl_shampoo", "nadamw", "soap", station="update"),
     **_plain("normalized_gd", "root", "sgd", "sgd_sai", "sgdp", "sophia_g", "sophia_h", station="update"),
     **_plain("normalized_logistic_gd", station="update"),
     "apollo": Declared("apollo", looks="projections are drawn on the device, and meta draws nothing"),

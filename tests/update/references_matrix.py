@@ -138,3 +138,45 @@ def soap(
             if n <= max_side:
                 by_size = sorted(range(n), key=lambda j: -float(right[:, j] @ kept["R"] @ right[:, j]))
                 kept["QR"], kept["V"] = torch.linalg.qr(kept["R"] @ right[:, by_size])[0], kept["V"][:, by_size]
+
+
+def kl_shampoo(
+    parameters,
+    gradients,
+    memory,
+    step,
+    lr,
+    betas=(0.9, 0.98),
+    shampoo_beta=None,
+    interval=10,
+    eps=1e-8,
+    weight_decay=0.01,
+    initial=0.1,
+    ceiling=4000.0,
+    first=None,
+):
+    """`first` as in `soap`. With matrices that are inverted whole, and momentum in the weight's own coordinates."""
+    b = betas[1] if shampoo_beta is None else shampoo_beta
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        full = g.reshape(len(g), -1)
+        m, n = full.shape
+        if step == 1:
+            kept["S"] = [(1 - b) * full @ full.T / n, (1 - b) * full.T @ full / m]
+            kept["Q"] = [first(full), first(full.T)]
+            kept["values"] = [torch.full((side,), initial, dtype=g.dtype) for side in (m, n)]
+            kept["M"] = torch.zeros_like(full)
+            continue
+        kept["M"] = betas[0] * kept["M"] + (1 - betas[0]) * full
+        (left, right), (of_rows, of_columns) = kept["Q"], kept["values"]
+        sizes = torch.sqrt(torch.outer(of_rows, of_columns))
+        update = left @ ((left.T @ kept["M"] @ right) / (sizes + eps)) @ right.T
+        p.sub_((lr * update).reshape(p.shape))
+        p.sub_(lr * weight_decay * p)
+        inverses = [left @ torch.diag(1 / of_rows) @ left.T, right @ torch.diag(1 / of_columns) @ right.T]
+        found = [full @ inverses[1] @ full.T / n, full.T @ inverses[0] @ full / m]
+        for i, side in enumerate((m, n)):
+            kept["S"][i] = b * kept["S"][i] + (1 - b) * found[i]
+            values = b * kept["values"][i] + (1 - b) * torch.diag(kept["Q"][i].T @ found[i] @ kept["Q"][i])
+            kept["values"][i] = torch.clamp(values, min=1 / max(10, min(side, ceiling)) ** 2)
+            if (step - 1) % interval == 0:
+                kept["Q"][i] = torch.linalg.qr(kept["S"][i] @ kept["Q"][i])[0]

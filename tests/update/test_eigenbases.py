@@ -1,4 +1,4 @@
-"""SOAP and what it is made of: eigenbases of weight matrices, and matrices cut into tiles."""
+"""SOAP, KL-Shampoo and what they are made of: eigenbases of weight matrices, and matrices cut into tiles."""
 
 import copy
 import functools
@@ -13,12 +13,14 @@ from test_conformance import parameters, run_both
 from test_matrix_methods import GPT2_SMALL, SHAPES, random_matrices, state_numbers, worst_error
 from torch import nn
 
-from sooner.update import SOAP, AdamW
+from sooner.update import SOAP, AdamW, KLShampoo
 from sooner.update._eigenbasis import first_basis, refreshed_basis
 from sooner.update._form import AS_STORED, Form
 from sooner.update._tiles import Kept, Tiling
 
-FIRST = functools.partial(lambda matrix: first_basis(matrix[None])[0])
+
+def first(matrix):
+    return first_basis(matrix[None])[0]
 
 
 def orthogonal(side, seed):
@@ -131,7 +133,7 @@ def test_tiles_cover_every_weight_once_and_keep_what_they_were_given(shape, form
 @pytest.mark.filterwarnings("ignore:soap. 11 of the weights came without names")
 def test_soap_is_the_papers_step_by_step(hyper):
     params = parameters(SHAPES)
-    reference = functools.partial(references_matrix.soap, lr=0.01, first=FIRST, **hyper)
+    reference = functools.partial(references_matrix.soap, lr=0.01, first=first, **hyper)
     assert worst_error(SOAP(params, lr=0.01, **hyper), params, reference) < 1e-10
 
 
@@ -174,13 +176,14 @@ def test_without_any_basis_soap_is_adam_a_step_later():
     assert run_both(params, shadow, lambda _: ours.step(), lambda number: number > 1 and theirs.step()) < 1e-12
 
 
-def test_blocks_step_like_blocks_alone_through_refreshes():
+@pytest.mark.parametrize("method", [SOAP, KLShampoo])
+def test_blocks_step_like_blocks_alone_through_refreshes(method):
     whole = matrix(7, 5)
     places = [(slice(i, i + 3), slice(j, j + 3)) for i in (0, 3, 6) for j in (0, 3)]
     blocks = [nn.Parameter(whole.detach()[at].clone()) for at in places]
     hyper = {"lr": 0.01, "interval": 4}
-    one = SOAP([{"params": [whole], "soap": True}], block=3, **hyper)
-    many = SOAP([{"params": blocks, "soap": True}], **hyper)
+    one = method([{"params": [whole], method.name(): True}], block=3, **hyper)
+    many = method([{"params": blocks, method.name(): True}], **hyper)
     for number in range(10):
         g = random_matrices(7, 5, seed=number)
         for block, at in zip(blocks, places, strict=True):
@@ -189,15 +192,20 @@ def test_blocks_step_like_blocks_alone_through_refreshes():
         many.step()
     for block, at in zip(blocks, places, strict=True):
         torch.testing.assert_close(whole.detach()[at], block.detach(), rtol=1e-10, atol=1e-13)
-    assert "soap (6 blocks)" in one.explain()
+    assert f"{method.name()} (6 blocks)" in one.explain()
+    of_rows, of_columns = (4 * 9 + 2 * 1,), (3 * 9 + 3 * 4,)
+    own = {
+        SOAP: {"exp_avg_sq": (7, 5)},
+        KLShampoo: {"row_values": (4 * 3 + 2 * 1,), "column_values": (3 * 3 + 3 * 2,)},
+    }
     assert {slot: tuple(kept.shape) for slot, kept in one.state[whole].items()} == {
         "step": (),
         "exp_avg": (7, 5),
-        "exp_avg_sq": (7, 5),
-        "row_moment": (4 * 9 + 2 * 1,),
-        "row_basis": (4 * 9 + 2 * 1,),
-        "column_moment": (3 * 9 + 3 * 4,),
-        "column_basis": (3 * 9 + 3 * 4,),
+        "row_moment": of_rows,
+        "row_basis": of_rows,
+        "column_moment": of_columns,
+        "column_basis": of_columns,
+        **own[method],
     }
 
 
@@ -243,9 +251,10 @@ def test_state_of_soap_is_as_large_as_said():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_gradient_that_is_not_finite_spoils_its_own_matrix_only(dtype):
+@pytest.mark.parametrize("method", [SOAP, KLShampoo])
+def test_a_gradient_that_is_not_finite_spoils_its_own_matrix_only(method, dtype):
     both = [nn.Parameter(torch.zeros(3, 4, dtype=dtype)) for _ in range(2)]
-    optimizer = SOAP([{"params": both, "soap": True}], interval=1)
+    optimizer = method([{"params": both, method.name(): True}], interval=1)
     for number in range(4):
         for p in both:
             p.grad = random_matrices(3, 4, seed=number, dtype=dtype)
@@ -254,3 +263,67 @@ def test_a_gradient_that_is_not_finite_spoils_its_own_matrix_only(dtype):
         optimizer.step()
     assert both[0].isnan().all()
     assert both[1].isfinite().all()
+
+
+# KL-Shampoo
+
+
+@pytest.mark.parametrize(
+    "hyper",
+    [
+        {},
+        {"interval": 7, "weight_decay": 0.3, "shampoo_beta": 0.8, "initial": 1.0},
+        {"betas": (0.5, 0.9), "eps": 1e-3, "ceiling": 20.0},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:kl_shampoo. 11 of the weights came without names")
+def test_kl_shampoo_is_the_papers_step_by_step(hyper):
+    params = parameters(SHAPES)
+    reference = functools.partial(references_matrix.kl_shampoo, lr=0.01, first=first, **hyper)
+    assert worst_error(KLShampoo(params, lr=0.01, **hyper), params, reference) < 1e-10
+
+
+def test_kl_shampoo_whitens_gradients_of_any_kronecker_covariance():
+    """Its factors approach the covariance, whatever that is; SOAP's L and R have each other's size in them."""
+    left, right = orthogonal(4, 1) * torch.tensor([4.0, 2.0, 1.0, 0.5]), orthogonal(6, 2) * torch.linspace(1.0, 3.0, 6)
+    p = nn.Parameter(torch.zeros(4, 6, dtype=torch.float64))
+    optimizer = KLShampoo([{"params": [p], "kl_shampoo": True}], betas=(0.9, 0.985), interval=1)
+    for number in range(800):
+        step(optimizer, p, left @ random_matrices(4, 6, seed=number) @ right.T)
+    kept = optimizer.state[p]
+    found = torch.outer(kept["row_values"], kept["column_values"])
+    expected = torch.outer(left.norm(dim=0) ** 2, right.norm(dim=0).flip(0) ** 2)
+    torch.testing.assert_close(found, expected, rtol=0.35, atol=0)
+    torch.testing.assert_close(kept["row_moment"] / kept["row_moment"].trace(), left @ left.T / left.norm() ** 2,
+                               rtol=0, atol=0.05)  # fmt: skip
+
+
+def test_the_first_steps_of_kl_shampoo_by_hand():
+    p = nn.Parameter(torch.zeros(1, 1, dtype=torch.float64))
+    optimizer = KLShampoo([{"params": [p], "kl_shampoo": True}], lr=1.0, betas=(0.5, 0.75), eps=0.0, weight_decay=0.5)
+    step(optimizer, p, torch.full((1, 1), 4.0, dtype=torch.float64))
+    assert p.item() == 0.0
+    moved = []
+    for _ in range(2):
+        before = p.item()
+        step(optimizer, p, torch.full((1, 1), 4.0, dtype=torch.float64))
+        moved.append(p.item() / 0.5 - before)  # decay comes behind
+    first_values = 0.75 * 0.1 + 0.25 * 16 / 0.1
+    assert moved == pytest.approx([-2.0 / 0.1, -3.0 / first_values])
+
+
+def test_eigenvalues_have_a_floor_that_goes_by_the_side():
+    long, short = matrix(3, 30), matrix(3, 3)
+    optimizer = KLShampoo([{"params": [long, short], "kl_shampoo": True}], betas=(0.9, 0.0), ceiling=20.0)
+    for number in range(2):
+        for p in (long, short):
+            p.grad = 1e-9 * random_matrices(*p.shape, seed=number)
+        optimizer.step()
+    assert optimizer.state[long]["column_values"].tolist() == pytest.approx([20.0**-2] * 30)
+    assert optimizer.state[long]["row_values"].tolist() == pytest.approx([10.0**-2] * 3)
+    assert optimizer.state[short]["column_values"].tolist() == pytest.approx([10.0**-2] * 3)
+
+
+def test_state_of_kl_shampoo_is_as_large_as_said():
+    expected = sum(m * n + 2 * (m * m + n * n) + m + n for m, n in GPT2_SMALL)
+    assert state_numbers(KLShampoo, GPT2_SMALL) == expected

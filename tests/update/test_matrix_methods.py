@@ -1,4 +1,4 @@
-"""Muon, APOLLO, APOLLO-Mini, ROOT and SOAP: their papers' steps, their authors' packages, what they promise."""
+"""Muon, APOLLO, ROOT and others: their papers' steps, their authors' packages, what methods for matrices promise."""
 
 import copy
 import functools
@@ -24,13 +24,13 @@ from torch import nn
 
 from sooner.error import SoonerError
 from sooner.transform import Clock
-from sooner.update import APOLLO, ROOT, SOAP, APOLLOMini, Muon
+from sooner.update import APOLLO, ROOT, SOAP, APOLLOMini, KLShampoo, Muon
 from sooner.update._newton_fit import PUBLISHED, coefficients, gaussian_singular_values
 from sooner.update._orthogonal import COEFFICIENTS, has_bfloat16, iteration_dtype, newton_schulz, polar_factor
 from sooner.update.apollo import ScaledGradient, projection
 from sooner.update.root import CutOutliers, quantile_of_size
 
-ALL = (Muon, APOLLO, APOLLOMini, ROOT, SOAP)
+ALL = (Muon, APOLLO, APOLLOMini, ROOT, SOAP, KLShampoo)
 SHAPES = [*MATRICES, (2, 9), (12, 2), (1, 5), (5, 1), (4, 2, 2, 2)]
 """Tall, wide and square, twice or more as long as they are short, single rows, and convolution kernels."""
 
@@ -618,6 +618,8 @@ def test_a_model_is_divided_alike_by_all(method):
         (SOAP, {"shampoo_beta": 1.0}, "soap: shampoo_beta=1.0"),
         (SOAP, {"max_side": 0}, "soap: max_side=0"),
         (SOAP, {"block": 1}, "soap: block=1"),
+        (KLShampoo, {"initial": 0.0}, "kl_shampoo: initial=0.0"),
+        (KLShampoo, {"ceiling": 1.0}, "kl_shampoo: ceiling=1.0"),
         (APOLLOMini, {"rank": 1.5}, "apollo_mini: rank=1.5 is not a whole number"),
         (APOLLOMini, {"adamw_lr": -1.0}, "apollo_mini: adamw_lr=-1.0"),
     ],
@@ -662,6 +664,7 @@ HYPER = [
     (SOAP, {}),
     (SOAP, {"interval": 2, "max_side": 9, "weight_decay": 0.1}),
     (SOAP, {"block": 5}),
+    (KLShampoo, {"interval": 2, "max_side": 9}),
 ]
 every_hyper = pytest.mark.parametrize(("method", "hyper"), HYPER)
 

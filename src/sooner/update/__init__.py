@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sooner.update.apollo_mini import APOLLOMini
     from sooner.update.diffgrad import DiffGrad
     from sooner.update.grad_norm_smooth import GradNormSmooth
+    from sooner.update.kl_shampoo import KLShampoo
     from sooner.update.leap_verify import LeapVerify
     from sooner.update.lion import Lion
     from sooner.update.muon import Muon
@@ -48,6 +49,7 @@ __all__ = [
     "Adan",
     "DiffGrad",
     "GradNormSmooth",
+    "KLShampoo",
     "LeapVerify",
     "Lion",
     "Muon",

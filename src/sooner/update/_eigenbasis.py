@@ -50,6 +50,23 @@ def refreshed_basis(moment: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The new basis, and ``[m, side]`` numbers of old columns.
     """
-    multiplied = moment @ basis
-    order = (basis * multiplied).sum(-2).argsort(dim=-1, descending=True, stable=True)
-    return torch.linalg.qr(multiplied.gather(-1, order[:, None, :].expand_as(basis))).Q, order
+    order = (basis * (moment @ basis)).sum(-2).argsort(dim=-1, descending=True, stable=True)
+    return power_iteration(moment, basis.gather(-1, order[:, None, :].expand_as(basis))), order
+
+
+def power_iteration(moment: Tensor, basis: Tensor) -> Tensor:
+    """Return ``QR(moment basis)``, both ``[m, side, side]``; the columns keep their places."""
+    new: Tensor = torch.linalg.qr(moment @ basis).Q
+    return new
+
+
+def into_basis(matrices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return ``Q_L^T G Q_R`` of matrices ``[m, rows, columns]``; an empty basis leaves its side as it is."""
+    left = rows.mT @ matrices if rows.numel() else matrices
+    return left @ columns if columns.numel() else left
+
+
+def out_of_basis(matrices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return ``Q_L G Q_R^T`` of matrices ``[m, rows, columns]``; an empty basis leaves its side as it is."""
+    left = rows @ matrices if rows.numel() else matrices
+    return left @ columns.mT if columns.numel() else left

@@ -32,13 +32,13 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain
-from sooner.update._eigenbasis import first_basis, refreshed_basis
+from sooner.update._eigenbasis import first_basis, into_basis, out_of_basis, refreshed_basis
 from sooner.update._form import Form, Split
-from sooner.update._matrices import MatrixOptimizer, Select
+from sooner.update._matrices import Select
 from sooner.update._options import Options
+from sooner.update._tiled import TiledOptimizer, shampoo_beta, tiling
 from sooner.update._tiles import Kept, Tiling
 from sooner.update.apollo import DecayMoved
 
@@ -115,18 +115,6 @@ class EigenbasisAdam(Transform):
         return {**after, "exp_avg": into_basis(mean, after["row_basis"], after["column_basis"])}
 
 
-def into_basis(matrices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return ``Q_L^T G Q_R`` of matrices ``[m, rows, columns]``; an empty basis leaves its side as it is."""
-    left = rows.mT @ matrices if rows.numel() else matrices
-    return left @ columns if columns.numel() else left
-
-
-def out_of_basis(matrices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return ``Q_L G Q_R^T`` of matrices ``[m, rows, columns]``; an empty basis leaves its side as it is."""
-    left = rows @ matrices if rows.numel() else matrices
-    return left @ columns.mT if columns.numel() else left
-
-
 @dataclass(frozen=True)
 class DecayMovedLater(DecayMoved):
     """The same, but not at the first step, where nothing moves."""
@@ -136,7 +124,7 @@ class DecayMovedLater(DecayMoved):
         return (u, state) if clock.step == 1 else super().rule(u, state, theta, clock)
 
 
-class SOAP(MatrixOptimizer):
+class SOAP(TiledOptimizer):
     """SOAP for hidden weight matrices and AdamW for the rest, with an explicit partition.
 
     Args:
@@ -186,30 +174,8 @@ class SOAP(MatrixOptimizer):
         own = {"shampoo_beta": shampoo_beta, "interval": interval, "max_side": max_side, "block": block}
         super().__init__(params, {"lr": lr, **adamw, **own}, select, split, heads, **options)
 
-    @classmethod
-    def check(cls, group: dict[str, Any]) -> None:
-        """Refuse hyper-parameters out of range."""
-        super().check(group)
-        if group["shampoo_beta"] is not None:
-            check_range(cls.name(), "shampoo_beta", group["shampoo_beta"], 0.0, 1.0, open_high=True)
-        check_range(cls.name(), "interval", group["interval"], 1, math.inf, whole=True)
-        check_range(cls.name(), "max_side", group["max_side"], 1, math.inf, whole=True)
-        if group["block"] is not None:
-            check_range(cls.name(), "block", group["block"], 2, math.inf, whole=True)
-
     def matrix_rule(self, group: dict[str, Any], form: Form) -> Chain:
         """``eigenbasis adam | descend | decay``."""
-        beta = group["betas"][1] if group["shampoo_beta"] is None else group["shampoo_beta"]
-        adam = EigenbasisAdam(tuple(group["betas"]), group["eps"], beta, group["interval"], _tiling(group, form))
+        own = tuple(group["betas"]), group["eps"], shampoo_beta(group), group["interval"], tiling(group, form)
+        adam = EigenbasisAdam(*own)
         return chain(adam, Descend(), DecayMovedLater(group["weight_decay"]) if group["weight_decay"] else None)
-
-    def rule_name(self, p: Tensor, settings: dict[str, Any]) -> str:
-        """Return what steps a parameter, for `explain`: SOAP and how the weight is divided, or AdamW."""
-        if not settings["soap"]:
-            return super().rule_name(p, settings)
-        told = _tiling(settings, settings["form"]).told(p.shape)
-        return f"soap ({told})" if told else "soap"
-
-
-def _tiling(group: Mapping[str, Any], form: Form) -> Tiling:
-    return Tiling(form, group["block"], group["max_side"])
