@@ -27,6 +27,7 @@ import references_second_order
 
 from sooner import update
 from sooner.execute import using
+from sooner.update._eigenbasis import first_basis
 from sooner.update._newton_fit import coefficients
 from sooner.update.apollo import projection
 
@@ -217,6 +218,16 @@ def matrix_cases():
     for hyper in ({}, {"momentum": 0.5, "quantile": 0.5}):
         other = transcribed(references_matrix.root, lr=0.02, coefficients=coefficients, **hyper)
         yield update.ROOT, {"lr": 0.02, **hyper}, other
+    several = {"shampoo_beta": 0.8, "interval": 7, "weight_decay": 0.1}
+    for method, reference, hyper in (
+        (update.SOAP, references_matrix.soap, {}),
+        (update.SOAP, references_matrix.soap, several),
+        (update.SOAP, references_matrix.soap, {"max_side": 4, "interval": 3}),
+        (update.KLShampoo, references_matrix.kl_shampoo, {}),
+        (update.KLShampoo, references_matrix.kl_shampoo, several),
+    ):
+        other = transcribed(reference, lr=0.01, first=lambda g: first_basis(g[None])[0], **hyper)
+        yield method, {"lr": 0.01, **hyper}, other
     for method, rank, scale in ((update.APOLLO, None, 1.0), (update.APOLLOMini, 1, 128.0)):
         other = functools.partial(references_matrix.apollo, per_channel=method is update.APOLLO, lr=0.01)
         yield method, {"lr": 0.01}, transcribed(other, draw=drawn(rank), scale=scale)

@@ -37,7 +37,8 @@ def _plain(*names, station):
 
 DECLARED = {
     **_plain("adabelief", "adagrad_norm", "adamp", "adamw", "diffgrad", "lion", "muon", station="update"),
-    **_plain("adan", "ademamix", "nadamw", "prodigy", "schedule_free_adamw", station="update"),
+    **_plain("adan", "ademamix", "all_round", "kl_shampoo", "nadamw", "prodigy", "soap", station="update"),
+    **_plain("schedule_free_adamw", station="update"),
     "schedule_free_sgd": Declared("schedule_free_sgd(lr=0.1)"),
     **_plain("normalized_gd", "root", "sgd", "sgd_sai", "sgdp", "sophia_g", "sophia_h", station="update"),
     **_plain("normalized_logistic_gd", station="update"),

@@ -114,8 +114,9 @@ def test_a_parameter_without_gradient_is_left_alone(method):
     optimizer.step()
     assert same(before, values(params))
     assert not any(optimizer.state[p] for p in params)
-    give_gradients(params, 0, [True, False, True])
-    optimizer.step()
+    for _ in range(2):  # some move nothing at their first gradient
+        give_gradients(params, 0, [True, False, True])
+        optimizer.step()
     assert torch.equal(params[1], before[1])
     assert not optimizer.state[params[1]]
     assert not torch.equal(params[0], before[0])

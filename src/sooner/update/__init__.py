@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sooner.update.apollo_mini import APOLLOMini
     from sooner.update.diffgrad import DiffGrad
     from sooner.update.grad_norm_smooth import GradNormSmooth
+    from sooner.update.kl_shampoo import KLShampoo
     from sooner.update.leap_verify import LeapVerify
     from sooner.update.lion import Lion
     from sooner.update.muon import Muon
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sooner.update.sgd import SGD
     from sooner.update.sgd_sai import SGDSaI
     from sooner.update.sgdp import SGDP
+    from sooner.update.soap import SOAP
     from sooner.update.softmax_ghosts import SoftmaxGhosts
     from sooner.update.sophia_g import SophiaG
     from sooner.update.sophia_h import SophiaH
@@ -41,6 +43,7 @@ __all__ = [
     "ROOT",
     "SGD",
     "SGDP",
+    "SOAP",
     "APOLLOMini",
     "AdEMAMix",
     "AdaBelief",
@@ -51,6 +54,7 @@ __all__ = [
     "AllRound",
     "DiffGrad",
     "GradNormSmooth",
+    "KLShampoo",
     "LeapVerify",
     "Lion",
     "Muon",
