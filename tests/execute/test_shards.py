@@ -34,3 +34,9 @@ def test_sharded_training_equals_unsharded_training(ranks):
     for executor in ("eager", "native"):
         for recipe in RECIPES:
             assert f"{executor} {recipe}" in printed
+
+
+def test_state_in_few_bits_is_that_of_unsharded_parameters(ranks, tmp_path):
+    printed = run_with_two_processes(ranks, "packed_run.py", str(tmp_path))
+    assert "8 bits" in printed
+    assert "4 bits" in printed

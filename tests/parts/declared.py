@@ -62,6 +62,7 @@ DECLARED = {
     "power_ema": Declared("adamw + power_ema", looks="initial weights"),
     "mixture": Declared("adamw + mixture(every=2, keep=3, probes=2)", looks="snapshots are mixed by their losses"),
     "lazy_saver": Declared("adamw + lazy_saver"),
+    "low_bit_state": Declared("adamw + low_bit_state"),
     "u_shaped": Declared("adamw + u_shaped"),
     "topr": Declared("adamw + topr"),
     "speculative": Declared("adamw + speculative", refused="draft model"),

@@ -152,8 +152,8 @@ class Eagerly:
             for slot, vector in before.items():
                 vector.copy_(after[slot])
         self.u = done
-        if self.chunk.last - self.chunk.first > 1:  # else the vectors are the state itself
-            for slot, vector in kept.items():
+        for slot, vector in kept.items():
+            if not self.chunk.lends(slot):
                 self.chunk.write(slot, vector)
 
     def _kept(self, rule: Transform, function: Callable[..., Any], **recalled: Tensor) -> list[Any]:

@@ -65,6 +65,19 @@ class Spread:
     mesh: Any
     placements: tuple[Any, ...]
 
+    def even(self, shape: tuple[int, ...]) -> bool:
+        """Whether every process has as many whole rows of the first dimension, next to each other, or everything."""
+        parts = 1
+        for one, count in zip(self.placements, self.mesh.shape, strict=True):
+            if not (one.is_replicate() or (type(one).__name__ == "Shard" and one.dim == 0)):
+                return False
+            parts *= 1 if one.is_replicate() else count
+        return shape[0] % parts == 0
+
+    def shown_flat(self, piece: Tensor, size: int) -> Tensor:
+        """Return a process's part of a vector that is divided among them as rows are, all parts being as long."""
+        return self._wrapped(piece, self.placements, (size,), (1,))
+
     def shown(self, piece: Tensor, p: Tensor) -> Tensor:
         """Return a piece that is laid out like the parameter as a `DTensor` of the parameter's shape."""
         return self._wrapped(piece, self.placements, tuple(p.shape), p.stride())

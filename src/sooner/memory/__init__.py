@@ -1,4 +1,4 @@
-"""What is not kept, or not waited for: checkpoints that are written while training goes on.
+"""What is not kept, or not waited for: state in few bits, checkpoints that are written while training goes on.
 
 Classes load on first use: ``sooner.memory.LazySaver(optimizer)``.
 """
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sooner.memory.lazy_saver import LazySaver
+    from sooner.memory.low_bit_state import LowBitState
 
-__all__ = ["LazySaver"]
+__all__ = ["LazySaver", "LowBitState"]
 
 
 def __getattr__(name: str) -> Any:
