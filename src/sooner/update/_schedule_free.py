@@ -101,8 +101,8 @@ class TowardsAverage(Reduction):
         now = torch.zeros_like(memory["highest_rate"]) + self._rate(clock)
         before = torch.where(memory["highest_rate"].float() == now.float(), now, memory["highest_rate"])
         highest = torch.maximum(before, now)
-        shrunk = (before / highest) ** self.rate_power * ((clock.step - 1) / clock.step) ** self.power
-        averaged = memory["averaged"] * shrunk + 1
+        shrunk = (before / highest) ** self.rate_power
+        averaged = memory["averaged"] * (((clock.step - 1) / clock.step) ** self.power * shrunk) + 1
         return averaged if self.rate_power == 0 else torch.where(highest > 0, averaged, 0.0), highest
 
 
