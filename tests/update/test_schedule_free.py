@@ -186,11 +186,13 @@ def test_what_would_go_on_from_the_average_is_refused_inside_the_view(method, re
     params = parameters()
     optimizer = method(params, **settings)
     train(optimizer, params, 3)
-    before = values(params)
+    before, saved = values(params), copy.deepcopy(optimizer.state_dict())
     with optimizer.view():
         for act, word in ((optimizer.step, "step"), (optimizer.state_dict, "checkpoint")):
             with pytest.raises(SoonerError, match=f"a {word} .*inside view()"):
                 act()
+        with pytest.raises(SoonerError, match=r"loading a state inside view\(\)"):
+            optimizer.load_state_dict(saved)
         for copied in (copy.deepcopy, pickle.dumps):
             with pytest.raises(SoonerError, match=r"a copy inside view\(\)"):
                 copied(optimizer)
@@ -223,6 +225,29 @@ def test_a_model_that_is_cast_inside_the_view_gets_its_weights_back():
         net.bfloat16()
         net.float()
     assert same(values(net.parameters()), before)
+
+
+def test_training_goes_on_after_a_view_in_inference_mode():
+    net = nn.Linear(3, 2)
+    optimizer = ScheduleFreeSGD(net, lr=0.1)
+    train(optimizer, list(net.parameters()), 3)
+    average = shown(optimizer, list(net.parameters()))
+    before = values(net.parameters())
+    with torch.inference_mode(), optimizer.view():
+        assert same(values(net.parameters()), average)
+    assert same(values(net.parameters()), before)
+    net(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+
+
+def test_sharded_parameters_need_their_model(monkeypatch):
+    params = parameters()
+    optimizer = ScheduleFreeSGD(params, lr=0.1)
+    train(optimizer, params, 1)
+    monkeypatch.setattr(_schedule_free, "is_sharded", lambda p: True)
+    with pytest.raises(SoonerError, match=r"make the optimizer of the model itself, or call view\(model\)"):
+        shown(optimizer, params)
+    assert len(shown(optimizer, params, model=nn.ParameterList(params))) == len(params)
 
 
 def test_a_weight_that_was_resized_is_named():
