@@ -27,17 +27,21 @@ def first_basis(matrices: Tensor) -> Tensor:
         ``[m, rows, rows]``; NaN for a matrix that holds NaN or infinity.
     """
     exact = matrices if matrices.device.type == "mps" else matrices.double()  # MPS has no float64
-    gram = exact @ exact.mT
+    rows, columns = exact.shape[1:]
+    gram = exact.mT @ exact if columns < rows else exact @ exact.mT  # the smaller one has all that is not zero
     finite = gram.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
     values, vectors = torch.linalg.eigh(torch.where(finite, gram, 0.0))
-    values, vectors = values.flip(-1), vectors.flip(-1)
-    side = gram.shape[-1]
-    reached = values > side * torch.finfo(gram.dtype).eps * values[..., :1]  # [m, side], true up to the rank
+    values, vectors = values.flip(-1), vectors.flip(-1)  # [m, short], [m, short, short]
+    reached = values > rows * torch.finfo(gram.dtype).eps * values[..., :1]  # true up to the rank
+    if columns < rows:
+        vectors = exact @ (vectors * torch.where(reached, values, 1.0).rsqrt()[:, None, :])
+        spare = rows - columns
+        vectors, reached = torch.nn.functional.pad(vectors, (0, spare)), torch.nn.functional.pad(reached, (0, spare))
     least_covered = (vectors.square() * reached[:, None, :]).sum(-1).argsort(dim=-1, stable=True)
-    place = torch.arange(side, device=gram.device) - reached.sum(-1, keepdim=True)
-    unit = torch.nn.functional.one_hot(least_covered.gather(-1, place.clamp(min=0)), side).mT.to(gram.dtype)
-    basis = torch.linalg.qr(torch.where(reached[:, None, :], vectors, unit)).Q
-    return torch.where(finite, basis, torch.nan).to(matrices.dtype)
+    place = torch.arange(rows, device=gram.device) - reached.sum(-1, keepdim=True)
+    unit = torch.nn.functional.one_hot(least_covered.gather(-1, place.clamp(min=0)), rows).mT.to(gram.dtype)
+    basis = torch.linalg.qr(torch.where(reached[:, None, :], vectors, unit).to(matrices.dtype)).Q
+    return torch.where(finite, basis, torch.nan)
 
 
 def refreshed_basis(moment: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
