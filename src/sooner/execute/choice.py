@@ -11,6 +11,7 @@ from sooner.error import SoonerError, nearest
 from sooner.execute.eager import run_eager
 from sooner.execute.inductor import run_inductor
 from sooner.execute.native import run_native
+from sooner.execute.triton import run_triton
 from sooner.execute.work import Work
 
 EXECUTORS: Mapping[str, Callable[[Sequence[Work]], None]] = {
@@ -18,6 +19,7 @@ EXECUTORS: Mapping[str, Callable[[Sequence[Work]], None]] = {
     "eager": run_eager,
     "native": run_native,
     "inductor": run_inductor,
+    "triton": run_triton,
 }
 
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("executor", default=None)

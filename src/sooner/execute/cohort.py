@@ -99,6 +99,7 @@ class Cohort:
         gradient_dtype: that dtype.
         steady: whether the last step found everything as the one before it had left it.
         kept: what an executor keeps from step to step, by the rules it is for.
+        tables: what an executor keeps on the device, by what it is for.
 
     Raises:
         MisfitError: state does not fit its parameter.
@@ -158,7 +159,8 @@ class Cohort:
         self._gradient_places = array("Q", bytes(8 * len(self.params)))
         self._found: list[Tensor] | None = None
         self.steady = False
-        self.kept: dict[tuple[int, int], Any] = {}
+        self.kept: dict[tuple[type, int, int], Any] = {}
+        self.tables: dict[Any, Any] = {}
         self.plain_gradients, self.gradient_dtype = False, self.dtype
         self.plain_parameters = all(map(plain, self.pieces))
 
