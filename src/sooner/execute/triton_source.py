@@ -59,6 +59,9 @@ _ROUNDED = {  # division and root; Triton's plain ones are exact in float64 only
     },
 }
 
+_STORED = {"bfloat16": "uint16"}
+"""As what a dtype is loaded and stored, if not as itself: as bits, which every device and the interpreter round alike."""
+
 _HEADER = """import triton
 import triton.language as tl
 
@@ -71,12 +74,26 @@ def add(x, y):
 
 
 @triton.jit
-def rounded_stochastically(x, index):  # as sooner.execute.rounding, to a float32 that bfloat16 can hold
+def from_bfloat16(bits):
+    return (bits.to(tl.uint32) << 16).to(tl.float32, bitcast=True).to(T)
+
+
+@triton.jit
+def to_bfloat16(x):  # to nearest, ties to even
+    y = x.to(tl.float32)
+    bits = y.to(tl.uint32, bitcast=True)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return tl.where(y != y, 0x7FC0, rounded).to(tl.uint16)
+
+
+@triton.jit
+def to_bfloat16_stochastically(x, index):  # as sooner.execute.rounding
     h = (index ^ (index >> 16)) * 0x7FEB352D
     h = (h ^ (h >> 15)) * 0x846CA68B
     h = h ^ (h >> 16)
-    bits = (x.to(tl.uint32, bitcast=True) + (h & 0xFFFF)) & 0xFFFF0000
-    return tl.where(x - x == 0, bits.to(tl.float32, bitcast=True), x)
+    bits = x.to(tl.uint32, bitcast=True)
+    rounded = tl.where(x - x == 0, bits + (h & 0xFFFF), bits) >> 16
+    return tl.where(x != x, 0x7FC0, rounded).to(tl.uint16)
 """
 
 
@@ -110,11 +127,12 @@ def write_kernel(program: Program, theta: str, gradient: str, state: str) -> str
         "        start = tl.multiple_of(start, 16)",
     ]
     for i, name in enumerate(vectors):
+        held = dtypes.get(name, state)
         lines += [
             f"    a{i} = tl.load(places + tensors * {i} + tensor)",
             "    if ALIGNED:",
             f"        a{i} = tl.multiple_of(a{i}, 16)",
-            f"    v{i} = a{i}.to(tl.pointer_type(tl.{dtypes.get(name, state)})) + start",
+            f"    v{i} = a{i}.to(tl.pointer_type(tl.{_STORED.get(held, held)})) + start",
         ]
     lines += [f"    w{i} = tl.load(values{i} + row)" for i in range(len(rowed))]
     lines += [f"    n{i} = tl.load(numbers + set * {len(program.numbers)} + {i})" for i in range(len(program.numbers))]
@@ -141,12 +159,19 @@ def _body(
             return f"w{rowed.index(program.inputs[number])}"
         return f"{ {'in': 'x', 'number': 'n', 'line': 't'}[kind] }{number}"
 
-    operations = _OPERATIONS | _ROUNDED[state] | {"as_theta": f"{{0}}.to(tl.{dtypes['theta']}).to(T)"}
+    def loaded(vector: str, value: str) -> str:
+        return f"from_bfloat16({value})" if dtypes.get(vector, state) == "bfloat16" else f"({value}).to(T)"
+
+    def stored(vector: str, value: str) -> str:
+        held = dtypes.get(vector, state)
+        return f"to_bfloat16({value})" if held == "bfloat16" else f"({value}).to(tl.{held})"
+
+    operations = _OPERATIONS | _ROUNDED[state] | {"as_theta": loaded("theta", stored("theta", "{0}"))}
     lines = []
     for i, name in enumerate(program.inputs):
         if name not in rowed:
-            where = ", mask=mask, other=0.0" if masked else ""
-            lines.append(f"x{i} = tl.load(v{vectors.index(name)} + offsets{where}).to(T)")
+            where = ", mask=mask, other=0" if masked else ""
+            lines.append(f"x{i} = {loaded(name, f'tl.load(v{vectors.index(name)} + offsets{where})')}")
     for i, (name, *operands) in enumerate(program.lines):
         lines.append(f"t{i} = {operations[name].format(*map(operand, operands))}")
     for i, one in enumerate(program.sums):
@@ -154,9 +179,8 @@ def _body(
         lines.append(f"s{i} = tl.where({counted}, {operand(one)}, 0.0).to(tl.float64)")
         lines.append(f"tl.store(sums + total * {i} + block, tl.reduce(s{i}, 0, add))")
     for name, one in program.outputs.items():
-        value = operand(one)
+        value = stored(name, operand(one))
         if dtypes.get(name, state) == "bfloat16" and program.stochastic:
-            value = f"rounded_stochastically({value}, first + offsets.to(tl.uint32))"
-        value = f"({value}).to(tl.{dtypes.get(name, state)})"
+            value = f"to_bfloat16_stochastically({operand(one)}, first + offsets.to(tl.uint32))"
         lines.append(f"tl.store(v{vectors.index(name)} + offsets, {value}{', mask=mask' if masked else ''})")
     return [f"        {line}" for line in lines]
