@@ -123,16 +123,14 @@ def write_kernel(program: Program, theta: str, gradient: str, state: str) -> str
         "    block = tl.program_id(0).to(tl.int64)",
         f"    line = blocks + block * {len(FIELDS)}",
         *(f"    {name} = tl.load(line + {i})" for i, name in enumerate(FIELDS)),
-        "    if ALIGNED:",
-        "        start = tl.multiple_of(start, 16)",
     ]
     for i, name in enumerate(vectors):
         held = dtypes.get(name, state)
         lines += [
-            f"    a{i} = tl.load(places + tensors * {i} + tensor)",
+            f"    place = tl.load(places + tensors * {i} + tensor)",
+            f"    v{i} = place.to(tl.pointer_type(tl.{_STORED.get(held, held)})) + start",
             "    if ALIGNED:",
-            f"        a{i} = tl.multiple_of(a{i}, 16)",
-            f"    v{i} = a{i}.to(tl.pointer_type(tl.{_STORED.get(held, held)})) + start",
+            f"        v{i} = tl.multiple_of(v{i}, 16)",
         ]
     lines += [f"    w{i} = tl.load(values{i} + row)" for i in range(len(rowed))]
     lines += [f"    n{i} = tl.load(numbers + set * {len(program.numbers)} + {i})" for i in range(len(program.numbers))]
@@ -140,7 +138,7 @@ def write_kernel(program: Program, theta: str, gradient: str, state: str) -> str
     if program.stochastic:
         lines.append("    first = (noise + tl.load(salts + set)).to(tl.uint32)")
     lines += [
-        "    offsets = tl.arange(0, BLOCK)",
+        "    offsets = tl.max_contiguous(tl.arange(0, BLOCK), 4)",
         "    if count == BLOCK:",  # else the hardware could not load 16 bytes at a time
         *_body(program, vectors, rowed, dtypes, state, masked=False),
         "    else:",
