@@ -49,6 +49,8 @@ def _no_kernel(*arguments: object) -> None:
 
 def run_native(work: Sequence[Work]) -> None:
     """Take one step for every cohort, as `run_eager`, which also serves parameters that are not on the CPU."""
+    for one in work:
+        one.count_here()
     if not work or compiler() is None or any(w.cohort.device.type != "cpu" for w in work):
         run_eager(work)
     elif not _repeat(work):

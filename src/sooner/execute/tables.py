@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sooner.execute.counted import Counted, capturing, refuse_capture
 from sooner.execute.decide import RowSums
 from sooner.execute.native import NativeStretch
 from sooner.execute.rates import Rates
+from sooner.execute.rounding import salts_of
 from sooner.execute.triton_source import FIELDS
 
 BLOCK = 1024
@@ -22,6 +24,10 @@ BLOCK = 1024
 
 STRIDE = 16
 """Bytes at multiples of which tensors begin, and elements of which rows are multiples, where they are aligned."""
+
+
+RECORDED: list[Tensor] = []
+"""What graphs read that were captured in this process; it stays, for a graph may be replayed at any time."""
 
 
 class Tables:
@@ -39,6 +45,8 @@ class Tables:
 
     def __init__(self, stretches: Sequence[NativeStretch]) -> None:
         self._device, self._dtype = stretches[0].work.cohort.device, stretches[0].work.cohort.dtype
+        if capturing(self._device):
+            raise refuse_capture()
         rows = [s.chunk.rows(s.by_rows) for s in stretches]
         heights = [np.array(one.rows, np.int64) for one in rows]
         sizes = [np.diff(np.array(one.offsets, np.int64)) for one in rows]
@@ -88,26 +96,31 @@ class Tables:
 
     def numbers(self, stretches: Sequence[NativeStretch]) -> Tensor:
         """Return the numbers of every set ``[sets * numbers]`` on the device; what is there already is not asked for."""
-        values, there = array("d"), list[tuple[int, Tensor]]()
+        if capturing(self._device):
+            RECORDED.append(self.blocks)
+        values, there = array("d"), list[tuple[slice, Tensor]]()
         for s in stretches:
-            sets, numbers = len(s.chunk.bands), s.program.numbers
+            sets, numbers = len(s.chunk.bands), list(s.program.numbers)
+            for i, number in enumerate(numbers):
+                on_device = isinstance(number, Tensor) and (s.work.cohort.counts_there or number.device.type != "cpu")
+                if on_device or isinstance(number, Counted):
+                    first = len(values) + i
+                    places = slice(first, first + sets * len(numbers), len(numbers))
+                    there.append((places, number.values if isinstance(number, Counted) else number))
+                    numbers[i] = 0.0
             for one in range(sets):
-                for number in numbers:
-                    if isinstance(number, Rates):
-                        number = number.values[one]
-                    if isinstance(number, Tensor) and number.device.type != "cpu":
-                        there.append((len(values), number))
-                        number = 0.0
-                    values.append(float(number))
+                values.extend(float(n.values[one] if isinstance(n, Rates) else n) for n in numbers)
         table = self._numbers(values, self._dtype)
         if there:
             table = table.clone()
-            for i, number in there:
-                table[i].copy_(number)
+            for places, number in there:
+                table[places].copy_(number)
         return table
 
     def salts(self, stretches: Sequence[NativeStretch]) -> Tensor:
         """Return what stochastic rounding goes by at this step ``[sets]``, on the device."""
+        if stretches[0].work.cohort.counts_there:
+            return salts_of(torch.cat([s.work.cohort.counts(s.chunk.bands).values for s in stretches]).long())
         salts = array("q")
         for s in stretches:
             each = s.work.salts(s.chunk)
@@ -139,8 +152,33 @@ class Sent:
     def __call__(self, values: array[Any], dtype: torch.dtype) -> Tensor:
         """Return the values in this dtype; nothing waits until they are there."""
         given = values.tobytes()
-        if self._tensor is None or given != self._bytes:
-            kind = torch.float64 if values.typecode == "d" else torch.int64
-            tensor = torch.frombuffer(bytearray(given), dtype=kind) if given else torch.empty(0, dtype=kind)
-            self._tensor, self._bytes = tensor.to(dtype).to(self._device, non_blocking=True), given
+        if capturing(self._device):
+            return self._recorded(values, given)
+        if self._tensor is not None and given == self._bytes:
+            return self._tensor  # type: ignore[no-any-return]
+        kind = torch.float64 if values.typecode == "d" else torch.int64
+        tensor = torch.frombuffer(bytearray(given), dtype=kind) if given else torch.empty(0, dtype=kind)
+        self._tensor, self._bytes = tensor.to(dtype).to(self._device, non_blocking=True), given
         return self._tensor  # type: ignore[no-any-return]
+
+    def _recorded(self, values: array[Any], given: bytes) -> Tensor:
+        """Return the values as a graph can write them again: what was sent, with the differences as its own constants.
+
+        Raises:
+            SoonerError: nothing was sent before the capture.
+        """
+        if self._tensor is None:
+            raise refuse_capture()
+        RECORDED.append(self._tensor)
+        if given == self._bytes:
+            return self._tensor  # type: ignore[no-any-return]
+        before = array(values.typecode, self._bytes)
+        changed = [i for i, (a, b) in enumerate(zip(before, values, strict=True)) if a != b]
+        tensor: Tensor = self._tensor.clone()
+        if tensor.dtype == torch.int64:
+            apart = [values[i] - before[i] for i in changed]
+            torch._foreach_add_([tensor[i] for i in changed], apart)  # many in one launch
+        else:
+            for i in changed:
+                tensor[i].fill_(values[i])
+        return tensor

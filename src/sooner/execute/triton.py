@@ -20,9 +20,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sooner.execute.c_source import row_value_names, vector_names
 from sooner.execute.compiler import NoCompilerError
+from sooner.execute.counted import Counted
 from sooner.execute.decide import RowSums
 from sooner.execute.expression import Program
 from sooner.execute.fused import run_fused
@@ -31,6 +33,7 @@ from sooner.execute.native import NativeStretch, repeat
 from sooner.execute.tables import BLOCK, Tables
 from sooner.execute.triton_source import FIELDS, write_kernel
 from sooner.execute.work import Work
+from sooner.transform import Clock
 
 THREADS_EACH = 8
 """Elements for every thread of a block: with 16-bit numbers, as many as one load of 16 bytes brings."""
@@ -63,15 +66,39 @@ def installed() -> bool:
 
 def serves(device: torch.device) -> bool:
     """Whether Triton runs kernels on this device."""
-    return (device.type == "cuda" or (device.type == "cpu" and interpreted())) and installed()
+    return device.type == ("cpu" if interpreted() else "cuda") and installed()
 
 
 def run_triton(work: Sequence[Work]) -> None:
     """Take one step for every cohort, as `run_eager`; with `run_inductor` where Triton does not run."""
     if not all(serves(w.cohort.device) for w in work):
         run_inductor(work)
-    elif work and not repeat(work, TritonStretch):
+        return
+    for one in work:
+        _count(one)
+    if work and not repeat(work, TritonStretch):
         run_fused(work, TritonStretch)
+
+
+def _count(work: Work) -> None:
+    """Have steps counted on the device if the learning rate is there too and the chain goes by nothing else."""
+    cohort, rate = work.cohort, work.clock.learning_rate
+    if not isinstance(rate, Tensor) or rate.device != cohort.device or work.rates is None:
+        work.count_here()
+        return
+    if cohort.counts_there or work.into is not None or any(rule.grain != "element" for rule in work.chain.rules):
+        return
+    least = min(band.steps for band in cohort.bands)
+    if least & (least - 1):  # what does not work is tried again at powers of two
+        return
+    trial = TritonStretch(work, cohort.whole, None, None)
+    ones = torch.ones(len(cohort.bands), dtype=torch.float64, device=cohort.device)
+    trial.clock = Clock(Counted(ones, least), rate)  # type: ignore[arg-type]
+    try:
+        trial.trace(0, len(work.chain.rules))
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):  # it decides by the count, or needs it as a number
+        return
+    cohort.count_there()
 
 
 class TritonStretch(NativeStretch):
