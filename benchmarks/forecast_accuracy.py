@@ -20,6 +20,7 @@ import _gadre_testbed as testbed
 import numpy as np
 from _forecast_bands import report
 from _forecast_curves import algoperf, extrapolation, modded_nanogpt, porian
+from _forecast_experts import routed
 from _forecast_rows import Row, at_most, coverage, covered, opened
 from rich.console import Console
 from rich.table import Table as Grid
@@ -160,6 +161,7 @@ TASKS = {
     "algoperf_baselines": algoperf,
     "modded_nanogpt": modded_nanogpt,
     "porian_isoflop": porian,
+    "routed_lm": routed,
 }
 
 

@@ -128,6 +128,12 @@ class Table:
         """Return the rows of these runs."""
         return self.where(np.isin(self.run, list(runs)))
 
+    def evenly(self, count: int) -> Table:
+        """Return so many rows at most, evenly spaced, the first and the last among them."""
+        if len(self) <= count:
+            return self
+        return self.where(np.unique(np.linspace(0, len(self) - 1, count).round().astype(np.intp)))
+
     def last(self) -> Table:
         """Return the last row of each run."""
         names, position = self.run.tolist(), {}
