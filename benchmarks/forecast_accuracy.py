@@ -19,7 +19,7 @@ from pathlib import Path
 import _gadre_testbed as testbed
 import numpy as np
 from _forecast_bands import report
-from _forecast_curves import algoperf, extrapolation, modded_nanogpt, porian
+from _forecast_curves import algoperf, extrapolation, gemstones, modded_nanogpt, porian
 from _forecast_experts import routed
 from _forecast_rows import Row, at_most, coverage, covered, opened
 from rich.console import Console
@@ -162,6 +162,7 @@ TASKS = {
     "modded_nanogpt": modded_nanogpt,
     "porian_isoflop": porian,
     "routed_lm": routed,
+    "gemstones": gemstones,
 }
 
 

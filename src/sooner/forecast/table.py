@@ -19,6 +19,7 @@ FLOP_PER_PARAMETER_AND_TOKEN = 6.0
 COLUMNS: dict[str, str] = {
     "step": "optimizer steps",
     "loss": "loss (nats per token unless the file says otherwise)",
+    "before": "loss before a cool-down of the learning rate, in the unit of the loss",
     "lr": "learning rate in force at this step",
     "parameters": "model parameters",
     "tokens": "training tokens (or samples) seen",
