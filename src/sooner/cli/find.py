@@ -33,6 +33,7 @@ def find(
     cpus_per_run: Whole | None = None,
     silence: float | None = None,
     series: Whole = 0,
+    probe: bool = True,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -40,9 +41,10 @@ def find(
 
     sooner find my_task.py --budget 2h
 
-    First one change of your recipe at a time, then all combinations of the best ones by design, then the last few on
-    fresh seeds; what comes out races against your recipe on seeds that chose nothing. Recipes are tuned alike, compared
-    by the steps of whole runs to one target on equal seeds. The same command goes on where it stopped.
+    First a look at the task, which orders what is tried; then one change of your recipe at a time, then all
+    combinations of the best ones by design, then the last few on fresh seeds; what comes out races against your recipe
+    on seeds that chose nothing. Recipes are tuned alike and compared by the steps of whole runs to one target, on equal
+    seeds. The same command goes on where it stopped.
 
     Parameters
     ----------
@@ -77,6 +79,9 @@ def find(
         Seconds without a word after which a run is given up.
     series
         Another number is the same search on other seeds.
+    probe
+        Look at the task first, for seconds and on the processor: noise, curvature, matrices, rare rows, tails, room for
+        the rate. What it shows orders what is tried, so that a small budget leaves out the rest.
     out
         Folder of its stages. Default: races/find-WORKLOAD-HASH in this directory.
     json
@@ -91,7 +96,8 @@ def find(
     from sooner.race.referee import run
     from sooner.recipe import Recipe
     from sooner.report.search import answer, code, proven
-    from sooner.search import AMONG, OnTask, Search, choices, seconds_of
+    from sooner.search import AMONG, OnTask, Search, choices, ordered, seconds_of
+    from sooner.search import probe as look
     from sooner.watch.pulse import Pulse
     from sooner.workloads import find as workload_named
 
@@ -114,6 +120,10 @@ def find(
     console = Console(stderr=True, highlight=False)
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
         task = workload_named(workload)
+        findings = look(task, Recipe(base)) if probe else []
+    named = [choice for choice, _ in ordered(named, findings)]
+    for one in findings:
+        console.print(f"{one.name}: {one.sentence}", markup=False, soft_wrap=True)
     asked = repr((task.spec, str(Recipe(base)), str(rival), [one.name for one in named], steps, seconds, series))
     unique = hashlib.sha256(asked.encode()).hexdigest()[:8]
     folder = Path("races") / f"find-{task.name}-{unique}" if out is None else out
@@ -133,6 +143,7 @@ def find(
             jobs=(placed or os.cpu_count() or 1) if workers is None else workers.jobs,
             against=rival,
             series=series,
+            findings=findings,
             told=lambda text: console.print(text, markup=False, soft_wrap=True),
             watch=watch,
         )

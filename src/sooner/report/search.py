@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sooner.report.forecast.answer import Answer, Cell, Grid
-from sooner.search import Measured, Outcome, Search
+from sooner.search import Choice, Finding, Measured, Outcome, Search
 
 _STAGES = ("One change at a time", "Combinations", "The last few, on fresh seeds")
 
@@ -21,7 +21,8 @@ def answer(search: Search, found: Outcome, confirmed: dict[str, Any] | None) -> 
         confirmed: result of the race against the rival, None where nothing was better.
     """
     subject = search.ground.subject
-    grids = [_grid(title, stage, search) for title, stage in zip(_STAGES, found.stages, strict=False)]
+    grids = [_shown(search)] if search.findings else []
+    grids += [_grid(title, stage, search) for title, stage in zip(_STAGES, found.stages, strict=False)]
     return Answer(
         f"Which recipe trains {subject.name} soonest?",
         headline(search, found, confirmed),
@@ -34,6 +35,10 @@ def answer(search: Search, found: Outcome, confirmed: dict[str, Any] | None) -> 
             "base": str(search.base),
             "against": str(found.rival),
             "among": [change.name for change in search.among],
+            "probe": [
+                {"name": one.name, "value": one.value, "sentence": one.sentence, "speaks_for": spoken_for(one, search)}
+                for one in search.findings
+            ],
             "budget_seconds": search.budget,
             "target": _raw(found.target, search),
             "recipe": str(found.recipe),
@@ -86,6 +91,23 @@ def _row(confirmed: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def spoken_for(finding: Finding, search: Search) -> list[str]:
+    """Return the names of the candidates for which a finding speaks."""
+    return [change.name for change in search.among if isinstance(change, Choice) and finding.speaks_for(change)]
+
+
+def _shown(search: Search) -> Grid:
+    rows: list[list[Cell]] = []
+    for one in search.findings:
+        value = None if one.value is None else f"{one.value:.3g}"
+        rows.append([one.name, value, one.sentence, ", ".join(spoken_for(one, search)) or None])
+    return Grid(
+        "What the task shows, in a probe of seconds; it orders what is tried and proves nothing",
+        ("looked at", "number", "it says", "speaks for"),
+        rows,
+    )
+
+
 def _grid(title: str, stage: Sequence[Measured], search: Search) -> Grid:
     base = next((one for one in stage if str(one.recipe) == str(search.base)), None)
     rows: list[list[Cell]] = []
@@ -117,6 +139,8 @@ def _notes(search: Search, found: Outcome) -> list[str]:
         "the longest run. The confirmation judges the same quantity, with a target that its baseline sets anew; only "
         "it says what is sooner",
     ]
+    if search.findings:
+        told.append(f"in this order, by what the task shows: {', '.join(change.name for change in search.among)}")
     if found.factors:
         told.append(f"combined: {', '.join(found.factors)}")
     if str(found.rival) != str(search.base) and search.against is None:

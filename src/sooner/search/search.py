@@ -22,12 +22,13 @@ from sooner.race.pool import Pool
 from sooner.search.budget import EFFORTS, Effort, Field, effort, fits
 from sooner.search.ground import Change, Ground
 from sooner.search.measure import Measured, Stage, alone, measure
+from sooner.search.probe import Finding
 from sooner.watch import Watch
 
 SINGLE, COMBINED, CHOSEN, CONFIRMED = range(4)
 """Which series of seeds each stage has, counted from the search's own."""
 SERIES_OF_A_SEARCH = 4
-NO_ROOM = "the budget has no room for it, and the probe of the task puts it last"
+NO_ROOM = "the budget has no room for it, and it stands last in the order of what is tried"
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Search:
         against: what has to be beaten in the end; None for the base, with a schedule that alone surely helps it.
         series: another number is the same search on other seeds.
         options: of every plan.
+        findings: of a probe, which have ordered `among`; for the report.
         told: is told in words what comes next.
         watch: makes a watcher for a stage of so many jobs.
     """
@@ -57,6 +59,7 @@ class Search:
     against: Any = None
     series: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
     told: Callable[[str], None] = print
     watch: Callable[[Planned], Watch] = lambda _: Watch()
     regime: str = field(default="auto", init=False)
@@ -118,9 +121,7 @@ class Search:
     def _fixed(self, usable: Sequence[Change]) -> bool:
         return not self.base.horizon_free or any(change.planned_end for change in usable)
 
-    def _effort(
-        self, seconds: float, usable: list[Change], refused: dict[str, str]
-    ) -> tuple[list[Change], Effort]:
+    def _effort(self, seconds: float, usable: list[Change], refused: dict[str, str]) -> tuple[list[Change], Effort]:
         """Return what is tried and how much is spent; what a small budget has no room for is left out from the end."""
         kept = list(usable)
         while len(kept) > 1 and not fits(EFFORTS[-1], self.budget, seconds, self.jobs, self._field(kept)):
@@ -172,9 +173,7 @@ class Search:
         by_name = {str(m.recipe): m for m in stage.measured}
         return Stage([by_name[str(recipe)] for recipe in recipes], stage.target)
 
-    def _plan(
-        self, name: str, number: int, recipes: Sequence[Any], seeds: int, tune: int, **more: Any
-    ) -> Planned:
+    def _plan(self, name: str, number: int, recipes: Sequence[Any], seeds: int, tune: int, **more: Any) -> Planned:
         different = list({str(r): r for r in recipes}.values())
         made = {"looks": (max(seeds, 6),), "tune": tune, "measure_cost": False, **more}
         return self._planned(different, out=self.folder / name, series=self._series(number), **made)
