@@ -32,6 +32,16 @@ class Choice:
         """Whether it takes the place of the recipe's rule."""
         return self.part is not None and self.part.moves
 
+    @property
+    def planned_end(self) -> bool:
+        """Whether it decays towards a fixed end, so that a run of each length is a run of its own."""
+        return self.part is not None and not self.part.horizon_free
+
+    @property
+    def schedule(self) -> bool:
+        """Whether it only says how the learning rate goes."""
+        return self.part is not None and self.part.station == "schedule"
+
     def excludes(self, other: Choice) -> bool:
         """Whether a recipe has room for one of the two only: two rules, or two parts that own the same thing."""
         if self.part is None or other.part is None:
