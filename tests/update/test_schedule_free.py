@@ -193,6 +193,8 @@ def test_what_would_go_on_from_the_average_is_refused_inside_the_view(method, re
                 act()
         with pytest.raises(SoonerError, match=r"loading a state inside view\(\)"):
             optimizer.load_state_dict(saved)
+        with pytest.raises(SoonerError, match=r"a step inside view\(\)"):
+            optimizer.one_by_one()
         for copied in (copy.deepcopy, pickle.dumps):
             with pytest.raises(SoonerError, match=r"a copy inside view\(\)"):
                 copied(optimizer)
@@ -383,3 +385,24 @@ def test_a_state_of_adamw_is_refused():
     train(other, params, 1)
     with pytest.raises(SoonerError, match="schedule_free_adamw"):
         ScheduleFreeAdamW(params).load_state_dict(other.state_dict())
+
+
+def test_it_goes_with_few_bits_and_with_released_gradients():
+    def trained(bits, release):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 2))
+        recipe = f"schedule_free_adamw(lr=0.01{f', state_bits={bits}' if bits else ''})"
+        training = Recipe(recipe + (" + gradient_release" if release else "")).build(net, 4)
+        for step in range(4):
+            torch.manual_seed(step)
+            net(torch.randn(8, 64)).square().mean().backward()
+            training.step()
+            training.zero_grad()
+        with training.view():
+            return values(net.parameters())
+
+    plain = trained(None, release=False)
+    assert same(trained(None, release=True), plain)
+    short = trained(8, release=False)
+    assert not same(short, plain)
+    assert close(short, plain, rtol=0, atol=0.01)

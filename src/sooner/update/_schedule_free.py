@@ -32,6 +32,7 @@ from sooner.foundation import snapshots
 from sooner.foundation.model_names import unwrapped
 from sooner.part import check_range
 from sooner.transform import Clock, Reduction, Scope, State
+from sooner.update._one_by_one import OneByOne
 from sooner.update._optimizer import ChainOptimizer
 
 log = logging.getLogger(__name__)
@@ -153,11 +154,17 @@ class ScheduleFree(ChainOptimizer):
         return TowardsAverage(beta, group["warmup"], group["power"], group["rate_power"])
 
     def _take_step(self) -> None:
-        if self._shown:
-            raise SoonerError(
-                f"{self.name()}: a step was taken inside view(), on the averaged weights; leave the view to train"
-            )
+        self._refuse_inside("a step")
         super()._take_step()
+
+    def one_by_one(self, before: OneByOne | None = None) -> OneByOne:
+        """As every optimizer.
+
+        Raises:
+            SoonerError: called inside `view`.
+        """
+        self._refuse_inside("a step")
+        return super().one_by_one(before)
 
     @contextlib.contextmanager
     def view(self, model: nn.Module | None = None) -> Iterator[None]:
