@@ -42,6 +42,7 @@ DECLARED = {
     **_plain("adan", "ademamix", "all_round", "kl_shampoo", "nadamw", "prodigy", "soap", station="update"),
     **_plain("schedule_free_adamw", station="update"),
     "schedule_free_sgd": Declared("schedule_free_sgd(lr=0.1)"),
+    **_plain("adamuon", "normuon", station="update"),
     **_plain("normalized_gd", "root", "sgd", "sgd_sai", "sgdp", "sophia_g", "sophia_h", station="update"),
     **_plain("normalized_logistic_gd", station="update"),
     "apollo": Declared("apollo", looks="projections are drawn on the device, and meta draws nothing"),
