@@ -1,4 +1,4 @@
-"""Muon, its kin, APOLLO, ROOT and others: their papers' steps, their authors' packages, what methods for matrices promise."""
+"""Muon, APOLLO, ROOT and others: their papers' steps, their authors' packages, what methods for matrices promise."""
 
 import copy
 import functools

@@ -54,7 +54,7 @@ def gradients(method: str, arm: str, layers: int, width: int, seed: int) -> dict
 
 CLAIM = Claim(
     part="gradient_release",
-    paper="lomo",
+    paper="",
     headline="Fine-tuning of all parameters with 10.8 % of the usual memory, without gradients and optimizer state.",
     source="Lv et al., 2023, arXiv 2306.09782, abstract",
     experiment=(
