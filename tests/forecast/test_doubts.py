@@ -134,6 +134,14 @@ def test_the_columns_choose_the_laws():
     assert candidates(table(tokens=np.geomspace(1, 9, 30), loss=1.0))[0].needs == ("tokens",)
     assert candidates(table("a", step=np.arange(1, 9.0), loss=1.0))[0].over == "step"
     assert candidates(grid(), over="compute")[0].over == "compute"
+    size, count = (one.ravel() for one in np.meshgrid([1e7, 4e7, 1.6e8], [1.0, 4.0, 16.0, 64.0, 256.0]))
+    routed = table(parameters=size, experts=count, loss=1.0)
+    assert [law.name for law in candidates(routed)] == ["mixture_of_experts_floor"]
+    assert candidates(routed.where(size < 1e8))[0].name == "mixture_of_experts"  # two sizes show no floor
+    repeated = table(parameters=size, tokens=1e9 * count, unique_tokens=4e9, loss=1.0)
+    assert [law.name for law in candidates(repeated)] == ["data_constrained"]
+    once = repeated.plus(unique_tokens=1e12)
+    assert [law.name for law in candidates(once)] == ["chinchilla", "overtraining"]
     with pytest.raises(SoonerError, match="there is no loss to predict"):
         candidates(table(step=[1.0]))
     with pytest.raises(SoonerError, match="nothing in loss, width changes"):

@@ -1,4 +1,4 @@
-"""Muon, its kin, APOLLO, APOLLO-Mini and ROOT: their papers' steps, their authors' packages, what they promise."""
+"""Muon, APOLLO, ROOT and others: their papers' steps, their authors' packages, what methods for matrices promise."""
 
 import copy
 import functools
@@ -24,13 +24,13 @@ from torch import nn
 
 from sooner.error import SoonerError
 from sooner.transform import Clock
-from sooner.update import APOLLO, ROOT, AdaMuon, APOLLOMini, Muon, NorMuon
+from sooner.update import APOLLO, ROOT, SOAP, AdaMuon, APOLLOMini, KLShampoo, Muon, NorMuon
 from sooner.update._newton_fit import PUBLISHED, coefficients, gaussian_singular_values
 from sooner.update._orthogonal import COEFFICIENTS, has_bfloat16, iteration_dtype, newton_schulz, polar_factor
 from sooner.update.apollo import ScaledGradient, projection
 from sooner.update.root import CutOutliers, quantile_of_size
 
-ALL = (Muon, NorMuon, AdaMuon, APOLLO, APOLLOMini, ROOT)
+ALL = (Muon, NorMuon, AdaMuon, APOLLO, APOLLOMini, ROOT, SOAP, KLShampoo)
 SHAPES = [*MATRICES, (2, 9), (12, 2), (1, 5), (5, 1), (4, 2, 2, 2)]
 """Tall, wide and square, twice or more as long as they are short, single rows, and convolution kernels."""
 
@@ -156,11 +156,9 @@ def test_muon_with_exact_factors_is_what_singular_vectors_give(hyper):
     assert worst_error(Muon(params, lr=0.02, orthogonalization="polar", **hyper), params, reference) < 1e-10
 
 
-@pytest.mark.parametrize(
-    ("method", "share"),
-    [(Muon, 0.25), (NorMuon, 0.25), (AdaMuon, 1.0), (APOLLO, 1.0), (APOLLOMini, 1.0), (ROOT, 1.0)],
-)
-def test_everything_else_is_stepped_by_adamw(method, share):
+@pytest.mark.parametrize("method", ALL)
+def test_everything_else_is_stepped_by_adamw(method):
+    share = method.adamw_share
     rest = [(4,), (), (9,), (3, 2)]
     params, shadow = parameters([(4, 6), *rest]), parameters([(4, 6), *rest])
     given_to_both = {"betas": (0.8, 0.9), "eps": 1e-4, "weight_decay": 0.1}
@@ -722,6 +720,12 @@ def test_a_model_is_divided_alike_by_all(method):
         (APOLLO, {"scale": -1.0}, "apollo: scale=-1.0"),
         (APOLLO, {"interval": 0}, "apollo: interval=0"),
         (APOLLO, {"seed": -1}, "apollo: seed=-1"),
+        (SOAP, {"interval": 0}, "soap: interval=0"),
+        (SOAP, {"shampoo_beta": 1.0}, "soap: shampoo_beta=1.0"),
+        (SOAP, {"max_side": 0}, "soap: max_side=0"),
+        (SOAP, {"block": 1}, "soap: block=1"),
+        (KLShampoo, {"initial": 0.0}, "kl_shampoo: initial=0.0"),
+        (KLShampoo, {"ceiling": 1.0}, "kl_shampoo: ceiling=1.0"),
         (APOLLOMini, {"rank": 1.5}, "apollo_mini: rank=1.5 is not a whole number"),
         (APOLLOMini, {"adamw_lr": -1.0}, "apollo_mini: adamw_lr=-1.0"),
     ],
@@ -766,6 +770,10 @@ HYPER = [
     (APOLLO, {"rank": 2}),
     (APOLLO, {"interval": 2, "weight_decay": 0.1}),
     (APOLLOMini, {}),
+    (SOAP, {}),
+    (SOAP, {"interval": 2, "max_side": 9, "weight_decay": 0.1}),
+    (SOAP, {"block": 5}),
+    (KLShampoo, {"interval": 2, "max_side": 9}),
 ]
 every_hyper = pytest.mark.parametrize(("method", "hyper"), HYPER)
 

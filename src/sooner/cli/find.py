@@ -21,6 +21,7 @@ def find(
     *,
     budget: str = "1h",
     base: str = "adamw",
+    against: str | None = None,
     among: str | None = None,
     steps: Whole | None = None,
     jobs: Whole | None = None,
@@ -32,6 +33,7 @@ def find(
     cpus_per_run: Whole | None = None,
     silence: float | None = None,
     series: Whole = 0,
+    probe: bool = True,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -39,9 +41,10 @@ def find(
 
     sooner find my_task.py --budget 2h
 
-    First one change of your recipe at a time, then all combinations of the best ones by design, then the last few on
-    fresh seeds; what comes out races against your recipe on seeds that chose nothing. Recipes are tuned alike, compared
-    by whole runs on equal seeds, and never by how a run begins. The same command goes on where it stopped.
+    First a look at the task, which orders what is tried; then one change of your recipe at a time, then all
+    combinations of the best ones by design, then the last few on fresh seeds; what comes out races against your recipe
+    on seeds that chose nothing. Recipes are tuned alike and compared by the steps of whole runs to one target, on equal
+    seeds. The same command goes on where it stopped.
 
     Parameters
     ----------
@@ -50,7 +53,9 @@ def find(
     budget
         How long it may take, the confirmation included, such as 2h, 90min or 1h30m. It decides how much is tried.
     base
-        The recipe that you use now, and that has to be beaten.
+        The recipe that you use now, with which the search begins.
+    against
+        What has to be beaten in the confirmation. Default: --base, with a schedule where that alone surely helps it.
     among
         What may be added: rules, options of rules and parts, with commas between. Default: adamw, muon, lion,
         adabelief, sgd, cautious, clip_norm, cosine, wsd, ema.
@@ -74,6 +79,9 @@ def find(
         Seconds without a word after which a run is given up.
     series
         Another number is the same search on other seeds.
+    probe
+        Look at the task first, for seconds and on the processor: noise, curvature, matrices, rare rows, tails, room for
+        the rate. What it shows orders what is tried, so that a small budget leaves out the rest.
     out
         Folder of its stages. Default: races/find-WORKLOAD-HASH in this directory.
     json
@@ -88,7 +96,8 @@ def find(
     from sooner.race.referee import run
     from sooner.recipe import Recipe
     from sooner.report.search import answer, code, proven
-    from sooner.search import AMONG, Search, choices, seconds_of
+    from sooner.search import AMONG, OnTask, Search, choices, ordered, seconds_of
+    from sooner.search import probe as look
     from sooner.watch.pulse import Pulse
     from sooner.workloads import find as workload_named
 
@@ -106,11 +115,16 @@ def find(
         cpus_per_run=cpus_per_run,
         command=shlex.join(["sooner", *sys.argv[1:]]),
     )
+    rival = None if against is None else Recipe(against)
     pool, placed = options.pop("pool"), options.pop("jobs")
     console = Console(stderr=True, highlight=False)
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
         task = workload_named(workload)
-    asked = repr((task.spec, str(Recipe(base)), [one.name for one in named], steps, seconds, series))
+        findings = look(task, Recipe(base)) if probe else []
+    named = [choice for choice, _ in ordered(named, findings)]
+    for one in findings:
+        console.print(f"{one.name}: {one.sentence}", markup=False, soft_wrap=True)
+    asked = repr((task.spec, str(Recipe(base)), str(rival), [one.name for one in named], steps, seconds, series))
     unique = hashlib.sha256(asked.encode()).hexdigest()[:8]
     folder = Path("races") / f"find-{task.name}-{unique}" if out is None else out
     with opened(pool) as workers, contextlib.ExitStack() as shown:
@@ -121,23 +135,23 @@ def find(
             return shown.enter_context(stoppable(console, plan.jobs, lambda: kept))
 
         search = Search(
-            task,
+            OnTask(task, steps, options),
             Recipe(base),
             named,
             seconds,
             folder,
             jobs=(placed or os.cpu_count() or 1) if workers is None else workers.jobs,
-            steps=steps,
-            options=options,
+            against=rival,
             series=series,
+            findings=findings,
             told=lambda text: console.print(text, markup=False, soft_wrap=True),
             watch=watch,
         )
         found = search.run(workers)
         confirmed = None
-        if str(found.recipe) != str(search.base):
-            console.print(f"confirming on fresh seeds: {found.recipe} against {search.base}", markup=False)
-            plan = search.confirming(found.recipe, found.spent.confirm)
+        if str(found.recipe) not in (str(search.base), str(found.rival)):
+            console.print(f"confirming on fresh seeds: {found.recipe} against {found.rival}", markup=False)
+            plan = search.confirming(found)
             confirmed = run(plan, [watch(plan), Pulse(plan.folder())], workers)
-    more = code(search, confirmed) if proven(confirmed) else ""
+    more = code(search, found, confirmed) if proven(confirmed) else ""
     show_answer(answer(search, found, confirmed), folder, as_json=json, more=more)

@@ -19,6 +19,7 @@ FLOP_PER_PARAMETER_AND_TOKEN = 6.0
 COLUMNS: dict[str, str] = {
     "step": "optimizer steps",
     "loss": "loss (nats per token unless the file says otherwise)",
+    "before": "loss before a cool-down of the learning rate, in the unit of the loss",
     "lr": "learning rate in force at this step",
     "parameters": "model parameters",
     "tokens": "training tokens (or samples) seen",
@@ -127,6 +128,12 @@ class Table:
     def only(self, runs: Sequence[str]) -> Table:
         """Return the rows of these runs."""
         return self.where(np.isin(self.run, list(runs)))
+
+    def evenly(self, count: int) -> Table:
+        """Return so many rows at most, evenly spaced, the first and the last among them."""
+        if len(self) <= count:
+            return self
+        return self.where(np.unique(np.linspace(0, len(self) - 1, count).round().astype(np.intp)))
 
     def last(self) -> Table:
         """Return the last row of each run."""
