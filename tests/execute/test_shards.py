@@ -14,6 +14,7 @@ RECIPES = (
     "mars(weight_decay=0.1)",  # sums over parameters and the gradient of the step before
     "schedule_free_adamw(weight_decay=0.1)",  # an average of its own to evaluate
     "adamp(weight_decay=0.1)",  # sums over rows
+    "muon + hyperball",  # around the step
     "muon",  # whole matrices
 )
 

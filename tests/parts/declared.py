@@ -49,6 +49,7 @@ DECLARED = {
     "apollo_mini": Declared("apollo_mini", looks="projections are drawn on the device, and meta draws nothing"),
     "grad_norm_smooth": Declared("grad_norm_smooth", looks="a step is accepted by its loss"),
     "leap_verify": Declared("adamw + leap_verify(interval=2, ahead=1)", looks="a leap is accepted by its loss"),
+    "hyperball": Declared("adamw + hyperball", looks="initial weights"),
     "softmax_ghosts": Declared("adamw + softmax_ghosts"),
     **_plain("constant", "cosine", "linear", "refined", "uba", "warmup_stable_decay", station="schedule"),
     "adadagrad": Declared("adamw + adadagrad", refused="batch size"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sooner.update.apollo_mini import APOLLOMini
     from sooner.update.diffgrad import DiffGrad
     from sooner.update.grad_norm_smooth import GradNormSmooth
+    from sooner.update.hyperball import Hyperball
     from sooner.update.kl_shampoo import KLShampoo
     from sooner.update.leap_verify import LeapVerify
     from sooner.update.lion import Lion
@@ -59,6 +60,7 @@ __all__ = [
     "AllRound",
     "DiffGrad",
     "GradNormSmooth",
+    "Hyperball",
     "KLShampoo",
     "LeapVerify",
     "Lion",
