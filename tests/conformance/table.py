@@ -385,7 +385,12 @@ def packages():
             ours, theirs = getattr(update, f"ScheduleFree{name}"), getattr(schedulefree, f"{name}ScheduleFree")
             shown = hyper | {key: value for key, (_, value) in own.items()}
             given = hyper | dict(own.values())
-            yield Row(title(ours, shown), "schedulefree", version, errors(stepping(ours, **shown), stepping(theirs, **given), SHAPES))
+            yield Row(
+                title(ours, shown),
+                "schedulefree",
+                version,
+                errors(stepping(ours, **shown), stepping(theirs, **given), SHAPES),
+            )
 
     if version := installed("apollo-torch"):
         with authors_apollo() as published:

@@ -58,7 +58,13 @@ def test_every_method_that_needs_only_gradients_is_compared():
 def test_the_page_shows_these_comparisons():
     present = [[row.method, row.against] for row in rows()]
     packages = {cells[1] for cells in on_the_page()} - {against for _, against in present}
-    assert packages <= {"adabelief-pytorch", "adamp", "apollo-torch", "lion-pytorch", "schedulefree"}  # those that are not installed
+    assert packages <= {
+        "adabelief-pytorch",
+        "adamp",
+        "apollo-torch",
+        "lion-pytorch",
+        "schedulefree",
+    }  # those that are not installed
     assert [cells[:2] for cells in on_the_page() if cells[1] not in packages] == present
     assert all(float(error) <= 1e-6 for cells in on_the_page() for error in cells[3:])
 
