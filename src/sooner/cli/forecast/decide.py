@@ -124,7 +124,7 @@ def run_gain(
 def run_gain_of_decay(files: list[Path], at: list[str], given: Reading, *, lr: str | None) -> None:
     """Say what a cool-down takes off and show why."""
     checked_numbers(given)
-    asked = places(at, ("loss",), "the gain of a decay") if at else None
+    asked = places(at, ("loss",), "the gain of a decay", also=("parameters",)) if at else None
     waiting = []
     if asked is not None:
         sizes = asked["parameters"] if "parameters" in asked else np.full(len(asked), np.nan)
