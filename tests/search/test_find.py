@@ -84,7 +84,7 @@ def test_the_command_tells_recipe_evidence_and_code(tmp_path, monkeypatch, capsy
     written(tmp_path, LINE)
     pool = Inline()
     monkeypatch.setattr(Search, "run", lambda self, _, run=Search.run: run(self, pool))
-    monkeypatch.setattr("sooner.race.referee.run", lambda plan, watchers, _: race(plan, watchers, pool))
+    monkeypatch.setattr("sooner.cli.finding.run", lambda plan, watchers, _: race(plan, watchers, pool))
     words = ["find", "my_task.py", "--base", "sgd(lr=0.001)", "--among", "adamw, ema", "--budget", "1h", "--jobs", "1"]
     monkeypatch.setattr(sys, "argv", ["sooner", *words, "--out", "here"])
     typed()
