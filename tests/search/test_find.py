@@ -132,7 +132,7 @@ def test_the_rival_is_named_or_has_the_schedule_that_helps_alone(tmp_path):
 
     def stage(*logs):
         recipes = ["sgd", "linear + sgd", "adamw"]
-        return [measure.Measured(Recipe(r), {}, s, 40, s, 1.0) for r, s in zip(recipes, logs, strict=True)]
+        return [measure.Measured(Recipe(r), {}, s, 40, s) for r, s in zip(recipes, logs, strict=True)]
 
     search = a_search(tmp_path, "sgd", "linear, adamw")
     helps = stage([20.0, 21.0, 20.5], [10.0, 10.6, 10.2], [5.0, 5.1, 5.2])

@@ -90,7 +90,7 @@ class OnCommands:
         planned = base.planned_end or any(change.planned_end for change in changes)
         if base.recipe is not None:
             return replace(base, recipe=with_choices(base.recipe, changes), planned_end=planned)
-        whole = next((change.command for change in changes if change.command is not None), None)
+        whole: Command | None = next((change.command for change in changes if change.command is not None), None)
         if whole is not None:
             return replace(whole, planned_end=planned)
         if not changes:
