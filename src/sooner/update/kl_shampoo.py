@@ -160,7 +160,9 @@ class KLShampoo(TiledOptimizer):
         interval: steps between two refreshes of the bases, default 10.
         eps: added to the root of the eigenvalues' products, default 1e-8, also AdamW's.
         weight_decay: decoupled weight decay (multiplied by the group's learning rate), default 0.01.
-        initial: eigenvalues at the beginning, at least 1e-12, default 0.1. Early steps are small where gradients are.
+        initial: eigenvalues at the beginning, at least 1e-12, default 0.1, the authors'. Steps are small until they
+            have come down to the gradients', which takes about a hundred steps per power of ten: set it lower for runs
+            of a thousand steps.
         ceiling: of the inverse root of an eigenvalue, default 4,000; a side shorter than that has its length as
             the ceiling, but no less than 10.
         max_side: a longer side of a matrix is not whitened, so that the method is one-sided, default 10,000. A side of
