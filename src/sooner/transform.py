@@ -85,10 +85,17 @@ class Reduction(Transform):
     recalls: ClassVar[tuple[str, ...]] = ()
 
     def recall(self, memory: State, clock: Clock) -> State:
-        """Return the numbers of `recalls`, shaped as those of the memory, which is as the last step has left it.
+        """Return the numbers of `recalls`, for the memory as the last step has left it.
 
         So the state can be kept by numbers that are the model's or the parameter's own. A rule that only recalls, and
         adds up nothing, is a single pass.
+
+        Args:
+            memory: as in `decide`, but of parameters of any shapes, ``[n]``.
+            clock: as everywhere.
+
+        Returns:
+            Numbers shaped as those of the memory, by the names of `recalls`.
         """
         raise TypeError(f"{type(self).__name__} defines no recall")
 

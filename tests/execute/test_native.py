@@ -149,7 +149,7 @@ def test_any_memory_layout(method, dtype):
         step = [form(g) for form, g in zip(forms[t:] + forms[:t], step, strict=True)]
         step[1] = step[1][:1].expand(4, 6)  # every row the same memory, as broadcasting leaves it
         steps.append(step)
-    with patch.object(native, "_run", side_effect=native._run) as launch:
+    with patch.object(native.NativeStretch, "_run", side_effect=native.NativeStretch._run) as launch:
         assert_executors_agree(
             method,
             lambda: [form(p) for form, p in zip(forms, start, strict=True)],

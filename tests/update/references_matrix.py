@@ -180,3 +180,49 @@ def kl_shampoo(
             kept["values"][i] = torch.clamp(values, min=1 / max(10, min(side, ceiling)) ** 2)
             if (step - 1) % interval == 0:
                 kept["Q"][i] = torch.linalg.qr(kept["S"][i] @ kept["Q"][i])[0]
+
+
+def newton_schulz(matrix, iterations):
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / (x.pow(2).sum().sqrt() + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = 3.4445 * x - (4.7750 * gram - 2.0315 * (gram @ gram)) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+def averaged(kept, g, momentum, nesterov):
+    kept["b"] = momentum * kept.get("b", 0) + (1 - momentum) * g
+    d = (1 - momentum) * g + momentum * kept["b"] if nesterov else kept["b"]
+    return d.reshape(len(d), -1)
+
+
+def normuon(
+    parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, beta2=0.95, weight_decay=0.0, iterations=5,
+    eps=1e-10, adjust="original",
+):  # fmt: skip
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        o = newton_schulz(averaged(kept, g, momentum, nesterov), iterations)
+        rows, columns = o.shape
+        kept["v"] = beta2 * kept.get("v", torch.zeros(rows, dtype=o.dtype)) + (1 - beta2) * (o**2).sum(1) / columns
+        even = torch.stack([o[i] / (math.sqrt(kept["v"][i]) + eps) for i in range(rows)])
+        if adjust == "original":
+            length = math.sqrt(max(1, rows / columns)) * o.pow(2).sum().sqrt()
+        else:
+            length = 0.2 * math.sqrt(rows * columns)
+        p.mul_(1 - lr * weight_decay)
+        p.sub_((lr * length / (even.pow(2).sum().sqrt() + 1e-10) * even).reshape(p.shape))
+
+
+def adamuon(
+    parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, beta2=0.95, weight_decay=0.1, iterations=5,
+    eps=1e-8,
+):  # fmt: skip
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        d = averaged(kept, g, momentum, nesterov)
+        o = newton_schulz((d > 0).to(d.dtype) - (d < 0).to(d.dtype), iterations)
+        kept["v"] = beta2 * kept.get("v", 0) + (1 - beta2) * o**2
+        even = o / (kept["v"] ** 0.5 + eps)
+        length = 0.2 * math.sqrt(o.numel())
+        p.mul_(1 - lr * weight_decay)
+        p.sub_((lr * length / (even.pow(2).sum().sqrt() + eps) * even).reshape(p.shape))

@@ -17,6 +17,7 @@ from sooner.update import (
     AdaBelief,
     AdaGradNorm,
     AdamP,
+    AdaMuon,
     AdamW,
     Adan,
     AdEMAMix,
@@ -25,6 +26,7 @@ from sooner.update import (
     Muon,
     NAdamW,
     NormalizedGD,
+    NorMuon,
 )
 
 SHAPES = [(4, 6), (6,), (), (3, 2, 2, 2), (1, 5)]
@@ -77,7 +79,7 @@ def test_the_step_is_the_papers(monkeypatch, executor, method, reference, settin
         torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", [Muon, ROOT, SOAP, KLShampoo, APOLLO])
+@pytest.mark.parametrize("method", [Muon, NorMuon, AdaMuon, ROOT, SOAP, KLShampoo, APOLLO])
 def test_matrices_are_masked_one_by_one(method):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)).double()

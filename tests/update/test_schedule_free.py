@@ -186,11 +186,15 @@ def test_what_would_go_on_from_the_average_is_refused_inside_the_view(method, re
     params = parameters()
     optimizer = method(params, **settings)
     train(optimizer, params, 3)
-    before = values(params)
+    before, saved = values(params), copy.deepcopy(optimizer.state_dict())
     with optimizer.view():
         for act, word in ((optimizer.step, "step"), (optimizer.state_dict, "checkpoint")):
             with pytest.raises(SoonerError, match=f"a {word} .*inside view()"):
                 act()
+        with pytest.raises(SoonerError, match=r"loading a state inside view\(\)"):
+            optimizer.load_state_dict(saved)
+        with pytest.raises(SoonerError, match=r"a step inside view\(\)"):
+            optimizer.one_by_one()
         for copied in (copy.deepcopy, pickle.dumps):
             with pytest.raises(SoonerError, match=r"a copy inside view\(\)"):
                 copied(optimizer)
@@ -223,6 +227,29 @@ def test_a_model_that_is_cast_inside_the_view_gets_its_weights_back():
         net.bfloat16()
         net.float()
     assert same(values(net.parameters()), before)
+
+
+def test_training_goes_on_after_a_view_in_inference_mode():
+    net = nn.Linear(3, 2)
+    optimizer = ScheduleFreeSGD(net, lr=0.1)
+    train(optimizer, list(net.parameters()), 3)
+    average = shown(optimizer, list(net.parameters()))
+    before = values(net.parameters())
+    with torch.inference_mode(), optimizer.view():
+        assert same(values(net.parameters()), average)
+    assert same(values(net.parameters()), before)
+    net(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+
+
+def test_sharded_parameters_need_their_model(monkeypatch):
+    params = parameters()
+    optimizer = ScheduleFreeSGD(params, lr=0.1)
+    train(optimizer, params, 1)
+    monkeypatch.setattr(_schedule_free, "is_sharded", lambda p: True)
+    with pytest.raises(SoonerError, match=r"make the optimizer of the model itself, or call view\(model\)"):
+        shown(optimizer, params)
+    assert len(shown(optimizer, params, model=nn.ParameterList(params))) == len(params)
 
 
 def test_a_weight_that_was_resized_is_named():
@@ -358,3 +385,24 @@ def test_a_state_of_adamw_is_refused():
     train(other, params, 1)
     with pytest.raises(SoonerError, match="schedule_free_adamw"):
         ScheduleFreeAdamW(params).load_state_dict(other.state_dict())
+
+
+def test_it_goes_with_few_bits_and_with_released_gradients():
+    def trained(bits, release):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 2))
+        recipe = f"schedule_free_adamw(lr=0.01{f', state_bits={bits}' if bits else ''})"
+        training = Recipe(recipe + (" + gradient_release" if release else "")).build(net, 4)
+        for step in range(4):
+            torch.manual_seed(step)
+            net(torch.randn(8, 64)).square().mean().backward()
+            training.step()
+            training.zero_grad()
+        with training.view():
+            return values(net.parameters())
+
+    plain = trained(None, release=False)
+    assert same(trained(None, release=True), plain)
+    short = trained(8, release=False)
+    assert not same(short, plain)
+    assert close(short, plain, rtol=0, atol=0.01)

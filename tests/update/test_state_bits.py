@@ -70,7 +70,16 @@ WITH_MEANS = [method for method in METHODS if keeps_means(method)]
 
 def test_most_rules_keep_means():
     assert {m.__name__ for m in METHODS} - {m.__name__ for m in WITH_MEANS} <= {
-        *("AdaGradNorm", "NormalizedGD", "NormalizedLogisticGD", "GradNormSmooth", "SoftmaxGhosts", "LeapVerify", "SGD")
+        *(
+            "AdaGradNorm",
+            "NormalizedGD",
+            "NormalizedLogisticGD",
+            "GradNormSmooth",
+            "SoftmaxGhosts",
+            "LeapVerify",
+            "SGD",
+        ),
+        "ScheduleFreeSGD",
     }
 
 
@@ -115,6 +124,13 @@ def test_a_step_of_the_first_gradient_is_exact(bits):
     train(AdamW(ours, lr=0.01, state_bits=bits), ours, 0, 1)
     train(AdamW(theirs, lr=0.01), theirs, 0, 1)
     assert all(torch.allclose(p, q, rtol=1e-6, atol=1e-7) for p, q in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(("bits", "low", "high"), [(8, 0.01, 0.02), (4, 0.15, 0.25)])
+def test_a_way_on_random_gradients_is_off_by_what_the_page_says(bits, low, high):
+    exact = displacement(lambda p: AdamW(p, lr=1e-3))
+    off = (displacement(lambda p: AdamW(p, lr=1e-3, state_bits=bits)) - exact).norm() / exact.norm()
+    assert low < off < high
 
 
 def displacement(make, steps=20):

@@ -28,7 +28,7 @@ def state(bits: int, width: int) -> dict[str, Any]:
 
 CLAIM = Claim(
     part="low_bit_state",
-    paper="eight-bit-optimizers",
+    paper="",
     headline="8-bit state keeps the quality of 32-bit state at a quarter of its memory, with the same settings.",
     source="Dettmers et al., 2021, arXiv 2110.02861, abstract; 4 bits: Li et al., 2023, arXiv 2309.01507",
     experiment=(

@@ -41,12 +41,9 @@ def recall(rule: Reduction, chunk: Chunk, clock: Clock) -> list[Numbers]:
     if rule.over == "model":
         known = rule.recall({name: cohort.shared[name].to(cohort.device, exact) for name in rule.memory}, clock)
         return [tuple(known[name].to(cohort.device, cohort.dtype) for name in rule.recalls)]
-    memory = {name: chunk.state(name) for name in rule.memory}
-    found = []
-    for bucket in chunk.buckets:
-        known = rule.recall({name: bucket.kept(name, flat).to(exact) for name, flat in memory.items()}, clock)
-        found.append(tuple(known[name].view(bucket.count, 1).to(cohort.dtype) for name in rule.recalls))
-    return found
+    known = rule.recall({name: chunk.state(name).to(exact) for name in rule.memory}, clock)
+    numbers = [known[name].to(cohort.dtype) for name in rule.recalls]
+    return [tuple(n[b.first : b.first + b.count].view(b.count, 1) for n in numbers) for b in chunk.buckets]
 
 
 def decide(

@@ -34,6 +34,8 @@ ON_DEVICE = 2**24
 
 def run_eager(work: Sequence[Work]) -> None:
     """Take one step for every cohort."""
+    for one in work:
+        one.count_here()
     drive(work, advance_eagerly)
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sooner.update.adabelief import AdaBelief
     from sooner.update.adagrad_norm import AdaGradNorm
     from sooner.update.adamp import AdamP
+    from sooner.update.adamuon import AdaMuon
     from sooner.update.adamw import AdamW
     from sooner.update.adan import Adan
     from sooner.update.ademamix import AdEMAMix
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sooner.update.nadamw import NAdamW
     from sooner.update.normalized_gd import NormalizedGD
     from sooner.update.normalized_logistic_gd import NormalizedLogisticGD
+    from sooner.update.normuon import NorMuon
     from sooner.update.prodigy import Prodigy
     from sooner.update.root import ROOT
     from sooner.update.schedule_free_adamw import ScheduleFreeAdamW
@@ -48,6 +50,7 @@ __all__ = [
     "AdEMAMix",
     "AdaBelief",
     "AdaGradNorm",
+    "AdaMuon",
     "AdamP",
     "AdamW",
     "Adan",
@@ -59,6 +62,7 @@ __all__ = [
     "Lion",
     "Muon",
     "NAdamW",
+    "NorMuon",
     "NormalizedGD",
     "NormalizedLogisticGD",
     "Prodigy",

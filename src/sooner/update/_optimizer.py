@@ -31,6 +31,7 @@ from sooner.transform import Chain, Transform, chain
 from sooner.update._cautious import cautious
 from sooner.update._graphs import outside_graphs
 from sooner.update._matching import Difference
+from sooner.update._one_by_one import OneByOne
 from sooner.update._options import NON_FINITE, check_state_bits, tell_of_foreign
 from sooner.update._parameters import check_parameters
 from sooner.update._plan import Plan, Share
@@ -234,12 +235,24 @@ class ChainOptimizer(Part, Optimizer):
 
     def _take_step(self) -> None:
         self.last_step_taken = True
-        shares = [
+        run(self._plan.work(self._shares(), self.state))
+
+    def _shares(self) -> list[Share]:
+        return [
             Share(params, settings, self.full_rule(settings))
             for group in self.param_groups
             for params, settings in self.shares(group)
         ]
-        run(self._plan.work(shares, self.state))
+
+    def one_by_one(self, before: OneByOne | None = None) -> OneByOne:
+        """Return what takes a step of parameters one by one, with the settings of now; `before`: that of the last step.
+
+        Raises:
+            SoonerError: a rule that needs the gradients of all of them.
+        """
+        steps = OneByOne(self.name(), self._label, self.state) if before is None else before
+        steps.begin(self._shares())
+        return steps
 
     def _label(self, parameter: Tensor) -> str:
         """Return how a message calls a parameter: by its name where names were given, else by its number."""

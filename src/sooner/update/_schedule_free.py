@@ -32,6 +32,7 @@ from sooner.foundation import snapshots
 from sooner.foundation.model_names import unwrapped
 from sooner.part import check_range
 from sooner.transform import Clock, Reduction, Scope, State
+from sooner.update._one_by_one import OneByOne
 from sooner.update._optimizer import ChainOptimizer
 
 log = logging.getLogger(__name__)
@@ -101,8 +102,8 @@ class TowardsAverage(Reduction):
         now = torch.zeros_like(memory["highest_rate"]) + self._rate(clock)
         before = torch.where(memory["highest_rate"].float() == now.float(), now, memory["highest_rate"])
         highest = torch.maximum(before, now)
-        shrunk = (before / highest) ** self.rate_power * ((clock.step - 1) / clock.step) ** self.power
-        averaged = memory["averaged"] * shrunk + 1
+        shrunk = (before / highest) ** self.rate_power
+        averaged = memory["averaged"] * (((clock.step - 1) / clock.step) ** self.power * shrunk) + 1
         return averaged if self.rate_power == 0 else torch.where(highest > 0, averaged, 0.0), highest
 
 
@@ -153,11 +154,17 @@ class ScheduleFree(ChainOptimizer):
         return TowardsAverage(beta, group["warmup"], group["power"], group["rate_power"])
 
     def _take_step(self) -> None:
-        if self._shown:
-            raise SoonerError(
-                f"{self.name()}: a step was taken inside view(), on the averaged weights; leave the view to train"
-            )
+        self._refuse_inside("a step")
         super()._take_step()
+
+    def one_by_one(self, before: OneByOne | None = None) -> OneByOne:
+        """As every optimizer.
+
+        Raises:
+            SoonerError: called inside `view`.
+        """
+        self._refuse_inside("a step")
+        return super().one_by_one(before)
 
     @contextlib.contextmanager
     def view(self, model: nn.Module | None = None) -> Iterator[None]:
@@ -184,7 +191,7 @@ class ScheduleFree(ChainOptimizer):
         _reshard(known)
         averages = [self._average(p) for p in stepped]
         with snapshots.shown(known if known is not None else nn.ParameterList(stepped)):
-            kept = [local(p.detach()).clone() for p in stepped]
+            kept = _copies(stepped)
             self._shown = True
             try:
                 _put(stepped, averages)
@@ -194,6 +201,7 @@ class ScheduleFree(ChainOptimizer):
                 _reshard(known)
                 _put(stepped, kept)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _average(self, p: Tensor) -> Tensor:
         """Return x of a parameter, this process's piece, in the dtype of its state."""
@@ -219,6 +227,15 @@ class ScheduleFree(ChainOptimizer):
         self._refuse_inside("a checkpoint")
         return super().state_dict()
 
+    def adapted(self, state_dict: Any) -> Any:
+        """Return the state as it is.
+
+        Raises:
+            SoonerError: called inside `view`.
+        """
+        self._refuse_inside("loading a state")
+        return super().adapted(state_dict)
+
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_inside("a copy")
         return super().__getstate__()
@@ -230,6 +247,13 @@ class ScheduleFree(ChainOptimizer):
             )
 
 
+@torch.inference_mode(False)
+@torch.no_grad()
+def _copies(params: list[Tensor]) -> list[Tensor]:
+    return [local(p).clone() for p in params]
+
+
+@torch.inference_mode(False)
 @torch.no_grad()
 def _put(params: list[Tensor], values: list[Tensor]) -> None:
     for p, value in zip(params, values, strict=True):
