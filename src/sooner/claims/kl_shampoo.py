@@ -66,7 +66,7 @@ CLAIM = Claim(
         optimizer="SOAP",
     ),
     known=ON_TEXT,
-    minutes=75,
+    minutes=50,
     limits=(
         "Batches are small, and sides at most a few hundred. The authors compute in bfloat16, we in float32. Where "
         "eigenvalues begin was chosen on this task, at one seed."
