@@ -88,7 +88,7 @@ class Whiten(Transform):
         return self.tiling.each(u, state, SIDES, step)
 
     def _begun(self, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        new = {}
+        new = {"exp_avg": torch.zeros_like(state["exp_avg"])}  # also where somebody zeroed the step
         for side, g in (("row", gradient), ("column", gradient.mT)):
             if state[f"{side}_basis"].numel():
                 new[f"{side}_moment"] = self._mean(state[f"{side}_moment"], g)
