@@ -70,7 +70,16 @@ WITH_MEANS = [method for method in METHODS if keeps_means(method)]
 
 def test_most_rules_keep_means():
     assert {m.__name__ for m in METHODS} - {m.__name__ for m in WITH_MEANS} <= {
-        *("AdaGradNorm", "NormalizedGD", "NormalizedLogisticGD", "GradNormSmooth", "SoftmaxGhosts", "LeapVerify", "SGD")
+        *(
+            "AdaGradNorm",
+            "NormalizedGD",
+            "NormalizedLogisticGD",
+            "GradNormSmooth",
+            "SoftmaxGhosts",
+            "LeapVerify",
+            "SGD",
+        ),
+        "ScheduleFreeSGD",
     }
 
 

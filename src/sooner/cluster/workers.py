@@ -138,7 +138,7 @@ class Cluster:
         Args:
             stack: keeps the views open that choose weights for evaluation.
         """
-        chosen = any(hasattr(part, "view") for part in self._mover.trainings[0].others)
+        chosen = self._mover.trainings[0].shows_others
         for training in self._mover.trainings:
             stack.enter_context(training.view())
         if not chosen:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,6 +102,7 @@ class Members(Protocol):
     shapes: list[dict[str, tuple[int, ...]]]
     state: dict[str, list[Tensor]]
     numbers: dict[str, Tensor]
+    shared: MutableMapping[str, Tensor]
     packed: frozenset[str]
     offsets: list[int]
     bands: list[Band]

@@ -20,6 +20,7 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.execute.alike import Alike
 from sooner.execute.chunk import Band, Chunk
+from sooner.execute.counted import Counted, capturing, refuse_capture
 from sooner.execute.low_bits import SCALE, unpacked
 from sooner.execute.shards import local, local_gradient, spread_of
 from sooner.execute.snapshot import HELPER, snapshot
@@ -99,8 +100,10 @@ class Cohort:
             begin, found for the step that follows; see `release`.
         plain_parameters, plain_gradients: whether all of them lie plainly in memory, gradients in one dtype.
         gradient_dtype: that dtype.
+        counts_there: whether steps are counted on the device, see `count_there`.
         steady: whether the last step found everything as the one before it had left it.
         kept: what an executor keeps from step to step, by the rules it is for.
+        tables: what an executor keeps on the device, by what it is for.
 
     Raises:
         MisfitError: state does not fit its parameter.
@@ -147,6 +150,7 @@ class Cohort:
         self.state: dict[str, list[Tensor]] = {}
         self.numbers: dict[str, Tensor] = {}
         self._steps = None if marks is None else torch.tensor([float(known[i].steps) for i in order])
+        self.counts_there = False
         self._slots_of: Callable[[dict[str, Tensor]], tuple[Tensor, ...]] = _nothing
         self.addresses: dict[str, array[int]] = {}
         self.states = [kept.setdefault(p, {}) for p in self.params]
@@ -162,7 +166,8 @@ class Cohort:
         self._gradient_places = array("Q", bytes(8 * len(self.params)))
         self._found: list[Tensor] | None = None
         self.steady = False
-        self.kept: dict[tuple[int, int], Any] = {}
+        self.kept: dict[tuple[type, int, int], Any] = {}
+        self.tables: dict[Any, Any] = {}
         self.plain_gradients, self.gradient_dtype = False, self.dtype
         self.plain_parameters = all(map(plain, self.pieces))
 
@@ -295,7 +300,7 @@ class Cohort:
         for i, slot in enumerate(self._singles, len(self._vectors)):
             if places_of(held[i :: self._width]) != self._single_places[slot]:
                 return False
-        if self._steps is not None and self._steps.tolist() != self._counted():
+        if self._steps is not None and not self.counts_there and self._steps.tolist() != self._counted():
             return False
         self._checked, self.addresses = checked, {"theta": theta}
         for i, slot in enumerate(self._vectors, 1):
@@ -327,14 +332,56 @@ class Cohort:
         return [float(band.steps) for band in self.bands for _ in range(band.first, band.last)]
 
     def advance(self) -> None:
-        """Count a step."""
+        """Count a step.
+
+        Raises:
+            SoonerError: it is captured in a CUDA graph, and counted on the host.
+        """
         assert self._steps is not None
+        if not self.counts_there and capturing(self.device):
+            raise refuse_capture()
         for band in self.bands:
             band.steps += 1
         if self._noted:
             self._snapshot.advance()
         else:
             self._steps.add_(1.0)
+
+    def count_there(self) -> None:
+        """From now on, count steps on the device, so that a captured graph goes on counting when it is replayed."""
+        assert self._steps is not None
+        self._move_counts(self._steps.to(self.device, copy=True))
+        self.counts_there, self._compares, self._snapshot, self._noted = True, False, None, {}
+
+    def count_here(self) -> None:
+        """Count on the host again. Waits for the device.
+
+        Raises:
+            SoonerError: the step is captured in a CUDA graph.
+        """
+        if not self.counts_there:
+            return
+        if capturing(self.device):
+            raise refuse_capture()
+        assert self._steps is not None
+        self._move_counts(self._steps.cpu())
+        for band in self.bands:
+            band.steps = int(self._steps[band.first])
+        self.counts_there, self._compares = False, self.spread is None and self.device.type == "cpu"
+
+    def counts(self, bands: range) -> Counted:
+        """Return the step counts of these bands where they are, on the device."""
+        assert self._steps is not None
+        own = self.bands[bands.start : bands.stop]
+        firsts = torch.stack([self._steps[band.first] for band in own])
+        return Counted(firsts.double(), min(band.steps for band in own))
+
+    def _move_counts(self, steps: Tensor) -> None:
+        self._steps = steps
+        for kept, one in zip(self.states, steps.unbind(), strict=True):
+            kept["step"] = one
+        self._held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
+        self._single_places["step"] = places_of(list(steps.unbind()))
 
     def find_gradients(self) -> bool:
         """Look at the gradients that there are, and check them; False unless every parameter has one.

@@ -14,7 +14,12 @@ _LOW = 0xFFFFFFFF
 
 def salt_of(step: int) -> int:
     """Return a 32-bit number that differs from step to step without pattern."""
-    return int(_mixed(torch.tensor(step)))
+    return int(salts_of(torch.tensor(step)))
+
+
+def salts_of(steps: Tensor) -> Tensor:
+    """Return the same for int64 step counts, where they are."""
+    return _mixed(steps)
 
 
 def round_stochastically(x: Tensor, first: int, salt: int) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.distributed.tensor import DTensor
 
 
@@ -31,6 +32,15 @@ def local(tensor: Tensor) -> Tensor:
 def whole(tensor: Tensor) -> Tensor:
     """Return all of a tensor, fetched from the other processes if need be."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def reshard(model: nn.Module) -> None:
+    """Bring modules of FSDP2 back to their shards: while they hold whole weights, those are copies."""
+    if (fsdp := sys.modules.get("torch.distributed.fsdp")) is None:  # then no module is sharded
+        return
+    for module in model.modules():
+        if isinstance(module, fsdp.FSDPModule):
+            module.reshard()
 
 
 def local_gradient(p: Tensor) -> Tensor | None:
