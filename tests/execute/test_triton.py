@@ -11,7 +11,9 @@ from sooner.execute import fused, tables, using
 from sooner.execute import triton as ours
 
 pytest.importorskip("triton")
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")  # numpy's, of NaN and 0 / 0
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning:triton.runtime.interpreter"
+)  # numpy's, of NaN and 0 / 0
 
 SHAPES = [(), (0,), (1,), (3, 2), (0, 2), (2, 1, 3, 3), (32,), (7, 11)]
 """With blocks of 32: one that is a block, and one that is more than two, and no multiple of one."""

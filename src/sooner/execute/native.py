@@ -305,7 +305,9 @@ class NativeStretch(Stretch):
         numbers = array("d", itertools.chain.from_iterable(_numbers(s) for s in stretches))
         arguments = (offsets, heights, first_rows, sets, vectors, places_of(values), numbers, noise)
         addresses = [one.buffer_info()[0] for one in arguments]
-        stretches[0].kernel(sum(counts), *addresses, threads_for(offsets[-1]), None if sums is None else sums.data_ptr())
+        stretches[0].kernel(
+            sum(counts), *addresses, threads_for(offsets[-1]), None if sums is None else sums.data_ptr()
+        )
         for s, copies in zip(stretches, dense, strict=True):
             s.moved(copies)
         if sums is None:
