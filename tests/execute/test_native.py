@@ -101,7 +101,11 @@ def assert_equal_steps(found, expected, start):
         for slot, value in kept.items():
             assert value.dtype == reference[slot].dtype
             rtol = 1e-11 if value.dtype == torch.float64 else 1e-5
-            torch.testing.assert_close(value, reference[slot], rtol=rtol, atol=1e-3 * rtol, equal_nan=True)
+            # coordinates in another basis are sums of many terms, so small ones are as exact as the largest
+            atol = (
+                rtol * value.nan_to_num().abs().max().item() if "row_basis" in kept and value.numel() else 1e-3 * rtol
+            )
+            torch.testing.assert_close(value, reference[slot], rtol=rtol, atol=atol, equal_nan=True)
 
 
 def assert_executors_agree(method, start, gradients, **hyper):

@@ -7,10 +7,11 @@ import pytest
 from small_races import LINE, Inline, written
 
 from sooner.cli import main
+from sooner.error import SoonerError
 from sooner.race import limits
 from sooner.race.referee import run as race
 from sooner.recipe import Recipe
-from sooner.search import Search, choices, measure
+from sooner.search import OnTask, Search, choices, measure
 from sooner.search import search as searching
 from sooner.search.budget import Effort
 from sooner.workloads import find
@@ -28,7 +29,7 @@ def _small(monkeypatch):
 
 def a_search(folder, base="sgd(lr=0.001)", among="adamw, ema, clip_norm, clip_value", **more):
     task = find(str(written(folder, LINE)))
-    return Search(task, Recipe(base), choices(among), 60.0, folder / "here", told=lambda _: None, **more)
+    return Search(OnTask(task), Recipe(base), choices(among), 1e6, folder / "here", told=lambda _: None, **more)
 
 
 def test_what_is_better_is_found_and_confirmed_on_seeds_of_its_own(tmp_path):
@@ -37,10 +38,10 @@ def test_what_is_better_is_found_and_confirmed_on_seeds_of_its_own(tmp_path):
     assert "adamw" in str(found.recipe)
     assert "adamw" in found.factors
     assert [len(stage) for stage in found.stages] == [5, 2 ** len(found.factors), 2]
-    assert all(len(one.values) == 2 for stage in found.stages for one in stage)
-    plan = search.confirming(found.recipe, 3)
+    assert all(len(one.steps) == 2 for stage in found.stages for one in stage)
+    plan = search.confirming(found)
     result = race(plan, pool=pool)
-    assert next(r for r in result["contenders"] if not r["baseline"])["final"]["difference"] < 0
+    assert next(r for r in result["contenders"] if not r["baseline"])["targets"]["middle"]["ratio"] < 1
     series = {int(key.split("seed ")[1].split()[0]) // 100_000 for key in pool.ran if "seed " in key}
     assert series == {0, 1, 2, 3}, "every stage and the confirmation have seeds of their own"
     again = Inline()
@@ -62,8 +63,8 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         search.run(Stopping())
     found = search.run(Inline())
-    values = [[one.values for one in stage] for stage in found.stages]
-    assert values == [[one.values for one in stage] for stage in whole.stages]
+    values = [[one.steps for one in stage] for stage in found.stages]
+    assert values == [[one.steps for one in stage] for stage in whole.stages]
     assert str(found.recipe) == str(whole.recipe)
 
 
@@ -83,7 +84,7 @@ def test_the_command_tells_recipe_evidence_and_code(tmp_path, monkeypatch, capsy
     written(tmp_path, LINE)
     pool = Inline()
     monkeypatch.setattr(Search, "run", lambda self, _, run=Search.run: run(self, pool))
-    monkeypatch.setattr("sooner.race.referee.run", lambda plan, watchers, _: race(plan, watchers, pool))
+    monkeypatch.setattr("sooner.cli.finding.run", lambda plan, watchers, _: race(plan, watchers, pool))
     words = ["find", "my_task.py", "--base", "sgd(lr=0.001)", "--among", "adamw, ema", "--budget", "1h", "--jobs", "1"]
     monkeypatch.setattr(sys, "argv", ["sooner", *words, "--out", "here"])
     typed()
@@ -106,10 +107,44 @@ def typed():
     assert not end.value.code
 
 
-def test_a_diverged_run_counts_as_the_worst(tmp_path):
-    task = find(str(written(tmp_path, LINE)))
-    recipes = [Recipe("sgd(lr=0.01)"), Recipe("sgd(lr=1e6)")]
-    plan = measure.stage(task, recipes, tmp_path / "one", looks=(3,), tune=0)
-    good, bad = measure.measure(plan, recipes, 2, pool=Inline())
-    assert good.values[0] < 10
-    assert bad.values == [float("inf")] * 2
+def test_a_run_that_misses_counts_as_twice_the_longest(tmp_path):
+    ground = OnTask(find(str(written(tmp_path, LINE))))
+    plan = ground.plan([Recipe("sgd(lr=0.01)"), Recipe("sgd(lr=1e6)")], out=tmp_path / "one", tune=0)
+    stage = measure.measure(plan, 2, pool=Inline())
+    good, bad = stage.measured
+    assert good.hits == 2
+    assert good.typical < 40
+    assert (bad.steps, bad.hits) == ([None, None], 0)
+    assert bad.typical == pytest.approx(80)
+
+
+def test_what_sets_no_target_is_refused(tmp_path):
+    ground = OnTask(find(str(written(tmp_path, LINE))))
+    plan = ground.plan([Recipe("sgd(lr=1e-30)")], out=tmp_path / "one", tune=0)
+    with pytest.raises(SoonerError, match="no target to reach sooner; give more --steps"):
+        measure.measure(plan, 2, pool=Inline())
+
+
+def test_the_rival_is_named_or_has_the_schedule_that_helps_alone(tmp_path):
+    named = a_search(tmp_path, among="adamw, clip_norm", against=Recipe("sgd(lr=0.05)"))
+    found = named.run(Inline())
+    assert str(named.confirming(found).baseline) == "sgd(lr=0.05)"
+
+    def stage(*logs):
+        recipes = ["sgd", "linear + sgd", "adamw"]
+        return [measure.Measured(Recipe(r), {}, s, 40, s) for r, s in zip(recipes, logs, strict=True)]
+
+    search = a_search(tmp_path, "sgd", "linear, adamw")
+    helps = stage([20.0, 21.0, 20.5], [10.0, 10.6, 10.2], [5.0, 5.1, 5.2])
+    assert str(search._rival(search.among, helps)) == "sgd + linear"
+    useless = stage([20.0, 21.0, 20.5], [21.0, 20.0, 20.4], [5.0, 5.1, 5.2])
+    assert str(search._rival(search.among, useless)) == "sgd"
+
+
+def test_what_a_small_budget_has_no_room_for_is_left_out_from_the_end_and_told(tmp_path):
+    search = a_search(tmp_path, among="adamw, ema, clip_norm, clip_value")
+    search.budget = searching.EFFORTS[-1].runs(searching.Field(2)) + 1.0
+    refused = {}
+    kept, _ = search._effort(1.0, list(search.among), refused)
+    assert [change.name for change in kept] == ["adamw", "ema"]
+    assert refused == dict.fromkeys(["clip_value", "clip_norm"], searching.NO_ROOM)

@@ -13,7 +13,20 @@ import torch
 from torch import nn
 
 from sooner.transform import Chain, Decay, Descend, chain, decay
-from sooner.update import SGD, AdaBelief, AdamW, Adan, AdEMAMix, Lion, Muon, NAdamW, NormalizedGD
+from sooner.update import (
+    SGD,
+    AdaBelief,
+    AdamW,
+    Adan,
+    AdEMAMix,
+    Lion,
+    Muon,
+    NAdamW,
+    NormalizedGD,
+    Prodigy,
+    ScheduleFreeAdamW,
+    ScheduleFreeSGD,
+)
 from sooner.update.ademamix import warmed
 from sooner.update.muon import hidden_matrices, newton_schulz
 from sooner.update.nadamw import weights as nesterov_weights
@@ -53,6 +66,14 @@ ELEMENTWISE = [
     (Adan, references.adan, {"lr": 1e-2, "betas": (0.8, 0.5, 0.9), "eps": 1e-3, "weight_decay": 0.3}),
     (Adan, references.adan, {"lr": 1e-2, "weight_decay": 0.3, "proximal": False}),
     (NAdamW, references.nadamw, {"lr": 1e-2, "betas": (0.5, 0.9), "weight_decay": 0.3, "momentum_decay": 0.5}),
+    (ScheduleFreeAdamW, references.schedule_free_adamw, {"lr": 1e-2}),
+    (ScheduleFreeAdamW, references.schedule_free_adamw, {"lr": 1e-2, "weight_decay": 0.3, "warmup": 9, "power": 0.5}),
+    (ScheduleFreeAdamW, references.schedule_free_adamw, {"lr": 1e-2, "betas": (0.5, 0.9), "rate_power": 0.0}),
+    (ScheduleFreeSGD, references.schedule_free_sgd, {"lr": 0.1}),
+    (ScheduleFreeSGD, references.schedule_free_sgd, {"lr": 0.1, "beta": 0.0, "weight_decay": 0.3, "warmup": 20}),
+    (Prodigy, references.prodigy, {"d0": 1e-2}),
+    (Prodigy, references.prodigy, {"d0": 1e-2, "lr": 0.5, "beta3": 0.9, "weight_decay": 0.3, "bias_correction": True}),
+    (Prodigy, references.prodigy, {"d0": 1e-2, "d_coef": 3.0, "growth_rate": 1.05, "safeguard_warmup": True}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1, "momentum": 0.9}),
 ]

@@ -1,26 +1,28 @@
-"""`sooner find`: options and help, the stages of a search, its confirmation, and what came of it."""
+"""`sooner find`: options and help; what it does is in `sooner.cli.finding`."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from sooner.cli.numbers import Whole
+from sooner.error import SoonerError
 
 
 def find(
-    workload: str = "charlm",
+    workload: str | None = None,
     /,
     *,
+    command: Annotated[list[str] | None, Parameter(negative=())] = None,
+    choices: str | None = None,
+    metric: str | None = None,
+    maximize: Annotated[bool, Parameter(negative=())] = False,
+    read: str | None = None,
     budget: str = "1h",
     base: str = "adamw",
+    against: str | None = None,
     among: str | None = None,
     steps: Whole | None = None,
     jobs: Whole | None = None,
@@ -32,6 +34,7 @@ def find(
     cpus_per_run: Whole | None = None,
     silence: float | None = None,
     series: Whole = 0,
+    probe: bool = True,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -39,18 +42,36 @@ def find(
 
     sooner find my_task.py --budget 2h
 
-    First one change of your recipe at a time, then all combinations of the best ones by design, then the last few on
-    fresh seeds; what comes out races against your recipe on seeds that chose nothing. Recipes are tuned alike, compared
-    by whole runs on equal seeds, and never by how a run begins. The same command goes on where it stopped.
+    First a look at the task, which orders what is tried; then one change of your recipe at a time, then all
+    combinations of the best ones by design, then the last few on fresh seeds; what comes out races against your recipe
+    on seeds that chose nothing. Recipes are tuned alike and compared by the steps of whole runs to one target, on equal
+    seeds. The same command goes on where it stopped.
 
     Parameters
     ----------
     workload
         A bundled workload (see `sooner workloads`) or a Python file that defines model, batches, loss and steps.
+        Default: charlm.
+    command
+        In the place of a workload, a program, written as for `sooner race`: {seed} and {steps} are filled in,
+        {lr:log(1e-4, 1e-2)} is tuned. With {recipe} in it, recipes are searched as for a workload. Given several times,
+        each is a candidate, the first the one you use now.
+    choices
+        With one --command, its options and their values, the one you use now first, such as
+        "optimizer=adamw,muon; wd=0,0.1" for {optimizer} and {wd} in it.
+    metric
+        With --command, the number to compare, as the programs print it beside a step, such as val_loss.
+    maximize
+        With --command, larger values of the metric are better.
+    read
+        With --command, read the metric from files that a run writes below {out}, such as "*.csv".
     budget
         How long it may take, the confirmation included, such as 2h, 90min or 1h30m. It decides how much is tried.
     base
-        The recipe that you use now, and that has to be beaten.
+        The recipe that you use now, with which the search begins.
+    against
+        What has to be beaten in the confirmation: a recipe, or the name of a command, or options such as wd=0.1.
+        Default: what the search begins with, with a schedule where that alone surely helps it.
     among
         What may be added: rules, options of rules and parts, with commas between. Default: adamw, muon, lion,
         adabelief, sgd, cautious, clip_norm, cosine, wsd, ema.
@@ -74,70 +95,42 @@ def find(
         Seconds without a word after which a run is given up.
     series
         Another number is the same search on other seeds.
+    probe
+        Look at the task first, for seconds and on the processor: noise, curvature, matrices, rare rows, tails, room for
+        the rate. What it shows orders what is tried, so that a small budget leaves out the rest.
     out
         Folder of its stages. Default: races/find-WORKLOAD-HASH in this directory.
     json
         Print the result as JSON on standard output instead of the tables.
     """
-    from rich.console import Console
+    if command is None:
+        for name, given in (("--choices", choices), ("--metric", metric), ("--read", read), ("--maximize", maximize)):
+            if given:
+                raise SoonerError(f"{name} goes with --command; a workload says itself what its metric is")
+    elif workload is not None:
+        raise SoonerError(f"{workload} and --command are two things to train; give one of them")
+    from sooner.cli.finding import find_commands, find_recipes
+    from sooner.search import AMONG, seconds_of
+    from sooner.search import choices as named
 
-    from sooner.cli.answered import show_answer
-    from sooner.cli.placing import opened, place
-    from sooner.cli.progress import stoppable
-    from sooner.race.plan import Plan
-    from sooner.race.referee import run
-    from sooner.recipe import Recipe
-    from sooner.report.search import answer, code, proven
-    from sooner.search import AMONG, Search, choices, seconds_of
-    from sooner.watch.pulse import Pulse
-    from sooner.workloads import find as workload_named
-
-    seconds, named = seconds_of(budget), choices(AMONG if among is None else among)
-    options: dict[str, Any] = place(
-        jobs,
-        device=device,
-        gpus=gpus,
-        gpus_per_run=gpus_per_run,
-        silence=silence,
-        workers=1,
-        world=1,
-        engine=engine,
-        address=address,
-        cpus_per_run=cpus_per_run,
-        command=shlex.join(["sooner", *sys.argv[1:]]),
-    )
-    pool, placed = options.pop("pool"), options.pop("jobs")
-    console = Console(stderr=True, highlight=False)
-    with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
-        task = workload_named(workload)
-    asked = repr((task.spec, str(Recipe(base)), [one.name for one in named], steps, seconds, series))
-    unique = hashlib.sha256(asked.encode()).hexdigest()[:8]
-    folder = Path("races") / f"find-{task.name}-{unique}" if out is None else out
-    with opened(pool) as workers, contextlib.ExitStack() as shown:
-
-        def watch(plan: Plan) -> Any:
-            shown.pop_all().close()  # the bar of the stage before
-            kept = f"finished cells are kept in {folder}"
-            return shown.enter_context(stoppable(console, plan.jobs, lambda: kept))
-
-        search = Search(
-            task,
-            Recipe(base),
-            named,
-            seconds,
-            folder,
-            jobs=(placed or os.cpu_count() or 1) if workers is None else workers.jobs,
-            steps=steps,
-            options=options,
-            series=series,
-            told=lambda text: console.print(text, markup=False, soft_wrap=True),
-            watch=watch,
-        )
-        found = search.run(workers)
-        confirmed = None
-        if str(found.recipe) != str(search.base):
-            console.print(f"confirming on fresh seeds: {found.recipe} against {search.base}", markup=False)
-            plan = search.confirming(found.recipe, found.spent.confirm)
-            confirmed = run(plan, [watch(plan), Pulse(plan.folder())], workers)
-    more = code(search, confirmed) if proven(confirmed) else ""
-    show_answer(answer(search, found, confirmed), folder, as_json=json, more=more)
+    changes = named(AMONG if among is None else among)
+    shared: dict[str, Any] = {
+        "budget": seconds_of(budget),
+        "against": against,
+        "steps": steps,
+        "jobs": jobs,
+        "device": device,
+        "gpus": gpus,
+        "gpus_per_run": gpus_per_run,
+        "engine": engine,
+        "address": address,
+        "cpus_per_run": cpus_per_run,
+        "silence": silence,
+        "series": series,
+        "out": out,
+        "as_json": json,
+    }
+    if command is not None:
+        find_commands(command, choices, (base, changes), metric=metric, maximize=maximize, files=read, **shared)
+    else:
+        find_recipes("charlm" if workload is None else workload, base, changes, probing=probe, **shared)

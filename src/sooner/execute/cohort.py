@@ -21,6 +21,7 @@ from sooner.error import SoonerError
 from sooner.execute.alike import Alike
 from sooner.execute.chunk import Band, Chunk
 from sooner.execute.counted import Counted, capturing, refuse_capture
+from sooner.execute.low_bits import SCALE, unpacked
 from sooner.execute.shards import local, local_gradient, spread_of
 from sooner.execute.snapshot import HELPER, snapshot
 from sooner.transform import Chain, Reduction
@@ -92,6 +93,7 @@ class Cohort:
         slots: names of the state tensors.
         shapes: per parameter, the shape of each of them.
         state: per slot, one tensor per parameter (of sharded parameters the piece).
+        packed: slots that rest in few bits, see `PackedCohort`.
         numbers: slots that hold one number per parameter, as one vector each, of which `state` holds views.
         offsets: where each parameter starts in a flat vector of all elements, and behind the last the total.
         addresses: where pieces ("theta"), state and, where `find_gradients` found them so, the gradients ("gradient")
@@ -106,6 +108,8 @@ class Cohort:
     Raises:
         MisfitError: state does not fit its parameter.
     """
+
+    packed: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -190,12 +194,13 @@ class Cohort:
                         view.copy_(self._fitting(slot, p, kept[slot], ()))
             else:
                 own = [self._own(slot, i) for i in range(len(self.params))]
-            self.state[slot] = shown[slot] = own
-            if self.spread and slot in self._in_pieces:
-                shown[slot] = [self.spread.shown(t, p) for t, p in zip(own, self.params, strict=True)]
+            self.state[slot] = own
+            shown[slot] = self._shown(slot, own)
         for slot, tensors in shown.items():
             for kept, tensor in zip(self.states, tensors, strict=True):
                 kept[slot] = tensor
+                if slot + SCALE not in shown:
+                    kept.pop(slot + SCALE, None)  # of state that rested in few bits until now
         self._vectors = [slot for slot in self.slots if slot in self.state and slot not in self.numbers]
         self._singles = [slot for slot in shown if slot not in self._vectors]
         names = [*self._vectors, *self._singles]
@@ -205,11 +210,17 @@ class Cohort:
         self._held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
         self._single_places = {slot: places_of(shown[slot]) for slot in self._singles}
 
+    def _shown(self, slot: str, own: list[Tensor]) -> list[Tensor]:
+        """Return state as others see it: pieces of sharded parameters as part of a whole."""
+        if self.spread and slot in self._in_pieces:
+            return [self.spread.shown(t, p) for t, p in zip(own, self.params, strict=True)]
+        return own
+
     def _own(self, slot: str, i: int) -> Tensor:
         """Return the state tensor of a parameter: the one it has, made to fit, or zeros."""
         p, shape = self.params[i], self.shapes[i][slot]
         if slot in self.states[i]:
-            return self._fitting(slot, p, self.states[i][slot], shape)
+            return self._fitting(slot, p, unpacked(self.states[i], slot, shape), shape)
         if slot == MASTER:
             return self.pieces[i].detach().to(self.dtype, copy=True, memory_format=torch.contiguous_format)
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
@@ -432,6 +443,14 @@ class Cohort:
                                   "gradients together")  # fmt: skip
         self.gradient_dtype = gradients[0].dtype
         self.plain_gradients = len({g.dtype for g in gradients}) == 1 and all(map(plain, gradients))
+
+    def read(self, slot: str, chunk: Chunk) -> Tensor:
+        """Return the state of a slot in few bits as one vector of a chunk."""
+        raise TypeError(f"{slot} does not rest in few bits")
+
+    def store(self, slot: str, chunk: Chunk, values: Tensor) -> None:
+        """Put new values of a slot in few bits, one vector of a chunk, where its state is."""
+        raise TypeError(f"{slot} does not rest in few bits")
 
     @functools.cached_property
     def whole(self) -> Chunk:

@@ -37,6 +37,12 @@ def round_stochastically(x: Tensor, first: int, salt: int) -> Tensor:
     return torch.where(torch.isfinite(x), rounded, x)
 
 
+def random_numbers(first: int, count: int, salt: int, device: torch.device) -> Tensor:
+    """Return numbers ``[count]`` in [0, 1), float32, that depend on the elements' numbers and the salt alone."""
+    index = torch.arange(first, first + count, device=device)
+    return (_mixed((index + salt) & _LOW) >> 8).float() / 2**24
+
+
 def _mixed(x: Tensor) -> Tensor:
     """Return a hash of 32-bit numbers in int64 (Wellons, "hash-prospector", 2018, constants of lowbias32)."""
     x = (x ^ (x >> 16)) * 0x7FEB352D & _LOW

@@ -131,7 +131,7 @@ class Race:
     def run(self) -> None:
         """Run all phases and write the result."""
         self.tune()
-        self._set_targets()
+        self.set_targets()
         self._race()
         costs, memory = self._measure_cost() if self.plan.measure_cost else (None, {})
         self.journal.append("result", "result", make_result(self.evidence, costs, memory, now()))
@@ -202,7 +202,8 @@ class Race:
                 c.diverged.append(data["diverged_at"] if data else None)
                 c.failure = c.failure if data else self.evidence.cause(cell)
 
-    def _set_targets(self) -> None:
+    def set_targets(self) -> None:
+        """Set the targets by the tuned baseline, on seeds of their own."""
         plan, evidence = self.plan, self.evidence
         numbers = range(len(plan.seeds("target")))
         self.ensure(

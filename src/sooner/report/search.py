@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from sooner.report.forecast.answer import Answer, Cell, Grid
-from sooner.search import Measured, Outcome, Search
+from sooner.search import Choice, Finding, Measured, Outcome, Search
 
 _STAGES = ("One change at a time", "Combinations", "The last few, on fresh seeds")
 
@@ -21,27 +18,34 @@ def answer(search: Search, found: Outcome, confirmed: dict[str, Any] | None) -> 
     Args:
         search: what was asked.
         found: what it came to.
-        confirmed: result of the race against the recipe that the search began with, None where nothing was better.
+        confirmed: result of the race against the rival, None where nothing was better.
     """
-    metric = search.task.metric
-    grids = [_grid(title, stage, metric, search) for title, stage in zip(_STAGES, found.stages, strict=False)]
+    subject = search.ground.subject
+    grids = [_shown(search)] if search.findings else []
+    grids += [_grid(title, stage, search) for title, stage in zip(_STAGES, found.stages, strict=False)]
     return Answer(
-        f"Which recipe trains {search.task.name} soonest?",
+        f"Which recipe trains {subject.name} soonest?",
         headline(search, found, confirmed),
         grids,
         [],
         [f"{name} was left out: {why}" for name, why in found.refused.items()],
         _notes(search, found),
         {
-            "task": search.task.name,
+            "task": subject.name,
             "base": str(search.base),
-            "among": [choice.name for choice in search.among],
+            "against": str(found.rival),
+            "among": [change.name for change in search.among],
+            "probe": [
+                {"name": one.name, "value": one.value, "sentence": one.sentence, "speaks_for": spoken_for(one, search)}
+                for one in search.findings
+            ],
             "budget_seconds": search.budget,
+            "target": _raw(found.target, search),
             "recipe": str(found.recipe),
             "proven": proven(confirmed),
-            "code": code(search, confirmed),
+            "code": code(search, found, confirmed),
             "spent": asdict(found.spent),
-            "stages": [[_data(one) for one in stage] for stage in found.stages],
+            "stages": [[_data(one, search) for one in stage] for stage in found.stages],
             "confirmation": None if confirmed is None else _row(confirmed),
         },
     )
@@ -50,36 +54,35 @@ def answer(search: Search, found: Outcome, confirmed: dict[str, Any] | None) -> 
 def headline(search: Search, found: Outcome, confirmed: dict[str, Any] | None) -> str:
     """Return one sentence: what was found, and what the confirmation says of it."""
     if confirmed is None:
-        return f"nothing that was tried is better than {search.base} on {search.task.name}"
+        return f"nothing that was tried is sooner than {found.recipe} on {search.ground.subject.name}"
     row = _row(confirmed)
-    base, final = str(search.base), row["final"]
+    rival, final = str(found.rival), row["final"]
     told = {
-        "better": f"use {row['tuned_recipe']}",
-        "worse": f"stay with {base}: what looked best, {found.recipe}, is worse on fresh seeds",
-    }.get(final["word"], f"{found.recipe} looked best, and fresh seeds can't tell it from {base}")
-    whole = _ratio(row["targets"].get("tight"))
-    reached = f"; to the value that {base} ends at it needs {whole} the steps" if whole else ""
-    early = _ratio(row["targets"].get(confirmed["primary_target"]))
-    later = f", but to the {confirmed['primary_target']} target {early}" if row["verdict"] == "slower" and early else ""
-    return f"{told}: it {final['sentence']}{reached}{later}"
-
-
-def _ratio(ratio: dict[str, Any] | None) -> str:
-    """Return a ratio with its interval, empty where too few runs arrived."""
-    if ratio is None or None in (ratio["ratio"], ratio["low"], ratio["high"]):
-        return ""
-    return f"{ratio['ratio']:.2f}x [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+        "faster": f"use {row['tuned_recipe']}",
+        "slower": f"stay with {rival}: what looked best, {found.recipe}, is slower on fresh seeds",
+    }.get(row["verdict"], f"{found.recipe} looked best, and fresh seeds can't tell it from {rival}")
+    sentence = row["sentence"].removeprefix("open: ")
+    subject = "it " if sentence.startswith(("reaches", "does not")) else ""
+    also = f"; it {final['sentence']}" if final["sentence"] else ""
+    return f"{told}: {subject}{sentence}{also}"
 
 
 def proven(confirmed: dict[str, Any] | None) -> bool:
-    """Return whether fresh seeds say that what was found is better."""
-    return confirmed is not None and _row(confirmed)["final"]["word"] == "better"
+    """Return whether fresh seeds say that what was found is sooner."""
+    return confirmed is not None and _row(confirmed)["verdict"] == "faster"
 
 
-def code(search: Search, confirmed: dict[str, Any] | None) -> str:
-    """Return what to paste into a script: what is proven to be better, tuned, or else what the search began with."""
-    best = _row(confirmed)["tuned_recipe"] if confirmed is not None and proven(confirmed) else search.base
-    return f'training = sooner.Recipe("{best}").build(model, steps={search.length})'
+def code(search: Search, found: Outcome, confirmed: dict[str, Any] | None) -> str:
+    """Return what to paste: what is proven to be sooner, tuned, or else what the search began with."""
+    if confirmed is None or not proven(confirmed):
+        return search.ground.pasted(search.base)
+    return search.ground.pasted(found.recipe.with_settings(_settings(confirmed)))
+
+
+def _settings(confirmed: dict[str, Any]) -> dict[str, Any]:
+    row = next(r for r in confirmed["contenders"] if not r["baseline"])
+    chosen: dict[str, Any] = row["tuning"]["best"]
+    return chosen
 
 
 def _row(confirmed: dict[str, Any]) -> dict[str, Any]:
@@ -89,38 +92,67 @@ def _row(confirmed: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _grid(title: str, stage: Sequence[Measured], metric: str, search: Search) -> Grid:
-    sign = -1.0 if search.task.higher_is_better else 1.0
+def spoken_for(finding: Finding, search: Search) -> list[str]:
+    """Return the names of the candidates for which a finding speaks."""
+    return [change.name for change in search.among if isinstance(change, Choice) and finding.speaks_for(change)]
+
+
+def _shown(search: Search) -> Grid:
+    rows: list[list[Cell]] = []
+    for one in search.findings:
+        value = None if one.value is None else f"{one.value:.3g}"
+        rows.append([one.name, value, one.sentence, ", ".join(spoken_for(one, search)) or None])
+    return Grid(
+        "What the task shows, in a probe of seconds; it orders what is tried and proves nothing",
+        ("looked at", "number", "it says", "speaks for"),
+        rows,
+    )
+
+
+def _grid(title: str, stage: Sequence[Measured], search: Search) -> Grid:
     base = next((one for one in stage if str(one.recipe) == str(search.base)), None)
     rows: list[list[Cell]] = []
-    for one in sorted(stage, key=lambda one: float(np.mean(one.values))):
-        mean = float(np.mean(one.values))
-        shown = "diverged" if not math.isfinite(mean) else f"{sign * mean:.4g}"
-        rows.append([str(one.tuned), shown, _against(one, base), len(one.values)])
-    heads = ("recipe, tuned", f"final {metric}", f"against {search.base}", "seeds")
+    for one in sorted(stage, key=lambda one: one.typical):
+        ends = [end for end in one.finals if end is not None]
+        final = f"{_raw(sum(ends) / len(ends), search):.4g}" if len(ends) == len(one.finals) else "diverged"
+        steps = f"{one.typical:.0f}" if one.hits else "never"
+        against = None if base is None or one is base or not one.hits else f"{one.typical / base.typical:.2f}x"
+        rows.append([str(one.tuned), steps, against, f"{one.hits} of {len(one.steps)}", final])
+    metric = search.ground.subject.metric
+    heads = ("recipe, tuned", "steps to the target", f"of {search.base}'s", "runs that reach it", f"final {metric}")
     return Grid(title, heads, rows)
 
 
-def _against(one: Measured, base: Measured | None) -> str | None:
-    if base is None or one is base or not all(map(math.isfinite, [*one.values, *base.values])):
-        return None
-    difference = np.array(one.values) - np.array(base.values)
-    return f"{difference.mean():+.3g}"
+def _raw(value: float, search: Search) -> float:
+    """Return a value as the task gives it, from one that is lower-is-better."""
+    return -value if search.ground.subject.higher_is_better else value
 
 
 def _notes(search: Search, found: Outcome) -> list[str]:
     spent = found.spent
+    metric = search.ground.subject.metric
     told = [
-        f"a run of {search.base} takes {found.run_seconds:.3g} s of processor time; every recipe got {spent.tune} "
+        f"a run of {search.base} takes {found.run_seconds:.3g} s; every recipe got {spent.tune} "
         f"tuning trials and half as many in a wider range, single changes {spent.screen} seeds, combinations "
         f"{spent.combine}, the last few {spent.choose}",
-        "stages compare whole runs on equal seeds, each on seeds of its own; only the confirmation says what is better",
+        f"all stages compare steps to one target, {metric} {_raw(found.target, search):.4g}, the middle target of "
+        f"{search.base}, tuned, on equal seeds, each stage on its own; a run that misses it counts as one of twice "
+        "the longest run. The confirmation judges the same quantity, with a target that its baseline sets anew; only "
+        "it says what is sooner",
     ]
+    if search.findings:
+        told.append(f"in this order, by what the task shows: {', '.join(change.name for change in search.among)}")
     if found.factors:
         told.append(f"combined: {', '.join(found.factors)}")
+    if str(found.rival) != str(search.base) and search.against is None:
+        told.append(
+            f"the rival in the confirmation is {found.rival}: a schedule alone surely helps {search.base}, so a gain "
+            "that it brings alone does not count"
+        )
     return told
 
 
-def _data(one: Measured) -> dict[str, Any]:
-    values = [value if math.isfinite(value) else None for value in one.values]
-    return {"recipe": str(one.recipe), "tuned_recipe": str(one.tuned), "values": values, "seconds": one.seconds}
+def _data(one: Measured, search: Search) -> dict[str, Any]:
+    finals = [None if value is None else _raw(value, search) for value in one.finals]
+    tuned = str(one.tuned)
+    return {"recipe": str(one.recipe), "tuned_recipe": tuned, "steps": one.steps, "finals": finals}

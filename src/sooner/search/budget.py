@@ -6,10 +6,15 @@ import re
 from dataclasses import dataclass
 
 from sooner.error import SoonerError
-from sooner.race.limits import DEFAULT_SEEDS, TARGET_SEEDS
+from sooner.race import limits
+from sooner.race.limits import DEFAULT_SEEDS
 from sooner.race.targets import LADDER
 
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+LEAST_TUNING = 5
+"""Tuning trials of both sides of the confirmation, as of any race; more where the search had more."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +39,49 @@ class Effort:
     choose: int
     confirm: int = DEFAULT_SEEDS
 
-    def runs(self, choices: int, arms: int, fixed_end: bool) -> int:
-        """Return about how many runs of the whole budget that is.
-
-        Args:
-            choices: single changes, besides the recipe itself.
-            arms: combinations.
-            fixed_end: whether what is confirmed may plan for a fixed end, whose every length is a run of its own.
-        """
-        tuned = 1 + self.tune + -(-self.tune // 2)
-        race = TARGET_SEEDS + 3 * self.confirm
-        longer = sum(LADDER) if fixed_end else 1.0
+    def runs(self, field: Field) -> int:
+        """Return about how many runs of the whole budget that is, what it tries being given."""
+        tuned = _tuned(self.tune)
+        one, laddered = field.lengths
+        free, fixed = (laddered, laddered) if field.base_fixed else (one, laddered)
+        mixed = (free + fixed) / 2 if field.fixed else free  # half of all combinations have a part that plans
+        changes = field.free * free + field.fixed * fixed
+        factors = min(self.factors, field.free + field.fixed)
         return round(
-            (1 + choices) * (tuned + self.screen)
-            + arms * (tuned + self.combine)
-            + (1 + self.finalists) * self.choose
-            + 2 * tuned
-            + race * longer
+            (1 + field.free + field.fixed) * tuned
+            + limits.TARGET_SEEDS * free
+            + self.screen * (free + changes)
+            + (1 << factors) * (tuned + self.combine * mixed)
+            + (1 + self.finalists) * (tuned + self.choose * mixed)
+            + 2 * _tuned(max(self.tune, LEAST_TUNING))
+            + limits.TARGET_SEEDS * free
+            + self.confirm * (2 * free + mixed)
         )
+
+
+def _tuned(trials: int) -> int:
+    """Return the runs of so many tuning trials: the default, and half as many in a wider range."""
+    return 1 + trials + -(-trials // 2)
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a search tries, as far as its price goes.
+
+    Args:
+        free: single changes that do not plan for a fixed end.
+        fixed: those that do, whose every length is a run of its own.
+        base_fixed: whether what the search begins with does.
+    """
+
+    free: int
+    fixed: int = 0
+    base_fixed: bool = False
+
+    @property
+    def lengths(self) -> tuple[float, float]:
+        """What racing on one seed costs what plans for no fixed end, and what does, in whole budgets."""
+        return (LADDER[-1], sum(LADDER)) if self.fixed or self.base_fixed else (1.0, 1.0)
 
 
 EFFORTS = (
@@ -84,25 +114,28 @@ def seconds_of(text: str) -> float:
     return total
 
 
-def effort(budget: float, run_seconds: float, jobs: int, choices: int, fixed_end: bool) -> Effort:
+def effort(budget: float, run_seconds: float, jobs: int, field: Field) -> Effort:
     """Return the most that fits a budget.
 
     Args:
         budget: in seconds of wall time.
         run_seconds: what one run of the whole budget of steps takes.
         jobs: runs at once.
-        choices: single changes.
-        fixed_end: see `Effort.runs`.
+        field: what is tried.
 
     Raises:
         SoonerError: not even the least fits; names the budget that would.
     """
     for one in EFFORTS:
-        if one.runs(choices, 2**one.factors, fixed_end) * run_seconds / jobs <= budget:
+        if fits(one, budget, run_seconds, jobs, field):
             return one
-    least = EFFORTS[-1]
-    need = least.runs(choices, 2**least.factors, fixed_end) * run_seconds / jobs
+    need = EFFORTS[-1].runs(field) * run_seconds / jobs
     raise SoonerError(
         f"a run takes {run_seconds:.3g} s here, so the least search takes about {need / 60:.0f} min; give a larger "
-        "--budget, fewer parts with --among, fewer --steps, or more --jobs"
+        "--budget, fewer --steps, or more --jobs"
     )
+
+
+def fits(effort: Effort, budget: float, run_seconds: float, jobs: int, field: Field) -> bool:
+    """Return whether so much can be done in a budget; the arguments are those of `effort`."""
+    return effort.runs(field) * run_seconds / jobs <= budget

@@ -1,23 +1,34 @@
-"""One stage of a search: tune some recipes alike, train each on the same seeds to the end, and write all of it down."""
+"""One stage of a search: tune some recipes alike, race each to one target on the same seeds, and write all of it down.
+
+One quantity goes through the whole search, the one that the confirming race judges: steps to the middle target, on the
+scale of logarithms, so that a difference is a ratio. The target is set once, by the tuned recipe that the search began
+with. As everywhere in a race, tuning goes by the final value.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sooner.error import SoonerError
+from sooner.race.evidence import PRIMARY
 from sooner.race.journal import Journal
 from sooner.race.plan import Plan
+from sooner.race.planned import Planned
 from sooner.race.pool import Pool
 from sooner.race.referee import Race, pool_of, provenance
 from sooner.race.shelf import Shelf
-from sooner.recipe import Recipe
 from sooner.space import Settings
 from sooner.watch import Watch
+
+MISSED = 2.0
+"""A run that misses the target counts as one that takes so many times the longest run."""
+TIMED = "timed"
+"""Kind and key of the record that says how long a run takes."""
 
 
 @dataclass(frozen=True)
@@ -27,67 +38,119 @@ class Measured:
     Args:
         recipe: with its ranges.
         settings: of its best tuning trial, None where none could be used.
-        values: the metric at the end of every run, lower is better; infinite for a run that diverged.
-        seconds: processor time of a run, the mean.
+        steps: to the target, of every run; None for one that misses it, or diverged.
+        longest: steps of the longest run, before which a target can be reached.
+        finals: the metric at the end of every run's budget, None where that is no number.
     """
 
-    recipe: Recipe
+    recipe: Any
     settings: Settings | None
-    values: list[float]
-    seconds: float
+    steps: list[float | None]
+    longest: int
+    finals: list[float | None]
 
     @property
-    def tuned(self) -> Recipe:
+    def tuned(self) -> Any:
         """The recipe with its best settings."""
         return self.recipe.with_settings(self.settings or {})
 
+    @property
+    def hits(self) -> int:
+        """Runs that reached the target."""
+        return sum(one is not None for one in self.steps)
 
-def measure(
-    plan: Plan, recipes: Sequence[Recipe], seeds: int, watch: Watch | None = None, pool: Pool | None = None
-) -> list[Measured]:
-    """Return what every recipe comes to at the end of the task's budget.
+    @property
+    def logs(self) -> list[float]:
+        """Logarithms of steps to the target; one that misses it counts as `MISSED` times the longest run."""
+        return [math.log(max(MISSED * self.longest if one is None else one, 1.0)) for one in self.steps]
 
-    A recipe is trained for the whole budget at once, so schedules that plan for an end are treated as all others. The
-    seeds are those with which a race of the plan's series would race; runs of earlier stages are not made again.
+    @property
+    def typical(self) -> float:
+        """Steps to the target, the geometric mean."""
+        return math.exp(sum(self.logs) / len(self.logs))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage came to.
 
     Args:
-        plan: of all recipes.
-        recipes: in which order they are returned.
-        seeds: how many each is trained on.
+        measured: of every recipe.
+        target: value that was to be reached, lower is better.
+    """
+
+    measured: list[Measured]
+    target: float
+
+
+def alone(plan: Planned, watch: Watch | None = None, pool: Pool | None = None) -> float:
+    """Return what one run of the whole budget of a plan's only entrant takes, in seconds of wall time.
+
+    Evaluations and what lies between runs are in it. A run before it starts the workers. It is measured once and kept,
+    so that a search that goes on has the room it had.
+
+    Raises:
+        SoonerError: it can't run.
+    """
+    with _racing(plan, watch, pool) as race:
+        race.tune()
+        if (known := race.journal.find(TIMED, TIMED)) is None:
+            c = race.baseline
+            began = time.monotonic()
+            race.ensure("timing a run", [plan.trial(c.recipe, c.settings or {}, plan.seeds("racing")[0])], 0.0)
+            known = {"seconds": time.monotonic() - began}
+            race.journal.append(TIMED, TIMED, known)
+        return float(known["seconds"])
+
+
+def measure(
+    plan: Planned, seeds: int, target: float | None = None, watch: Watch | None = None, pool: Pool | None = None
+) -> Stage:
+    """Return how late every entrant of a plan reaches a target.
+
+    The seeds are those with which a race of the plan's series would race; runs of earlier stages are not made again.
+
+    Args:
+        plan: of all recipes, the first of which sets the target.
+        seeds: how many each races on.
+        target: value to reach; None for the middle target, set by the first recipe.
         watch: is told what happens.
         pool: workers; None starts them and ends them afterwards.
 
     Raises:
-        SoonerError: the folder can't be used, or the plan's first recipe can't run.
+        SoonerError: the folder can't be used, the first recipe can't run, or it sets no target.
     """
+    with _racing(plan, watch, pool) as race:
+        race.tune()
+        evidence = race.evidence
+        if target is None:
+            race.set_targets()
+            target = evidence.targets[PRIMARY]
+        if target is None:
+            raise SoonerError(
+                f"{plan.baseline} does not get below its starting value on {plan.task.name} in {plan.budget} steps, so "
+                "there is no target to reach sooner; give more --steps"
+            )
+        racing = [c for c in race.contenders if c.settings is not None]
+        cells = [cell for i in range(seeds) for c in racing for cell in evidence.cells(c, "racing", i)]
+        race.ensure("comparing", cells, 0.0)
+        found = []
+        for c in race.contenders:
+            numbers = range(seeds) if c.settings is not None else range(0)
+            steps = [evidence.steps_to(c, "racing", i, target) for i in numbers]
+            finals = [evidence.final(c, "racing", i) for i in numbers]
+            nothing: list[float | None] = [None] * seeds
+            longest = plan.horizons[-1]
+            found.append(Measured(c.recipe, c.settings, steps or nothing, longest, finals or nothing))
+    return Stage(found, target)
+
+
+@contextlib.contextmanager
+def _racing(plan: Planned, watch: Watch | None, pool: Pool | None) -> Iterator[Race]:
     folder = plan.folder()
+    shelf = Shelf(plan, folder.parent) if isinstance(plan, Plan) else None
     with (
         Journal.open(folder, plan.identity(), provenance(plan)) as journal,
         contextlib.nullcontext(pool) if pool else pool_of(plan) as workers,
     ):
-        race = Race(plan, journal, workers, watch or Watch(), Shelf(plan, folder.parent))
-        race.tune()
-        running = [c for c in race.contenders if c.settings is not None]
-        wanted = plan.seeds("racing")[:seeds]
-        cells = {str(c.recipe): [plan.trial(c.recipe, c.settings or {}, seed) for seed in wanted] for c in running}
-        race.ensure("comparing", [cell for some in zip(*cells.values(), strict=True) for cell in some], 0.0)
-        found = {}
-        for recipe, c in zip(plan.recipes, race.contenders, strict=True):
-            runs = [(race.evidence.score(cell), race.evidence.data(cell)) for cell in cells.get(str(c.recipe), [])]
-            values = [score[0] if score and math.isfinite(score[0]) else math.inf for score, _ in runs]
-            spent = [float(data["cpu_seconds"]) for _, data in runs if data is not None]
-            mean = sum(spent) / len(spent) if spent else math.inf
-            found[str(recipe)] = Measured(recipe, c.settings, values or [math.inf] * seeds, mean)
-    return [found[str(recipe)] for recipe in recipes]
-
-
-def stage(task: Any, recipes: Sequence[Recipe], folder: Path, **options: Any) -> Plan:
-    """Return the plan of a stage.
-
-    Raises:
-        SoonerError: a recipe can't train this task, or a value that makes no race.
-    """
-    try:
-        return Plan(task, list(recipes), measure_cost=False, arms=False, out=folder, **options)
-    except SoonerError as error:
-        raise SoonerError(f"search: {error}") from error
+        yield Race(plan, journal, workers, watch or Watch(), shelf)

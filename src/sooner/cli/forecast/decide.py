@@ -1,4 +1,4 @@
-"""What the deciding `sooner forecast` commands do: schedule, allocate, task, compare, plan."""
+"""What the deciding `sooner forecast` commands do: schedule, allocate, task, compare, plan, gain, gain-of-decay."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import allocate
 from sooner.forecast.decide.best_schedule import best_schedule
 from sooner.forecast.decide.compare import compare
+from sooner.forecast.decide.gain_of_decay import Waiting, gain_of_decay
 from sooner.forecast.decide.isoflop import IsoFlop, isoflop
 from sooner.forecast.decide.optimal_hyperparameters import StepLaw, fit_step_law, published
 from sooner.forecast.decide.plan import plan
@@ -22,7 +23,7 @@ from sooner.forecast.laws.loss_to_error import LossToError
 from sooner.forecast.laws.task_ladder import TaskLadder
 from sooner.forecast.read.arms import read_arms
 from sooner.forecast.table import Table
-from sooner.report.forecast import decisions, gains
+from sooner.report.forecast import decays, decisions, gains
 
 
 def run_schedule(files: list[Path], given: Choice, *, total: float | None, peak: float | None, warmup: float) -> None:
@@ -118,6 +119,23 @@ def run_gain(
             draws=given.draws,
         )
     finish(gains.of_gains(made), given)
+
+
+def run_gain_of_decay(files: list[Path], at: list[str], given: Reading, *, lr: str | None) -> None:
+    """Say what a cool-down takes off and show why."""
+    checked_numbers(given)
+    asked = places(at, ("loss",), "the gain of a decay", also=("parameters",)) if at else None
+    waiting = []
+    if asked is not None:
+        sizes = asked["parameters"] if "parameters" in asked else np.full(len(asked), np.nan)
+        waiting = [
+            Waiting(*row) for row in zip(asked.run.tolist(), asked["loss"].tolist(), sizes.tolist(), strict=True)
+        ]
+    with working() as told:
+        rows = measured(files, given, lr)
+        told("comparing losses before and after")
+        made = gain_of_decay(rows, waiting, level=given.level)
+    finish(decays.of_gain_of_decay(made, rows.notes), given)
 
 
 def _parabolas(rows: Table) -> IsoFlop | None:

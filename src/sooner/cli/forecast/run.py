@@ -10,7 +10,16 @@ from typing import Any, Literal, cast
 from rich.console import Console
 from rich.table import Table as Grid
 
-from sooner.cli.forecast.asked import checked_numbers, column_of, law_named, of_final_losses, pairs, places, positive
+from sooner.cli.forecast.asked import (
+    all_read,
+    checked_numbers,
+    column_of,
+    law_named,
+    of_final_losses,
+    pairs,
+    places,
+    positive,
+)
 from sooner.cli.forecast.options import Choice, Reading
 from sooner.cli.forecast.worth import Worth
 from sooner.error import SoonerError
@@ -205,9 +214,10 @@ def ready(
     if given.law != AUTO:
         told("fitting")
         law = law_named(given.law, over, rows)
-        return of_cells(law, rows), law, {}
+        return of_cells(law, all_read(law, rows, pairs(given.column))), law, {}
     told("choosing a law")
     possible = candidates(rows, over)
+    rows = all_read(possible[0], rows, pairs(given.column))
     made = _choice(of_cells(possible[0], rows), possible, leave)
     told("fitting")
     return made
