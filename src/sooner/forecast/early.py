@@ -1,7 +1,7 @@
-"""Rows of few tokens, which no law in size and data describes: what to leave out is found by leaving out the largest.
+"""Rows of few tokens, which no law in size and data describes: how many to leave out, found by leaving out the rest.
 
-A law of final losses is a sum of powers; early in training losses fall otherwise, and where a table holds many such rows
-they bend the law. On runs of 22 language models of 48M to 2B parameters (Gemstones, McLeish et al., 2025, arXiv
+A law of final losses is a sum of powers; early in training losses fall otherwise, and where a table holds many such
+rows they bend the law. On runs of 22 language models of 48M to 2B parameters (Gemstones, McLeish et al., 2025, arXiv
 2502.06857) those up to 0.6B and 100 billion tokens predict those beyond 0.9B and 200 billion 2.3 % off, and 1.1 % off
 by this rule; of other splits and sets it improves most and harms some (`benchmarks/forecast_accuracy.py`).
 """
