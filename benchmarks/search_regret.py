@@ -1,6 +1,6 @@
 """How far is what a search picks from the best of an exhaustive comparison, and is that better than simpler ways?
 
-    python benchmarks/search_regret.py [--task quadratic] [--seeds 80] [--searches 40] [--folder DIR] [--out FILE]
+    python benchmarks/search_regret.py [--steps 100] [--seeds 80] [--searches 40] [--folder DIR] [--out FILE]
 
 Twelve stacks (three rules, each with and without averaging and clipping) are tuned and trained to the end on many
 seeds, all of which is kept in a folder, so that a second start goes on. Then the real search is replayed from these
@@ -31,6 +31,7 @@ from sooner.error import SoonerError
 from sooner.race.engines.processes import Processes
 from sooner.race.evidence import PRIMARY
 from sooner.race.journal import Journal
+from sooner.race.limits import TARGET_SEEDS
 from sooner.race.pool import Cell
 from sooner.race.referee import Race, provenance
 from sooner.recipe import Recipe
@@ -99,7 +100,7 @@ class Replaying:
     ) -> None:
         """Answer all cells."""
         for cell in cells:
-            number = self.order[self.given.setdefault(cell.payload["seed"], len(self.given)) % len(self.order)]
+            number = self.order[self.given.setdefault(cell.payload["seed"], len(self.given))]
             self.ran += 1
             on_result(cell, json.loads(json.dumps(self.stored.runs[key(Recipe(cell.payload["recipe"]))][number])))
 
@@ -136,6 +137,7 @@ def key(recipe: Recipe) -> str:
 def main(
     *,
     task: str = "quadratic",
+    steps: int = 100,
     seeds: int = 80,
     searches: int = 40,
     folder: Path | None = None,
@@ -145,14 +147,15 @@ def main(
 
     Args:
         task: a bundled workload.
+        steps: of a run.
         seeds: of every stack; half for searches, half for the truth.
         searches: replays of each effort.
         folder: where the runs are kept; default a temporary one.
         out: JSON file for the figures.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        found = measured(task, seeds, searches, folder or Path(temporary), Path(temporary))
-    print(f"{task}: {len(found['truth'])} stacks, {seeds} seeds each; steps to the middle target of {BASE}, tuned")
+        found = measured(task, steps, seeds, searches, folder or Path(temporary), Path(temporary))
+    print(f"{task}, {steps} steps: {len(found['truth'])} stacks on {seeds} seeds; steps to the target of tuned {BASE}")
     for name, steps in sorted(found["truth"].items(), key=lambda pair: pair[1]):
         print(f"  {steps:7.1f}  {found['tuned'][name]}")
     for row in found["efforts"]:
@@ -168,9 +171,9 @@ def main(
         out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def measured(name: str, seeds: int, searches: int, folder: Path, aside: Path) -> dict[str, Any]:
+def measured(name: str, length: int, seeds: int, searches: int, folder: Path, aside: Path) -> dict[str, Any]:
     """Return the truth and the regrets of all ways, for every effort."""
-    ground = OnTask(find(name))
+    ground = OnTask(find(name), length)
     stored = Stored(ground, seeds, folder)
     half = seeds // 2
     logs = {one: np.log(steps) for one, steps in stored.steps.items()}
@@ -178,6 +181,9 @@ def measured(name: str, seeds: int, searches: int, folder: Path, aside: Path) ->
     best = min(truth.values())
     rows = []
     for number, effort in enumerate(EFFORTS):
+        if needed(effort) > half:
+            print(f"effort {number + 1} needs {needed(effort)} seeds for a search and {half} are there: left out")
+            continue
         regrets: dict[str, list[float]] = defaultdict(list)
         runs = []
         for replay in range(searches):
@@ -198,7 +204,20 @@ def measured(name: str, seeds: int, searches: int, folder: Path, aside: Path) ->
         rows.append(
             {"effort": number + 1, "runs": float(np.mean(runs)), "ways": {way: told(regrets[way]) for way in NAMES}}
         )
-    return {"task": name, "seeds": seeds, "searches": searches, "truth": truth, "tuned": stored.tuned, "efforts": rows}
+    return {
+        "task": name,
+        "steps": length,
+        "seeds": seeds,
+        "searches": searches,
+        "truth": truth,
+        "tuned": stored.tuned,
+        "efforts": rows,
+    }
+
+
+def needed(effort: Effort) -> int:
+    """Return how many different seeds a search asks for: of three stages, of tuning in each, and of the target."""
+    return effort.screen + effort.combine + effort.choose + 3 + TARGET_SEEDS
 
 
 def told(regrets: list[float]) -> dict[str, float]:
