@@ -159,7 +159,7 @@ def main(
 
     Args:
         methods: update parts.
-        executors: of "auto", "eager", "native", "inductor".
+        executors: of "auto", "eager", "native", "inductor", "triton".
         threads: default as many as torch takes.
         shape: number of matrices, rows and columns.
         rounds: processes per row; the median is shown.

@@ -21,7 +21,10 @@ from forked_workers import serve
 from torch import distributed  # noqa: F401, so that what is forked need not
 from torch.distributed.tensor import DTensor  # noqa: F401
 
+import sooner.cli.race
 import sooner.cli.train
+import sooner.command.cell
+import sooner.race.cell
 import sooner.race.world  # noqa: F401
 
 

@@ -137,6 +137,21 @@ def test_places_are_named_as_headings_are_and_a_law_in_one_column_takes_the_file
     assert "they" in cli("forecast", "compare", "cosine.csv", "constant.csv", "--draws", "20").out
 
 
+FAR = {
+    "predict": ["predict", "runs.csv", "--law", "chinchilla", "--at", "parameters=7e11,tokens=1e13"],
+    "allocate": ["allocate", "runs.csv", "--law", "chinchilla", "--compute", "1e26"],
+    "curve": ["curve", "cosine.csv", "--lr", "constant:peak=1e-3", "--law", "power_floor", "--total", "900000"],
+    "task": ["task", "task.csv", "--at", "parameters=7e11,tokens=1e13"],
+}
+
+
+@pytest.mark.parametrize("words", FAR.values(), ids=list(FAR))
+def test_beyond_what_backtests_support_the_headline_is_a_range(cli, files, words):
+    told = cli("forecast", *words, "--draws", "20").out.splitlines()[0]
+    assert "times beyond the largest fitted, and forecasts were tested to 100 times: no value can be told" in told
+    assert "±" not in told
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_tables_fit_the_terminal_and_numbers_do_not_break(cli, files, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
@@ -245,6 +260,13 @@ def test_laws_and_help_name_everything(cli):
         (["compare", "old.csv", "runs.csv", "--over", "width"], "the column 'width' is missing"),
         (["plan", "runs.csv", "--at", "parameters=1e9,tokens=1e9", "--goal", "2"], "the goal is 2"),
         (["schedule", "runs.csv"], "the column 'step' is missing"),
+        (["predict", "runs.csv", "--at", "N=7e9,D=1e11,experts=8"], "says experts, which"),
+        (["predict", "runs.csv", "--at", "N=7e9,D=1e11,compute=1"], "says compute, which"),
+        (["predict", "runs.csv", "--at", "N=7e9,D=1e11,epochs=2"], "says epoch, which"),
+        (
+            ["fit", "task.csv", "--column", "experts=acc", "--law", "chinchilla"],
+            "names experts, which chinchilla does not",
+        ),
         (["gain-of-decay", "runs.csv"], "read from curves with their learning rates (say them with --lr KIND:...)"),
         (["gain-of-decay", "cosine.csv"], "no run has a cool-down behind or ahead of it (cosine decays over"),
         (["gain-of-decay", "cooled.csv", "--at", "parameters=7e9"], "--at 'parameters=7e9' does not say loss"),

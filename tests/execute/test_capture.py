@@ -1,10 +1,8 @@
 """A captured step goes on counting when it is replayed, reads the learning rate anew and leaves the host out.
 
-There is no CUDA graph without CUDA, so its contract is played here: what a step launches is recorded, tensors stay where
-they were, and a replay runs it again on the same memory, with nothing of the host's.
+There is no CUDA graph without CUDA, so its contract is played here: what a step launches is recorded, tensors stay
+where they were, and a replay runs it again on the same memory, with nothing of the host's.
 """
-
-import contextlib
 
 import pytest
 import torch
@@ -12,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sooner import gradient, update
+from sooner import gradient, part, update
 from sooner.error import SoonerError
 from sooner.execute import alike, cohort, counted, shared, tables, using
 from sooner.execute import triton as ours
@@ -83,6 +81,7 @@ class _Spied:
 METHODS = {
     "adamw": lambda p, lr: update.AdamW(p, lr=lr, weight_decay=0.1),
     "sgd": lambda p, lr: update.SGD(p, lr=lr, momentum=0.9, dampening=0.5),  # its first step is another
+    "master": lambda p, lr: update.AdamW(p, lr=lr, master_weights=True),
     "stochastic": lambda p, lr: update.AdamW(p, lr=lr, stochastic_rounding=True),
 }
 
@@ -109,7 +108,7 @@ def fill(params, rate, step):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_replays_take_the_steps_that_come_next(method, monkeypatch):
-    dtype = torch.bfloat16 if method == "stochastic" else torch.float32
+    dtype = torch.bfloat16 if method in ("master", "stochastic") else torch.float32
     params, rate, optimizer = made(method, dtype)
     graph = Graph(monkeypatch)
     with using("triton"):
@@ -147,24 +146,24 @@ def test_a_step_that_counts_on_the_host_is_not_captured(monkeypatch):
     for _ in range(2):
         with (
             using("triton"),
-            pytest.raises(SoonerError, match="can't be captured in a CUDA graph.* pass lr as a tensor"),
+            pytest.raises(SoonerError, match="be captured in a CUDA graph, for it counts on the host"),
         ):
             optimizer.step()
     assert p.tolist() == [1.0] * 3
     assert optimizer.state[p]["step"] == 0
 
 
-@pytest.mark.parametrize("name", ["adabelief", "clipped"])
+@pytest.mark.parametrize("name", ["adabelief", "nadamw", "clipped"])
 def test_what_needs_the_count_or_sums_counts_on_the_host(name):
 
     def trained(executor):
         p = nn.Parameter(torch.ones(40))
         rate = torch.tensor(0.1)
-        if name == "adabelief":
-            optimizer = update.AdaBelief([p], lr=rate)  # rectified or not, by the count
-        else:
+        if name == "clipped":
             optimizer = update.AdamW([p], lr=rate)
             gradient.ClipNorm(optimizer, max_norm=1.0)
+        else:
+            optimizer = part.load(name)([p], lr=rate)  # rectified or not, by the count; a product over all steps
         for step in range(1, 8):
             p.grad = torch.linspace(-step, 1, 40)
             with using(executor):
@@ -193,3 +192,20 @@ def test_switching_to_a_number_counts_on_the_host_again():
     with using("triton"):
         optimizer.step()
     assert optimizer.state[p]["step"] == 4
+
+
+@pytest.mark.parametrize("name", ["adan", "ademamix", "diffgrad", "lion"])
+def test_methods_that_work_by_element_count_on_the_device(name):
+    def trained(executor):
+        p = nn.Parameter(torch.linspace(-1, 1, 40))
+        optimizer = part.load(name)([p], lr=torch.tensor(0.01))
+        for step in range(1, 5):
+            p.grad = torch.linspace(-step, 1, 40)
+            with using(executor):
+                optimizer.step()
+        ((_, one),) = optimizer._plan._cohorts
+        assert one.counts_there == (executor == "triton")
+        assert optimizer.state[p]["step"] == 4
+        return p.detach()
+
+    torch.testing.assert_close(trained("triton"), trained("eager"), rtol=1e-5, atol=1e-6)

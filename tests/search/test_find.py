@@ -84,7 +84,7 @@ def test_the_command_tells_recipe_evidence_and_code(tmp_path, monkeypatch, capsy
     written(tmp_path, LINE)
     pool = Inline()
     monkeypatch.setattr(Search, "run", lambda self, _, run=Search.run: run(self, pool))
-    monkeypatch.setattr("sooner.race.referee.run", lambda plan, watchers, _: race(plan, watchers, pool))
+    monkeypatch.setattr("sooner.cli.finding.run", lambda plan, watchers, _: race(plan, watchers, pool))
     words = ["find", "my_task.py", "--base", "sgd(lr=0.001)", "--among", "adamw, ema", "--budget", "1h", "--jobs", "1"]
     monkeypatch.setattr(sys, "argv", ["sooner", *words, "--out", "here"])
     typed()
@@ -132,7 +132,7 @@ def test_the_rival_is_named_or_has_the_schedule_that_helps_alone(tmp_path):
 
     def stage(*logs):
         recipes = ["sgd", "linear + sgd", "adamw"]
-        return [measure.Measured(Recipe(r), {}, s, 40, s, 1.0) for r, s in zip(recipes, logs, strict=True)]
+        return [measure.Measured(Recipe(r), {}, s, 40, s) for r, s in zip(recipes, logs, strict=True)]
 
     search = a_search(tmp_path, "sgd", "linear, adamw")
     helps = stage([20.0, 21.0, 20.5], [10.0, 10.6, 10.2], [5.0, 5.1, 5.2])

@@ -1,24 +1,25 @@
-"""`sooner find`: options and help, the stages of a search, its confirmation, and what came of it."""
+"""`sooner find`: options and help; what it does is in `sooner.cli.finding`."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from sooner.cli.numbers import Whole
+from sooner.error import SoonerError
 
 
 def find(
-    workload: str = "charlm",
+    workload: str | None = None,
     /,
     *,
+    command: Annotated[list[str] | None, Parameter(negative=())] = None,
+    choices: str | None = None,
+    metric: str | None = None,
+    maximize: Annotated[bool, Parameter(negative=())] = False,
+    read: str | None = None,
     budget: str = "1h",
     base: str = "adamw",
     against: str | None = None,
@@ -50,12 +51,27 @@ def find(
     ----------
     workload
         A bundled workload (see `sooner workloads`) or a Python file that defines model, batches, loss and steps.
+        Default: charlm.
+    command
+        In the place of a workload, a program, written as for `sooner race`: {seed} and {steps} are filled in,
+        {lr:log(1e-4, 1e-2)} is tuned. With {recipe} in it, recipes are searched as for a workload. Given several times,
+        each is a candidate, the first the one you use now.
+    choices
+        With one --command, its options and their values, the one you use now first, such as
+        "optimizer=adamw,muon; wd=0,0.1" for {optimizer} and {wd} in it.
+    metric
+        With --command, the number to compare, as the programs print it beside a step, such as val_loss.
+    maximize
+        With --command, larger values of the metric are better.
+    read
+        With --command, read the metric from files that a run writes below {out}, such as "*.csv".
     budget
         How long it may take, the confirmation included, such as 2h, 90min or 1h30m. It decides how much is tried.
     base
         The recipe that you use now, with which the search begins.
     against
-        What has to be beaten in the confirmation. Default: --base, with a schedule where that alone surely helps it.
+        What has to be beaten in the confirmation: a recipe, or the name of a command, or options such as wd=0.1.
+        Default: what the search begins with, with a schedule where that alone surely helps it.
     among
         What may be added: rules, options of rules and parts, with commas between. Default: adamw, muon, lion,
         adabelief, sgd, cautious, clip_norm, cosine, wsd, ema.
@@ -87,71 +103,34 @@ def find(
     json
         Print the result as JSON on standard output instead of the tables.
     """
-    from rich.console import Console
+    if command is None:
+        for name, given in (("--choices", choices), ("--metric", metric), ("--read", read), ("--maximize", maximize)):
+            if given:
+                raise SoonerError(f"{name} goes with --command; a workload says itself what its metric is")
+    elif workload is not None:
+        raise SoonerError(f"{workload} and --command are two things to train; give one of them")
+    from sooner.cli.finding import find_commands, find_recipes
+    from sooner.search import AMONG, seconds_of
+    from sooner.search import choices as named
 
-    from sooner.cli.answered import show_answer
-    from sooner.cli.placing import opened, place
-    from sooner.cli.progress import stoppable
-    from sooner.race.plan import Plan
-    from sooner.race.referee import run
-    from sooner.recipe import Recipe
-    from sooner.report.search import answer, code, proven
-    from sooner.search import AMONG, OnTask, Search, choices, ordered, seconds_of
-    from sooner.search import probe as look
-    from sooner.watch.pulse import Pulse
-    from sooner.workloads import find as workload_named
-
-    seconds, named = seconds_of(budget), choices(AMONG if among is None else among)
-    options: dict[str, Any] = place(
-        jobs,
-        device=device,
-        gpus=gpus,
-        gpus_per_run=gpus_per_run,
-        silence=silence,
-        workers=1,
-        world=1,
-        engine=engine,
-        address=address,
-        cpus_per_run=cpus_per_run,
-        command=shlex.join(["sooner", *sys.argv[1:]]),
-    )
-    rival = None if against is None else Recipe(against)
-    pool, placed = options.pop("pool"), options.pop("jobs")
-    console = Console(stderr=True, highlight=False)
-    with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our result
-        task = workload_named(workload)
-        findings = look(task, Recipe(base)) if probe else []
-    named = [choice for choice, _ in ordered(named, findings)]
-    for one in findings:
-        console.print(f"{one.name}: {one.sentence}", markup=False, soft_wrap=True)
-    asked = repr((task.spec, str(Recipe(base)), str(rival), [one.name for one in named], steps, seconds, series))
-    unique = hashlib.sha256(asked.encode()).hexdigest()[:8]
-    folder = Path("races") / f"find-{task.name}-{unique}" if out is None else out
-    with opened(pool) as workers, contextlib.ExitStack() as shown:
-
-        def watch(plan: Plan) -> Any:
-            shown.pop_all().close()  # the bar of the stage before
-            kept = f"finished cells are kept in {folder}"
-            return shown.enter_context(stoppable(console, plan.jobs, lambda: kept))
-
-        search = Search(
-            OnTask(task, steps, options),
-            Recipe(base),
-            named,
-            seconds,
-            folder,
-            jobs=(placed or os.cpu_count() or 1) if workers is None else workers.jobs,
-            against=rival,
-            series=series,
-            findings=findings,
-            told=lambda text: console.print(text, markup=False, soft_wrap=True),
-            watch=watch,
-        )
-        found = search.run(workers)
-        confirmed = None
-        if str(found.recipe) not in (str(search.base), str(found.rival)):
-            console.print(f"confirming on fresh seeds: {found.recipe} against {found.rival}", markup=False)
-            plan = search.confirming(found)
-            confirmed = run(plan, [watch(plan), Pulse(plan.folder())], workers)
-    more = code(search, found, confirmed) if proven(confirmed) else ""
-    show_answer(answer(search, found, confirmed), folder, as_json=json, more=more)
+    changes = named(AMONG if among is None else among)
+    shared: dict[str, Any] = {
+        "budget": seconds_of(budget),
+        "against": against,
+        "steps": steps,
+        "jobs": jobs,
+        "device": device,
+        "gpus": gpus,
+        "gpus_per_run": gpus_per_run,
+        "engine": engine,
+        "address": address,
+        "cpus_per_run": cpus_per_run,
+        "silence": silence,
+        "series": series,
+        "out": out,
+        "as_json": json,
+    }
+    if command is not None:
+        find_commands(command, choices, (base, changes), metric=metric, maximize=maximize, files=read, **shared)
+    else:
+        find_recipes("charlm" if workload is None else workload, base, changes, probing=probe, **shared)

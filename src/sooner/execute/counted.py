@@ -20,8 +20,8 @@ def capturing(device: torch.device) -> bool:
 def refuse_capture() -> SoonerError:
     """Return what is said where a step would be recorded that counts on the host."""
     return SoonerError(
-        "this step can't be captured in a CUDA graph, for it counts its steps on the host, and a replay would repeat the "
-        "same one; pass lr as a tensor on the device and take a few steps before you capture (executor triton, methods "
+        "this step can't be captured in a CUDA graph, for it counts on the host, and a replay would repeat the same "
+        "one; pass lr as a tensor on the device and take a few steps before you capture (executor triton, methods "
         "whose rules work by element, without sums), or step outside of the graph"
     )
 

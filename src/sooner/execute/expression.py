@@ -42,7 +42,8 @@ class Program:
     Attributes:
         inputs: names of the input vectors, such as "gradient", "theta" or a state slot, in the order of first use.
         lines: the operations.
-        numbers: the values in this trace, Python numbers, `Rates`, `Counted` or 0-d tensors; not part of the program's identity.
+        numbers: the values in this trace, Python numbers, `Rates`, `Counted` or 0-d tensors; not part of the program's
+            identity.
         outputs: what is written back, by name.
         sums: what is added up over rows.
         stochastic: whether parameters are written with stochastic rounding.

@@ -95,7 +95,7 @@ class Tables:
         return self._places(places, torch.int64)
 
     def numbers(self, stretches: Sequence[NativeStretch]) -> Tensor:
-        """Return the numbers of every set ``[sets * numbers]`` on the device; what is there already is not asked for."""
+        """Return the numbers of every set ``[sets * numbers]`` on the device; what is there already stays there."""
         if capturing(self._device):
             RECORDED.append(self.blocks)
         values, there = array("d"), list[tuple[slice, Tensor]]()

@@ -60,7 +60,7 @@ _ROUNDED = {  # division and root; Triton's plain ones are exact in float64 only
 }
 
 _STORED = {"bfloat16": "uint16"}
-"""As what a dtype is loaded and stored, if not as itself: as bits, which every device and the interpreter round alike."""
+"""As what a dtype is loaded and stored, if not as itself: as bits, which are rounded alike everywhere."""
 
 _HEADER = """import triton
 import triton.language as tl
@@ -101,10 +101,10 @@ def write_kernel(program: Program, theta: str, gradient: str, state: str) -> str
     """Return the source of a Triton kernel ``segments``.
 
     Its arguments, all on the device but the two counts: ``places`` (int64 ``[vectors, tensors]``, where each tensor
-    begins), ``tensors``, ``blocks`` (int64 ``[blocks, FIELDS]``), ``numbers`` (of the state's dtype ``[sets, numbers]``),
-    ``salts`` (int64 ``[sets]``), ``sums`` (float64 ``[sums, blocks]``), ``total`` (of blocks), one vector ``[rows]`` for
-    every row value, and two constants: ``BLOCK``, the elements of a block, and ``ALIGNED``, whether all blocks begin at
-    multiples of 16 bytes and of 16 elements.
+    begins), ``tensors`` (their count), ``blocks`` (int64 ``[blocks, FIELDS]``), ``numbers`` (of the state's dtype,
+    ``[sets, numbers]``), ``salts`` (int64 ``[sets]``), ``sums`` (float64 ``[sums, blocks]``), ``total`` (the count of
+    blocks), one vector ``[rows]`` for every row value, and two constants: ``BLOCK``, the elements of a block, and
+    ``ALIGNED``, whether all blocks begin at multiples of 16 bytes.
 
     Args:
         program: what to compute.

@@ -186,6 +186,9 @@ class Table:
             return self.plus(tokens=made).with_notes("tokens = step x batch")
         elif name == "parameters" and "tokens" in self and "compute" in self:
             made = self["compute"] / (six * self["tokens"])
+        elif name == "unique_tokens" and "tokens" in self and "epoch" in self:
+            made = self["tokens"] / self["epoch"]
+            return self.plus(unique_tokens=made).with_notes("unique_tokens = tokens / epochs")
         elif name == "error" and "accuracy" in self:
             return self.plus(error=1.0 - self["accuracy"]).with_notes("error = 1 - accuracy")
         elif name == "accuracy" and "error" in self:

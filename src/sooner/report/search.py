@@ -62,8 +62,9 @@ def headline(search: Search, found: Outcome, confirmed: dict[str, Any] | None) -
         "slower": f"stay with {rival}: what looked best, {found.recipe}, is slower on fresh seeds",
     }.get(row["verdict"], f"{found.recipe} looked best, and fresh seeds can't tell it from {rival}")
     sentence = row["sentence"].removeprefix("open: ")
+    subject = "it " if sentence.startswith(("reaches", "does not")) else ""
     also = f"; it {final['sentence']}" if final["sentence"] else ""
-    return f"{told}: it {sentence}{also}"
+    return f"{told}: {subject}{sentence}{also}"
 
 
 def proven(confirmed: dict[str, Any] | None) -> bool:
@@ -131,7 +132,7 @@ def _notes(search: Search, found: Outcome) -> list[str]:
     spent = found.spent
     metric = search.ground.subject.metric
     told = [
-        f"a run of {search.base} takes {found.run_seconds:.3g} s of processor time; every recipe got {spent.tune} "
+        f"a run of {search.base} takes {found.run_seconds:.3g} s; every recipe got {spent.tune} "
         f"tuning trials and half as many in a wider range, single changes {spent.screen} seeds, combinations "
         f"{spent.combine}, the last few {spent.choose}",
         f"all stages compare steps to one target, {metric} {_raw(found.target, search):.4g}, the middle target of "

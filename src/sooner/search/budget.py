@@ -13,6 +13,10 @@ from sooner.race.targets import LADDER
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+LEAST_TUNING = 5
+"""Tuning trials of both sides of the confirmation, as of any race; more where the search had more."""
+
+
 @dataclass(frozen=True)
 class Effort:
     """How much is spent on every stage.
@@ -37,7 +41,7 @@ class Effort:
 
     def runs(self, field: Field) -> int:
         """Return about how many runs of the whole budget that is, what it tries being given."""
-        tuned = 1 + self.tune + -(-self.tune // 2)
+        tuned = _tuned(self.tune)
         one, laddered = field.lengths
         free, fixed = (laddered, laddered) if field.base_fixed else (one, laddered)
         mixed = (free + fixed) / 2 if field.fixed else free  # half of all combinations have a part that plans
@@ -47,12 +51,17 @@ class Effort:
             (1 + field.free + field.fixed) * tuned
             + limits.TARGET_SEEDS * free
             + self.screen * (free + changes)
-            + 2**factors * (tuned + self.combine * mixed)
+            + (1 << factors) * (tuned + self.combine * mixed)
             + (1 + self.finalists) * (tuned + self.choose * mixed)
-            + 2 * tuned
+            + 2 * _tuned(max(self.tune, LEAST_TUNING))
             + limits.TARGET_SEEDS * free
             + self.confirm * (2 * free + mixed)
         )
+
+
+def _tuned(trials: int) -> int:
+    """Return the runs of so many tuning trials: the default, and half as many in a wider range."""
+    return 1 + trials + -(-trials // 2)
 
 
 @dataclass(frozen=True)

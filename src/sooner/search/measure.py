@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sooner.error import SoonerError
-from sooner.race.evidence import PRIMARY, Contender
+from sooner.race.evidence import PRIMARY
 from sooner.race.journal import Journal
 from sooner.race.plan import Plan
 from sooner.race.planned import Planned
@@ -26,6 +27,8 @@ from sooner.watch import Watch
 
 MISSED = 2.0
 """A run that misses the target counts as one that takes so many times the longest run."""
+TIMED = "timed"
+"""Kind and key of the record that says how long a run takes."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,6 @@ class Measured:
         steps: to the target, of every run; None for one that misses it, or diverged.
         longest: steps of the longest run, before which a target can be reached.
         finals: the metric at the end of every run's budget, None where that is no number.
-        seconds: processor time of a run of the whole budget, as tuning had it, the mean.
     """
 
     recipe: Any
@@ -46,7 +48,6 @@ class Measured:
     steps: list[float | None]
     longest: int
     finals: list[float | None]
-    seconds: float
 
     @property
     def tuned(self) -> Any:
@@ -83,14 +84,23 @@ class Stage:
 
 
 def alone(plan: Planned, watch: Watch | None = None, pool: Pool | None = None) -> float:
-    """Return the processor time of one run of the whole budget of a plan's only entrant, with its default settings.
+    """Return what one run of the whole budget of a plan's only entrant takes, in seconds of wall time.
+
+    Evaluations and what lies between runs are in it. A run before it starts the workers. It is measured once and kept,
+    so that a search that goes on has the room it had.
 
     Raises:
         SoonerError: it can't run.
     """
     with _racing(plan, watch, pool) as race:
         race.tune()
-        return _seconds(race, race.baseline)
+        if (known := race.journal.find(TIMED, TIMED)) is None:
+            c = race.baseline
+            began = time.monotonic()
+            race.ensure("timing a run", [plan.trial(c.recipe, c.settings or {}, plan.seeds("racing")[0])], 0.0)
+            known = {"seconds": time.monotonic() - began}
+            race.journal.append(TIMED, TIMED, known)
+        return float(known["seconds"])
 
 
 def measure(
@@ -131,8 +141,7 @@ def measure(
             finals = [evidence.final(c, "racing", i) for i in numbers]
             nothing: list[float | None] = [None] * seeds
             longest = plan.horizons[-1]
-            spent = _seconds(race, c)
-            found.append(Measured(c.recipe, c.settings, steps or nothing, longest, finals or nothing, spent))
+            found.append(Measured(c.recipe, c.settings, steps or nothing, longest, finals or nothing))
     return Stage(found, target)
 
 
@@ -145,11 +154,3 @@ def _racing(plan: Planned, watch: Watch | None, pool: Pool | None) -> Iterator[R
         contextlib.nullcontext(pool) if pool else pool_of(plan) as workers,
     ):
         yield Race(plan, journal, workers, watch or Watch(), shelf)
-
-
-def _seconds(race: Race, c: Contender) -> float:
-    """Return the mean processor time of the tuning trials of a contender that ran to the end."""
-    (seed,) = race.plan.seeds("tuning")
-    data = [race.evidence.data(race.plan.trial(c.recipe, settings, seed)) for settings in c.trials]
-    spent = [float(one["cpu_seconds"]) for one in data if one is not None and one["diverged_at"] is None]
-    return sum(spent) / len(spent) if spent else math.inf

@@ -19,7 +19,7 @@ from sooner.ablation.effects import effects, predictions
 from sooner.error import SoonerError
 from sooner.race.planned import Planned
 from sooner.race.pool import Pool
-from sooner.search.budget import EFFORTS, Effort, Field, effort, fits
+from sooner.search.budget import EFFORTS, LEAST_TUNING, Effort, Field, effort, fits
 from sooner.search.ground import Change, Ground
 from sooner.search.measure import Measured, Stage, alone, measure
 from sooner.search.probe import Finding
@@ -96,7 +96,7 @@ class Search:
 
     def confirming(self, found: Outcome) -> Planned:
         """Return the race of what was found against its rival, on seeds of its own."""
-        more = {"looks": (found.spent.confirm,), "regime": self.regime}
+        more = {"looks": (found.spent.confirm,), "regime": self.regime, "tune": max(found.spent.tune, LEAST_TUNING)}
         folder = self.folder / "confirmed"
         return self._planned([found.rival, found.recipe], out=folder, series=self._series(CONFIRMED), **more)
 
@@ -196,7 +196,7 @@ class Outcome:
         factors: what was combined.
         refused: choices that can't be made here, and why.
         spent: how much was spent on every stage.
-        run_seconds: processor time of one run of the recipe it began with.
+        run_seconds: wall time of one run of the recipe it began with.
         target: value that all runs of the search were to reach, lower is better.
     """
 
