@@ -83,7 +83,7 @@ def run_triton(work: Sequence[Work]) -> None:
 def _count(work: Work) -> None:
     """Have steps counted on the device if the learning rate is there too and the chain goes by nothing else."""
     cohort, rate = work.cohort, work.clock.learning_rate
-    if not isinstance(rate, Tensor) or rate.device != cohort.device or work.rates is None:
+    if not isinstance(rate, Tensor) or rate.device != cohort.device or work.rates is None or cohort.packed:
         work.count_here()
         return
     if cohort.counts_there or work.into is not None or any(rule.grain != "element" for rule in work.chain.rules):
