@@ -111,8 +111,8 @@ class TritonStretch(NativeStretch):
             NoCompilerError: Triton can't compile it.
         """
         found = _compiled(self.program.key(), *self.dtypes(), self.work.cohort.device, interpreted())
-        if isinstance(found, NoCompilerError):
-            raise found
+        if isinstance(found, str):
+            raise NoCompilerError(found)
         self.kernel = found
 
     @classmethod
@@ -147,7 +147,7 @@ class TritonStretch(NativeStretch):
 @functools.lru_cache(maxsize=256)
 def _compiled(
     key: tuple[Any, ...], theta: str, gradient: str, state: str, device: torch.device, interprets: bool
-) -> Callable[..., None] | NoCompilerError:
+) -> Callable[..., None] | str:
     """Return what launches a program's kernel with so many blocks, or why it can't."""
     program = Program.from_key(key)
     segments = load(write_kernel(program, theta, gradient, state))
@@ -168,8 +168,9 @@ def _compiled(
     try:
         launch(1, table, 1, table, numbers, table, sums, 1, *values, BLOCK, True)  # a block without elements
     except Exception as error:  # of Triton, of its assembler, or no C compiler for what calls the kernel
-        log.warning("triton can't compile a step, which runs eagerly, several times slower: %s", error)
-        return NoCompilerError(str(error))
+        why = str(error) or type(error).__name__  # an error that is kept would keep tensors
+        log.warning("triton can't compile a step, which runs eagerly, several times slower: %s", why)
+        return why
     return launch
 
 
