@@ -131,7 +131,7 @@ class TritonStretch(NativeStretch):
         for name in vector_names(program):
             for s, some in zip(stretches, dense, strict=True):
                 places += s.addresses(name, some)
-        sums = torch.zeros(len(program.sums), tables.count, dtype=torch.float64, device=cohort.device)
+        sums = tables.sums(len(program.sums))
         values = [
             torch.cat([s.for_rows(s.row_numbers[i]) for s in stretches]) for i in range(len(row_value_names(program)))
         ]
