@@ -11,6 +11,7 @@ from toys import Average, Clip, Fading, RowLengths, Toy, UnitRows, assert_same, 
 from sooner import update
 from sooner.execute import choice, fused, tables, using
 from sooner.execute import triton as ours
+from sooner.execute.trial import agrees
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.filterwarnings(
@@ -226,7 +227,49 @@ def test_what_can_not_be_compiled_runs_eagerly_and_is_not_tried_again(monkeypatc
     ours._compiled.cache_clear()
     others = parameters([(3, 4), (5,)])
     assert_same(found, stepped("eager", update.AdamW(others), others, 3), rtol=0)
-    assert tried == [(1,)]
+    assert tried == [(2,)]
     assert "triton can't compile a step" in caplog.text
     assert "Failed to find C compiler" in caplog.text
     assert len(run_eagerly()) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["AdamW", "SGDP", "SGDSaI", "Lion", "AdaBelief"])
+def test_a_kernel_is_tried_before_it_is_used(name, dtype, monkeypatch):
+    (method,) = (m for m in METHODS if m.__name__ == name)
+    tried = []
+
+    def tries(stretch):
+        program, dtypes = stretch.program, stretch.dtypes()
+        launch = ours._compiled(program.key(), *dtypes, torch.device("cpu"), True)
+        wrong = ours._compiled(_one_off(program), *dtypes, torch.device("cpu"), True)
+        tried.append([agrees(program, run, dtypes, torch.device("cpu"), 32) for run in (launch, wrong)])
+        compile(stretch)
+
+    compile = ours.TritonStretch.compile
+    monkeypatch.setattr(ours.TritonStretch, "compile", tries)
+    start = [values(3, 2, seed=1).to(dtype)]
+    run(method, "triton", start, steps(start, 2), **hyper_of(method, weight_decay=0.1))
+    assert tried
+    assert {tuple(one) for one in tried} == {(True, False)}
+
+
+def _one_off(program):
+    """The program with twice of what it writes or adds up first."""
+    inputs, lines, numbers, outputs, sums, stochastic = program.key()
+    if outputs:
+        (name, one), *more = outputs
+        return inputs, (*lines, ("add", one, one)), numbers, ((name, ("line", len(lines))), *more), sums, stochastic
+    return inputs, (*lines, ("add", sums[0], sums[0])), numbers, outputs, (("line", len(lines)), *sums[1:]), stochastic
+
+
+def test_a_kernel_that_computes_other_numbers_is_not_used(monkeypatch, caplog):
+    ours._compiled.cache_clear()
+    monkeypatch.setattr(ours, "agrees", lambda *a: False)
+    monkeypatch.setattr(ours, "interpreted", lambda: False)
+    monkeypatch.setattr(ours, "serves", lambda device: True)
+    params, others = parameters([(3, 4), (5,)]), parameters([(3, 4), (5,)])
+    found = stepped("triton", update.AdamW(params), params, 2)
+    ours._compiled.cache_clear()
+    assert_same(found, stepped("eager", update.AdamW(others), others, 2), rtol=0)
+    assert "other numbers than PyTorch" in caplog.text

@@ -31,7 +31,8 @@ from sooner.execute.fused import run_fused
 from sooner.execute.inductor import run_inductor
 from sooner.execute.native import NativeStretch, repeat
 from sooner.execute.tables import BLOCK, Tables
-from sooner.execute.triton_source import FIELDS, write_kernel
+from sooner.execute.trial import agrees
+from sooner.execute.triton_source import write_kernel
 from sooner.execute.work import Work
 from sooner.transform import Clock
 
@@ -96,6 +97,7 @@ def _count(work: Work) -> None:
     trial.clock = Clock(Counted(ones, least), rate)  # type: ignore[arg-type]
     try:
         trial.trace(0, len(work.chain.rules))
+        trial.compile()
     except (TypeError, ValueError, ArithmeticError, RuntimeError):  # it decides by the count, or needs it as a number
         return
     cohort.count_there()
@@ -161,17 +163,14 @@ def _compiled(
 
     if interprets:
         return launch
-    blank = functools.partial(torch.zeros, device=device)
-    table, dtype = blank(1 + len(FIELDS) + len(vector_names(program)), dtype=torch.int64), getattr(torch, state)
-    numbers, sums = blank(len(program.numbers), dtype=dtype), blank(len(program.sums), dtype=torch.float64)
-    values = [blank(1, dtype=dtype) for _ in row_value_names(program)]
     try:
-        launch(1, table, 1, table, numbers, table, sums, 1, *values, BLOCK, True)  # a block without elements
+        if agrees(program, launch, (theta, gradient, state), device, BLOCK):
+            return launch
+        why = "the kernel computes other numbers than PyTorch on this device; please report it"
     except Exception as error:  # of Triton, of its assembler, or no C compiler for what calls the kernel
         why = str(error) or type(error).__name__  # an error that is kept would keep tensors
-        log.warning("triton can't compile a step, which runs eagerly, several times slower: %s", why)
-        return why
-    return launch
+    log.warning("triton can't compile a step, which runs eagerly, several times slower: %s", why)
+    return why
 
 
 def load(source: str) -> Any:
