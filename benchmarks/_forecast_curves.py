@@ -14,6 +14,7 @@ from sooner.forecast.consensus import Consensus
 from sooner.forecast.curve import forecast_curve
 from sooner.forecast.decide.gain_of_decay import Waiting, gain_of_decay
 from sooner.forecast.decide.isoflop import isoflop, parabola_bias
+from sooner.forecast.early import without_early
 from sooner.forecast.fit import fit
 from sooner.forecast.laws.broken_power import BrokenPower
 from sooner.forecast.laws.chinchilla import Chinchilla
@@ -139,7 +140,7 @@ def _halves(
 def gemstones(folder: Path) -> Iterator[Row]:
     """Yield rows on cool-downs: what small models' say of the losses of large ones after theirs.
 
-    gemstones/ holds wandb_df_for_fitting_cool_begin.jsonl and ..._cool_end.jsonl of wandb_dfs/ in
+    gemstones/ holds wandb_df_for_fitting_cool_begin.jsonl, ..._cool_end.jsonl and those of `_joint` of wandb_dfs/ in
     github.com/mcleish7/gemstone-scaling-laws, the models of McLeish et al., 2025, arXiv 2502.06857.
     """
     ends: list[dict[tuple[int, int, int], tuple[float, float]]] = []
@@ -167,6 +168,28 @@ def gemstones(folder: Path) -> Iterator[Row]:
             yield (what, f"{error:.3f} %", "-", None) if goal is None else at_most(what, error, goal, " %", 3)
         inside = [float(one.low <= y <= one.high) for one, y in zip(made, far["loss"], strict=True)]
         yield coverage(f"Gemstones, up to {border}, {len(far)} larger", np.array(inside))
+    yield from _joint(folder)
+
+
+def _joint(folder: Path) -> Iterator[Row]:
+    """Yield rows on runs at a constant rate, their losses every two billion tokens: small ones predict long large ones.
+
+    wandb_df_for_fitting_hot_100b+_477.jsonl, from the same place.
+    """
+    lines = (folder / "gemstones/wandb_df_for_fitting_hot_100b+_477.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    names = {"parameters": "params_active_precise", "tokens": "tokens", "loss": "final_loss"}
+    every_one = table(**{name: [float(row[key]) for row in rows] for name, key in names.items()})
+    size, tokens = every_one["parameters"], every_one["tokens"]
+    far = every_one.where((size > 9e8) & (tokens >= 2e11))
+    known = every_one.where((size < 6e8) & (tokens <= 1e11))
+    for name, kept, goal in (
+        ("all rows", known, None),
+        ("without early ones", without_early(Chinchilla(), known), 1.1),
+    ):
+        error = 100 * float(np.mean(np.abs(fit(Chinchilla(), kept, draws=2).at(far) / far["loss"] - 1)))
+        what = f"Gemstones, up to 0.6B and 100 billion tokens predict {len(far)} beyond, {name}, mean error"
+        yield (what, f"{error:.3f} %", "-", None) if goal is None else at_most(what, error, goal, " %", 3)
 
 
 def porian(folder: Path) -> Iterator[Row]:

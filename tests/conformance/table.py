@@ -168,6 +168,11 @@ ELEMENTS = {
         [{"weight_decay": 0.1}, {"betas": (0.8, 0.5, 0.9), "weight_decay": 0.1, "proximal": False}],
     ),
     update.NAdamW: (references.nadamw, {"lr": 0.01}, [{}, {"betas": (0.8, 0.95), "momentum_decay": 0.5}]),
+    update.MARS: (
+        references.mars,
+        {"lr": 0.01},
+        [{}, {"betas": (0.8, 0.95), "gamma": 0.2, "max_norm": 6.0, "weight_decay": 0.1, "optimize_1d": True}],
+    ),
     update.ScheduleFreeAdamW: (
         references.schedule_free_adamw,
         {"lr": 0.01},

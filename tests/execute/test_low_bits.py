@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sooner.execute.low_bits import FORMS, positive_levels, signed_levels
+from sooner.execute import low_bits_c
+from sooner.execute.low_bits import FORMS, in_c, positive_levels, signed_levels
 
 every_form = pytest.mark.parametrize("form", FORMS.values(), ids=lambda form: f"{form.bits} bits")
 
@@ -104,6 +105,27 @@ def test_rounding_at_random_keeps_the_mean(form, positive):
     assert (mean - x).abs().max() <= allowed
     assert not torch.equal(through(form, x, (0, 1)), through(form, x, (0, 2)))
     assert torch.equal(through(form, x, (0, 1)), through(form, x, (0, 1)))
+
+
+@pytest.mark.skipif(low_bits_c.library() is None, reason="no C compiler")
+@every_form
+@settings(max_examples=40)
+@given(x=VECTORS, noise=st.none() | st.tuples(st.integers(0, 2**33), st.integers(0, 2**35)), bad=st.booleans())
+def test_the_loops_in_c_give_the_same_bits(form, x, noise, bad):
+    if bad:
+        x[len(x) // 2] = torch.tensor([torch.inf, torch.nan, 0.0, 1e-42, 3e38])[len(x) % 5]
+    codes, scale = form.encode(x, noise)
+    with in_c():
+        compiled, scales = form.encode(x, noise)
+        found = form.decode(codes, scale, len(x))
+    assert torch.equal(scale.nan_to_num(-3.0), scales.nan_to_num(-3.0))
+    healthy = scale.isfinite().repeat_interleave(form.block)[: len(x)]
+    ours, theirs = form.decode(compiled, scales, len(x)), form.decode(codes, scale, len(x))
+    assert torch.equal(ours[healthy], theirs[healthy])
+    assert torch.equal(found[healthy], theirs[healthy])
+    assert found[~healthy].isnan().all()
+    if healthy.all():
+        assert torch.equal(codes, compiled)
 
 
 def test_the_levels_are_the_published_ones():

@@ -11,8 +11,10 @@ RECIPES = (
     "prodigy(d0=0.01, weight_decay=0.1)",  # sums over the model, which the state is kept with
     "sgd_sai",  # sums over parameters, with memory
     "adan(weight_decay=0.1)",  # an element rule with the gradient of the step before
+    "mars(weight_decay=0.1)",  # sums over parameters and the gradient of the step before
     "schedule_free_adamw(weight_decay=0.1)",  # an average of its own to evaluate
     "adamp(weight_decay=0.1)",  # sums over rows
+    "muon + hyperball",  # around the step
     "muon",  # whole matrices
 )
 

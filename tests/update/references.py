@@ -112,6 +112,26 @@ def nadamw(
         p.sub_(lr * m_bar / (torch.sqrt(v / (1 - b2**step)) + eps))
 
 
+def mars(
+    parameters, gradients, memory, step, lr, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025, max_norm=1.0,
+    optimize_1d=False, lr_1d_factor=1.0, betas_1d=(0.9, 0.95),
+):  # fmt: skip
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        if p.ndim < 2 and not optimize_1d:
+            adamw([p], [g], [kept], step, lr * lr_1d_factor, betas_1d, eps, weight_decay)
+            continue
+        b1, b2 = betas
+        c = g + gamma * b1 / (1 - b1) * (g - kept.get("g", g))
+        kept["g"] = g.clone()
+        norm = torch.sqrt((c * c).sum())
+        if norm > max_norm:
+            c = c / norm * max_norm
+        kept["m"] = b1 * kept.get("m", 0) + (1 - b1) * c
+        kept["v"] = b2 * kept.get("v", 0) + (1 - b2) * c**2
+        direction = kept["m"] / (1 - b1**step) / (torch.sqrt(kept["v"] / (1 - b2**step)) + eps)
+        p.sub_(lr * (direction + weight_decay * p))
+
+
 def schedule_free(parameters, memory, step, direction, lr, beta, warmup=0, power=0.0, rate_power=2.0):
     """The paper's three sequences; the parameters are y."""
     rate = lr * min(1.0, step / warmup) if warmup else lr

@@ -209,6 +209,21 @@ def test_blocks_step_like_blocks_alone_through_refreshes(method):
     }
 
 
+@pytest.mark.parametrize("method", [SOAP, KLShampoo])
+def test_whoever_zeroes_the_step_starts_the_momentum_afresh(method):
+    """It is kept in coordinates that a first step gives up."""
+    p = matrix(4, 3)
+    optimizer = method([{"params": [p], method.name(): True}])
+    for number in range(3):
+        step(optimizer, p, random_matrices(4, 3, seed=number))
+    assert optimizer.state[p]["exp_avg"].any()
+    optimizer.state[p]["step"].zero_()
+    before = p.detach().clone()
+    step(optimizer, p, random_matrices(4, 3, seed=3))
+    assert torch.equal(p.detach(), before)
+    assert not optimizer.state[p]["exp_avg"].any()
+
+
 def test_a_refresh_keeps_adams_moments_at_their_vectors():
     p = matrix(5, 5)
     optimizer = SOAP([{"params": [p], "soap": True}], interval=3)

@@ -17,6 +17,7 @@ from torch import nn
 from sooner import part
 from sooner.transform import Reduction
 from sooner.update import (
+    MARS,
     SGD,
     AdaBelief,
     AdaGradNorm,
@@ -760,6 +761,10 @@ def test_numbers_of_numpy_are_checked_too():
         (AdEMAMix, {"beta3_warmup": 2.5}, "ademamix: beta3_warmup=2.5"),
         (Adan, {"betas": (0.98, 0.92)}, r"adan: betas=\(0.98, 0.92\) are not three"),
         (Adan, {"betas": (0.98, 1.0, 0.99)}, r"adan: betas\[1\]=1.0"),
+        (MARS, {"gamma": -1.0}, "mars: gamma=-1.0"),
+        (MARS, {"max_norm": -1.0}, "mars: max_norm=-1.0"),
+        (MARS, {"betas_1d": 0.9}, "mars: betas_1d=0.9 is not a pair"),
+        (MARS, {"betas_1d": (0.9, 1.0)}, r"mars: betas_1d\[1\]=1.0"),
         (NAdamW, {"betas": 0.9}, "nadamw: betas=0.9 is not a pair"),
         (NAdamW, {"momentum_decay": -1}, "nadamw: momentum_decay=-1"),
         (ScheduleFreeAdamW, {"betas": (1.0, 0.9)}, r"schedule_free_adamw: betas\[0\]=1.0"),

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from sooner import part
 from sooner.error import SoonerError
-from sooner.execute import eager
+from sooner.execute import eager, using
 from sooner.execute.low_bits import FORMS, positive_levels, signed_levels, unpacked
 from sooner.gradient import ClipNorm
 from sooner.memory import LowBitState
@@ -230,6 +230,18 @@ def test_every_rule_walks_about_where_it_did(method):
     moved = torch.cat([(p - q).flatten() for p, q in zip(whole, before, strict=True)])
     off = torch.cat([(p - q).flatten() for p, q in zip(params, whole, strict=True)])
     assert off.norm() <= 0.1 * moved.norm()
+
+
+@both
+@pytest.mark.parametrize("random", [False, True])
+def test_executors_take_the_same_steps(bits, random):
+    ways = []
+    for executor in ("eager", "native"):
+        params = parameters()
+        with using(executor):
+            train(AdamW(params, lr=0.01, state_bits=bits, stochastic_rounding=random), params, 0, 4)
+        ways.append(params)
+    assert same(*ways)
 
 
 def test_it_goes_with_a_sum_over_the_model():

@@ -3,7 +3,7 @@
 from sooner.claims._claim import Claim, Criterion, Race
 from sooner.claims._regimes import ON_TEXT, oracle, oracle_shows, text_regime
 
-FIXED = "all_round(lr=0.005)"
+FIXED = "all_round(lr=0.01)"
 RACED = f"adamw; {FIXED}; all_round; {oracle('adamw')}"
 
 CLAIM = Claim(

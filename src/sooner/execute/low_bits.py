@@ -18,15 +18,18 @@ decided here:
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sooner.execute import low_bits_c
 from sooner.execute.rounding import random_numbers
 from sooner.execute.shards import local
 
@@ -36,6 +39,19 @@ SCALE = "_scale"
 LIFT = 2.0**23
 """Blocks without negative numbers are looked up in the same list as the others, this many times as large: exactly, as a
 power of two, and their smallest level then lies above all levels of the others."""
+
+
+_in_c: contextvars.ContextVar[bool] = contextvars.ContextVar("in_c", default=False)
+
+
+@contextlib.contextmanager
+def in_c() -> Iterator[None]:
+    """Inside, float32 on a CPU is encoded and decoded by compiled loops, where there is a compiler."""
+    token = _in_c.set(True)
+    try:
+        yield
+    finally:
+        _in_c.reset(token)
 
 
 @dataclass(frozen=True)
@@ -79,12 +95,17 @@ class LowBits:
                 the random numbers are made. None rounds to the nearest level.
         """
         count = len(x)
+        table = _table(self.bits, x.device, x.dtype)
+        if _in_c.get() and low_bits_c.suits(x):
+            tables = (table.levels, table.middles, table.first, table.codes)
+            done = low_bits_c.encode(x, (self.bits, self.block), tables, (table.lowest, table.smallest, LIFT), noise)
+            if done is not None:
+                return done
         missing = -count % self.block
         blocks = (torch.nn.functional.pad(x, (0, missing)) if missing else x).view(-1, self.block)
         low, high = blocks.aminmax(dim=1, keepdim=True)
         positive = low >= 0
         scale = _marked(torch.where(-low > high, low, high), positive)
-        table = _table(self.bits, x.device, x.dtype)
         y = (blocks / torch.where(scale == 0, 1, scale)).clamp_(table.lowest, 1)
         lifted = torch.where(y > 0, (y * LIFT).clamp_(min=table.smallest), y)
         y = torch.where(positive, lifted, y).view(-1).float()
@@ -102,11 +123,15 @@ class LowBits:
     def decode(self, codes: Tensor, scale: Tensor, count: int) -> Tensor:
         """Return the vector ``[count]`` of bytes and scales, in the scales' dtype."""
         codes = codes.reshape(-1)
+        table = _table(self.bits, scale.device, scale.dtype).values
+        if _in_c.get() and low_bits_c.suits(codes, scale):
+            done = low_bits_c.decode(codes, scale, count, (self.bits, self.block), table)
+            if done is not None:
+                return done
         if self.bits == 4:
             codes = torch.stack((codes & 15, codes >> 4), 1).view(-1)[:count]
         offset = _is_marked(scale) << self.bits
         places = codes.int()
-        table = _table(self.bits, scale.device, scale.dtype).values
         whole = count - count % self.block
         if whole == count:
             places = places.view(-1, self.block) + offset.view(-1, 1)

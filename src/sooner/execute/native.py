@@ -25,6 +25,7 @@ from sooner.execute.decide import RowSums
 from sooner.execute.eager import run_eager
 from sooner.execute.expression import Program
 from sooner.execute.fused import run_fused
+from sooner.execute.low_bits import in_c
 from sooner.execute.rates import Rates
 from sooner.execute.replay import Tape, is_fixed, numbers_of
 from sooner.execute.trace import Stretch
@@ -54,7 +55,8 @@ def run_native(work: Sequence[Work]) -> None:
     if not work or compiler() is None or any(w.cohort.device.type != "cpu" for w in work):
         run_eager(work)
     elif not _repeat(work):
-        run_fused(work, NativeStretch)
+        with in_c():
+            run_fused(work, NativeStretch)
 
 
 def _repeat(work: Sequence[Work]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sooner.error import SoonerError
-from sooner.forecast.fit import best
+from sooner.forecast.fit import at_best
 from sooner.forecast.formula import FITTED
 from sooner.forecast.law import Law
 from sooner.forecast.table import FloatArray, Table, join
@@ -74,11 +74,5 @@ def _share(table: Table) -> FloatArray:
 
 def _error(law: Law, table: Table, inside: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
     """Return the mean relative error on the rows after the border of a fit to those before it."""
-    known = law.table(table.where(inside))
-    found = best(law, known, most=24)
-    values = np.array([p.scale == "log" for p in law.parameters])
-    inner = found.values[found.best]
-    outer = np.where(values, np.exp(np.where(values, inner, 0.0)), inner)
-    whole = law.table(table, target=False)
-    made = law.predict(outer[None], law.prepare(whole))[0]
+    made = at_best(law, table.where(inside), table)
     return float(np.mean(np.abs(np.log(made[~inside] / table["loss"][~inside]))))

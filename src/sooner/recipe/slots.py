@@ -28,7 +28,7 @@ SHORT: Mapping[str, str] = {"wsd": "warmup_stable_decay"}
 """Names that people write, and the part that they mean."""
 
 WHOLE: Mapping[str, str] = {
-    "recommended": "clip_norm(max_norm=1.0) + all_round(lr=0.005) + constant(warmup=20) + power_ema(width=0.1)"
+    "recommended": "clip_norm(max_norm=1.0) + all_round(lr=0.01) + constant(warmup=20) + power_ema(width=0.14)"
 }
 """Words for whole recipes. Their numbers were chosen by `benchmarks/one_configuration.py`."""
 

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from sooner.update.apollo_mini import APOLLOMini
     from sooner.update.diffgrad import DiffGrad
     from sooner.update.grad_norm_smooth import GradNormSmooth
+    from sooner.update.hyperball import Hyperball
     from sooner.update.kl_shampoo import KLShampoo
     from sooner.update.leap_verify import LeapVerify
     from sooner.update.lion import Lion
+    from sooner.update.mars import MARS
     from sooner.update.muon import Muon
     from sooner.update.nadamw import NAdamW
     from sooner.update.normalized_gd import NormalizedGD
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APOLLO",
+    "MARS",
     "ROOT",
     "SGD",
     "SGDP",
@@ -57,6 +60,7 @@ __all__ = [
     "AllRound",
     "DiffGrad",
     "GradNormSmooth",
+    "Hyperball",
     "KLShampoo",
     "LeapVerify",
     "Lion",

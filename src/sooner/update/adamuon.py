@@ -51,7 +51,7 @@ class Signs(Transform):
 
 @dataclass(frozen=True)
 class EvenEntries(Transform):
-    """Divides every entry by the root of an average of its squares, and scales matrices to a root mean square of 0.2."""
+    """Divides every entry by the root of an average of its squares, and scales matrices to the size of Adam's steps."""
 
     beta2: float
     eps: float

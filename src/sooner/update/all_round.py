@@ -2,7 +2,7 @@
 
     matrices: b <- momentum * b + (1 - momentum) * g,  O ~ polar factor of (1 - momentum) * g + momentum * b
               theta <- theta - lr * ( 0.2 sqrt(max(rows, columns)) * O + weight_decay * theta )
-    rest:     AdamW at twice the rate; gains, biases, tokens and single numbers do not decay
+    rest:     AdamW at the same rate; gains, biases, tokens and single numbers do not decay
 
 Updates of matrices have the size of AdamW's, so one learning rate says how far everything moves. A model without hidden
 matrices (a table, a linear model) is stepped by AdamW alone instead of being refused.
@@ -43,10 +43,10 @@ class AllRound(MatrixOptimizer):
     Args:
         params: a model, named parameters, parameters or groups of them, as `sooner.update.Muon` takes; a group with
             ``"all_round": False`` gets AdamW at its own ``lr``.
-        lr: learning rate of the matrices, on AdamW's scale, default 0.005.
+        lr: learning rate of the matrices, on AdamW's scale, default 0.01.
         weight_decay: decoupled weight decay (multiplied by the group's learning rate), default 0.
         adamw_lr: learning rate of everything else, which keeps its ratio to `lr` under a schedule; default None means
-            twice that of the matrices.
+            that of the matrices.
         betas: AdamW's moment decay rates, default (0.9, 0.95).
         eps: AdamW's eps, default 1e-10.
         select: for a model, ``select(name, parameter) -> bool`` says which parameters are matrices for Muon.
@@ -57,14 +57,13 @@ class AllRound(MatrixOptimizer):
         SoonerError: a hyper-parameter outside its range.
     """
 
-    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(5e-4, 5e-2)}
-    adamw_share: ClassVar[float] = 2.0
+    space: ClassVar[Mapping[str, Knob]] = {"lr": Log(1e-3, 1e-1)}
     needs_matrices: ClassVar[bool] = False
 
     def __init__(
         self,
         params: Any,
-        lr: float | Any = 5e-3,
+        lr: float | Any = 1e-2,
         weight_decay: float = 0.0,
         adamw_lr: float | Any | None = None,
         betas: tuple[float, float] = (0.9, 0.95),

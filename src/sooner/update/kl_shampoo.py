@@ -88,7 +88,7 @@ class Whiten(Transform):
         return self.tiling.each(u, state, SIDES, step)
 
     def _begun(self, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        new = {}
+        new = {"exp_avg": torch.zeros_like(state["exp_avg"])}  # also where somebody zeroed the step
         for side, g in (("row", gradient), ("column", gradient.mT)):
             if state[f"{side}_basis"].numel():
                 new[f"{side}_moment"] = self._mean(state[f"{side}_moment"], g)
@@ -160,7 +160,9 @@ class KLShampoo(TiledOptimizer):
         interval: steps between two refreshes of the bases, default 10.
         eps: added to the root of the eigenvalues' products, default 1e-8, also AdamW's.
         weight_decay: decoupled weight decay (multiplied by the group's learning rate), default 0.01.
-        initial: eigenvalues at the beginning, at least 1e-12, default 0.1. Early steps are small where gradients are.
+        initial: eigenvalues at the beginning, at least 1e-12, default 0.1, the authors'. Steps are small until they
+            have come down to the gradients', which takes about a hundred steps per power of ten: set it lower for runs
+            of a thousand steps.
         ceiling: of the inverse root of an eigenvalue, default 4,000; a side shorter than that has its length as
             the ceiling, but no less than 10.
         max_side: a longer side of a matrix is not whitened, so that the method is one-sided, default 10,000. A side of

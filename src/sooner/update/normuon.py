@@ -75,14 +75,15 @@ class EvenNeurons(Transform):
     def _scale(self, given: Tensor, done: Tensor) -> Tensor:
         """Return what each piece ``[m, pieces, rows, columns]`` is multiplied by."""
         rows, columns = done.shape[-2:]
+        after = _norm(done) + LEAST_NORM
         if self.adjust == "original":
-            wanted = _norm(given) * math.sqrt(max(1.0, rows / columns))
-            return wanted / (_norm(done) + LEAST_NORM)
-        return 0.2 * math.sqrt(rows * columns) / (_norm(done) + LEAST_NORM)
+            return _norm(given) * math.sqrt(max(1.0, rows / columns)) / after
+        return after.reciprocal() * (0.2 * math.sqrt(rows * columns))
 
 
 def _norm(pieces: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(pieces, dim=(-2, -1), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(pieces, dim=(-2, -1), keepdim=True)
+    return norm
 
 
 class NorMuon(MatrixOptimizer):

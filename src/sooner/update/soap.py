@@ -78,7 +78,10 @@ class EigenbasisAdam(Transform):
             "row_basis": first_basis(gradient) if state["row_basis"].numel() else state["row_basis"],
             "column_basis": first_basis(gradient.mT) if state["column_basis"].numel() else state["column_basis"],
         }
-        return gradient * 0.0, {**state, **self._moments(gradient, state), **bases}  # NaN stays NaN
+        fresh = {
+            slot: torch.zeros_like(state[slot]) for slot in ("exp_avg", "exp_avg_sq")
+        }  # also where step was zeroed
+        return gradient * 0.0, {**state, **fresh, **self._moments(gradient, state), **bases}  # NaN stays NaN
 
     def _stepped(self, taken: int, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         beta1, beta2 = self.betas

@@ -8,7 +8,7 @@ import numpy as np
 
 from sooner.cli.forecast.asked import checked_numbers, of_final_losses, pairs, places, positive, shared_scale
 from sooner.cli.forecast.options import Choice, Reading
-from sooner.cli.forecast.run import doubted, finish, measured, ready, working
+from sooner.cli.forecast.run import chosen, doubted, finish, measured, ready, working
 from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import allocate
 from sooner.forecast.decide.best_schedule import best_schedule
@@ -17,6 +17,7 @@ from sooner.forecast.decide.gain_of_decay import Waiting, gain_of_decay
 from sooner.forecast.decide.isoflop import IsoFlop, isoflop
 from sooner.forecast.decide.optimal_hyperparameters import StepLaw, fit_step_law, published
 from sooner.forecast.decide.plan import plan
+from sooner.forecast.early import without_early
 from sooner.forecast.fit import fit
 from sooner.forecast.gain import gain
 from sooner.forecast.laws.loss_to_error import LossToError
@@ -42,8 +43,8 @@ def run_schedule(files: list[Path], given: Choice, *, total: float | None, peak:
 def run_allocate(files: list[Path], given: Choice, *, compute: list[float], inference_tokens: float) -> None:
     """Split budgets and show how."""
     with working() as told:
-        rows, law, errors = ready(files, given, told)
-        fitted = doubted(fit(law, rows, draws=given.draws))
+        rows, law, errors = chosen(files, given, told)
+        fitted = doubted(fit(law, without_early(law, rows), draws=given.draws))
         made = [allocate(fitted, one, inference_tokens=inference_tokens, level=given.level) for one in compute]
         rules, notes = _rules(rows)
         answer = decisions.of_allocations(made, fitted, rules, notes, errors, _parabolas(rows))

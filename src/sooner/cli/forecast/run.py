@@ -30,6 +30,7 @@ from sooner.forecast.curve import Curve, forecast_curve
 from sooner.forecast.decide.cells import one_per_cell
 from sooner.forecast.decide.influence import influence_warning
 from sooner.forecast.decide.when import when
+from sooner.forecast.early import without_early
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import Fit
 from sooner.forecast.law import Law
@@ -203,7 +204,19 @@ def measured(
 def ready(
     files: list[Path], given: Choice, told: working, leave: Leave | None = None
 ) -> tuple[Table, Law, dict[str, float]]:
-    """Return the rows, the law, and the left-out errors by which it was chosen.
+    """Return the rows that a law is fitted to, the law, and the left-out errors by which it was chosen.
+
+    Raises:
+        SoonerError: anything the user can mend.
+    """
+    rows, law, errors = chosen(files, given, told, leave)
+    return without_early(law, rows), law, errors
+
+
+def chosen(
+    files: list[Path], given: Choice, told: working, leave: Leave | None = None
+) -> tuple[Table, Law, dict[str, float]]:
+    """Return all rows, the law, and the left-out errors by which it was chosen.
 
     Raises:
         SoonerError: anything the user can mend.
