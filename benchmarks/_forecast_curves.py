@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from _forecast_rows import Row, coverage, covered, opened
+from _forecast_rows import Row, at_most, coverage, covered, opened
 
 from sooner.error import SoonerError
 from sooner.forecast.consensus import Consensus
 from sooner.forecast.curve import forecast_curve
+from sooner.forecast.decide.gain_of_decay import Waiting, gain_of_decay
 from sooner.forecast.decide.isoflop import isoflop, parabola_bias
+from sooner.forecast.early import without_early
 from sooner.forecast.fit import fit
 from sooner.forecast.laws.broken_power import BrokenPower
 from sooner.forecast.laws.chinchilla import Chinchilla
@@ -132,6 +135,61 @@ def _halves(
     shown = f"{ours:.3f} %; {len(found) - len(worse)} of {len(found)} better"
     shown += f", {sum(worse)} of the other {len(worse)} warned" if worse else ""
     yield what, shown, f"< {last:.3f} % (last value), or warned", ours < last or all(worse)
+
+
+def gemstones(folder: Path) -> Iterator[Row]:
+    """Yield rows on cool-downs: what small models' say of the losses of large ones after theirs.
+
+    gemstones/ holds wandb_df_for_fitting_cool_begin.jsonl, ..._cool_end.jsonl and those of `_joint` of wandb_dfs/ in
+    github.com/mcleish7/gemstone-scaling-laws, the models of McLeish et al., 2025, arXiv 2502.06857.
+    """
+    ends: list[dict[tuple[int, int, int], tuple[float, float]]] = []
+    for which, every in (
+        ("begin", 1e10),
+        ("end", 1.1e10),
+    ):  # a cool-down begins every 10 billion tokens, and takes 10 %
+        lines = (folder / f"gemstones/wandb_df_for_fitting_cool_{which}.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        keys = [(row["width"], row["depth"], round(row["tokens"] / every)) for row in rows]
+        values = [(row["params_active_precise"], row["final_loss"]) for row in rows]
+        ends.append(dict(zip(keys, values, strict=True)))
+    both = [(*ends[0][key], ends[1][key][1]) for key in ends[0] if key in ends[1]]
+    size, before, after = np.array(both).T
+    every_one = table(parameters=size, before=before, loss=after)
+    for border, most, least in (("0.55B", 6e8, 9e8), ("0.12B", 2e8, 4e8)):
+        known, far = every_one.where(size < most), every_one.where(size > least)
+        ahead = [Waiting(str(k), *row) for k, row in enumerate(zip(far["before"], far["parameters"], strict=True))]
+        made = gain_of_decay(known, ahead).ahead
+        for name, column, goal in (("share", "value", 0.347), ("nats", "by_nats", None)):
+            error = 100 * float(
+                np.mean([abs(getattr(one, column) / y - 1) for one, y in zip(made, far["loss"], strict=True)])
+            )
+            what = f"Gemstones, {len(known)} cool-downs up to {border} predict {len(far)} larger, by {name}, mean error"
+            yield (what, f"{error:.3f} %", "-", None) if goal is None else at_most(what, error, goal, " %", 3)
+        inside = [float(one.low <= y <= one.high) for one, y in zip(made, far["loss"], strict=True)]
+        yield coverage(f"Gemstones, up to {border}, {len(far)} larger", np.array(inside))
+    yield from _joint(folder)
+
+
+def _joint(folder: Path) -> Iterator[Row]:
+    """Yield rows on runs at a constant rate, their losses every two billion tokens: small ones predict long large ones.
+
+    wandb_df_for_fitting_hot_100b+_477.jsonl, from the same place.
+    """
+    lines = (folder / "gemstones/wandb_df_for_fitting_hot_100b+_477.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    names = {"parameters": "params_active_precise", "tokens": "tokens", "loss": "final_loss"}
+    every_one = table(**{name: [float(row[key]) for row in rows] for name, key in names.items()})
+    size, tokens = every_one["parameters"], every_one["tokens"]
+    far = every_one.where((size > 9e8) & (tokens >= 2e11))
+    known = every_one.where((size < 6e8) & (tokens <= 1e11))
+    for name, kept, goal in (
+        ("all rows", known, None),
+        ("without early ones", without_early(Chinchilla(), known), 1.1),
+    ):
+        error = 100 * float(np.mean(np.abs(fit(Chinchilla(), kept, draws=2).at(far) / far["loss"] - 1)))
+        what = f"Gemstones, up to 0.6B and 100 billion tokens predict {len(far)} beyond, {name}, mean error"
+        yield (what, f"{error:.3f} %", "-", None) if goal is None else at_most(what, error, goal, " %", 3)
 
 
 def porian(folder: Path) -> Iterator[Row]:

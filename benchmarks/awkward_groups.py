@@ -160,7 +160,7 @@ def main(
     """Print the tables.
 
     Args:
-        executors: of "auto", "eager", "native", "inductor".
+        executors: of "auto", "eager", "native", "inductor", "triton".
         threads: default 1: the tensors are small.
         rounds: how often every candidate has its turn.
         groups: number of groups, and rows and columns of the tensor of each.

@@ -111,7 +111,7 @@ def main(
     Args:
         lists: of "small", "middle", "gpt2".
         recipes: separated by semicolons.
-        executors: of "auto", "eager", "native", "inductor".
+        executors: of "auto", "eager", "native", "inductor", "triton".
         threads: default as many as torch takes.
         peers: also what other packages compile; a minute each, and again from the cache.
         graphs: count graphs instead of seconds.

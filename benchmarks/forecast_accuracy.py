@@ -19,7 +19,8 @@ from pathlib import Path
 import _gadre_testbed as testbed
 import numpy as np
 from _forecast_bands import report
-from _forecast_curves import algoperf, extrapolation, modded_nanogpt, porian
+from _forecast_curves import algoperf, extrapolation, gemstones, modded_nanogpt, porian
+from _forecast_experts import routed
 from _forecast_rows import Row, at_most, coverage, covered, opened
 from rich.console import Console
 from rich.table import Table as Grid
@@ -160,6 +161,8 @@ TASKS = {
     "algoperf_baselines": algoperf,
     "modded_nanogpt": modded_nanogpt,
     "porian_isoflop": porian,
+    "routed_lm": routed,
+    "gemstones": gemstones,
 }
 
 

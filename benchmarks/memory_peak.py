@@ -13,6 +13,9 @@ Both are divided by the bytes of the weights. Weights and gradients are in neith
 that the step allocates is counted, whoever does: temporaries, what an executor keeps for the next step, and buffers of
 the matrix products (which torch's Muon has as well). "to torch" is the ratio to the class of torch that is the same
 method, as it is by default.
+
+A second table makes the gradients by backward, inside of what is counted: all of them together make 1 more, and
+`gradient_release` makes them one by one.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from torch.optim import Optimizer
 from sooner import part
 from sooner.error import SoonerError
 from sooner.execute import using
+from sooner.recipe import Recipe
 
 LARGEST = 1.1
 """Target for Muon and AdamW: peak and kept over torch's."""
@@ -43,7 +47,14 @@ LARGEST = 1.1
 SHAPE = (12, 1024, 2048)
 """Number of matrices, rows and columns."""
 
-METHODS = ("muon", "root", "apollo", "adamw", "adamp", "adagrad_norm", "sgd")
+METHODS = ("muon", "root", "apollo", "adamw", "adamp", "adagrad_norm", "sgd", "adamw + low_bit_state")
+
+WITH_BACKWARD = (
+    "adamw",
+    "adamw + gradient_release",
+    "adamw + low_bit_state + gradient_release",
+    "adamw + low_bit_state(bits=4) + gradient_release",
+)
 
 TORCH: dict[str, Callable[[list[nn.Parameter]], Optimizer]] = {
     "torch muon": lambda params: torch.optim.Muon(params),
@@ -82,11 +93,16 @@ def settled() -> int:
     return resident("VmRSS")
 
 
-def make(name: str, model: Layers) -> Optimizer:
+def make(name: str, model: Layers) -> Any:
     if name in TORCH:
         return TORCH[name]([layer.weight for layer in model.layers])  # type: ignore[misc]
-    made: Optimizer = part.load(name)(model)
-    return made
+    return Recipe(name).build(model, 1) if "+" in name else part.load(name)(model)  # type: ignore[call-arg]
+
+
+def by_backward(model: Layers) -> None:
+    """Find gradients of all layers, the last one's first."""
+    x = torch.full((1, model.layers[0].weight.shape[1]), 1e-3)
+    torch.autograd.backward(sum(layer(x).sum() for layer in model.layers))
 
 
 def with_gradients(model: Layers) -> Layers:
@@ -96,16 +112,21 @@ def with_gradients(model: Layers) -> Layers:
     return model
 
 
-def one_step(name: str, executor: str, shape: tuple[int, int, int]) -> dict[str, float]:
-    """Return peak and kept of the first step in this process, in copies of the weights."""
+def one_step(name: str, executor: str, shape: tuple[int, int, int], backward: bool) -> dict[str, float]:
+    """Return peak and kept of the first step in this process, in copies of the weights, backward included or not."""
     torch.manual_seed(0)
     with using(executor):
-        make(name, warm := with_gradients(Layers(2, 16, 32))).step()
-        del warm
-        model = with_gradients(Layers(*shape))
+        warm = Layers(2, 16, 32)
+        stepper = make(name, warm)
+        by_backward(warm)
+        stepper.step()
+        del warm, stepper
+        model = Layers(*shape) if backward else with_gradients(Layers(*shape))
         before = settled()
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM starts anew
         optimizer = make(name, model)
+        if backward:
+            by_backward(model)
         optimizer.step()
         peak = resident("VmHWM")
         kept = settled()
@@ -138,7 +159,7 @@ def main(
 
     Args:
         methods: update parts.
-        executors: of "auto", "eager", "native", "inductor".
+        executors: of "auto", "eager", "native", "inductor", "triton".
         threads: default as many as torch takes.
         shape: number of matrices, rows and columns.
         rounds: processes per row; the median is shown.
@@ -147,32 +168,35 @@ def main(
     if job:
         asked = json.loads(job)
         torch.set_num_threads(asked["threads"])
-        print(json.dumps(one_step(asked["name"], asked["executor"], tuple(asked["shape"]))))
+        print(json.dumps(one_step(asked["name"], asked["executor"], tuple(asked["shape"]), asked["backward"])))
         return
     threads = threads or torch.get_num_threads()
     count, rows, columns = shape
     copy = f"{4 * count * rows * columns / 2**20:.0f} MiB"
     print(f"{count} matrices {rows} x {columns}, float32: copies of the weights ({copy}), threads: {threads}")
-    print(f"  {'':30} {'peak':>6} {'to torch':>9} {'kept':>6} {'to torch':>9} {'target':>7}")
+    print(f"  {'':48} {'peak':>6} {'to torch':>9} {'kept':>6} {'to torch':>9} {'target':>7}")
 
-    def row(name: str, executor: str, beside: dict[str, float] | None) -> dict[str, float]:
-        asked = {"name": name, "executor": executor, "threads": threads, "shape": shape}
+    def row(name: str, executor: str, beside: dict[str, float] | None, *, backward: bool = False) -> dict[str, float]:
+        asked = {"name": name, "executor": executor, "threads": threads, "shape": shape, "backward": backward}
         several = [in_new_process(asked) for _ in range(rounds)]
         found = {key: statistics.median(one[key] for one in several) for key in several[0]}
-        label = name if name in TORCH else f"{name} [{executor}]"
+        label = name if name in TORCH or backward else f"{name} [{executor}]"
         ratios = {key: f"{found[key] / beside[key]:.2f}" if beside else "" for key in found}
         aim = f"<= {LARGEST}" if beside and name in ("muon", "adamw") else ""
         print(
-            f"  {label:30} {found['peak']:6.2f} {ratios['peak']:>9} {found['kept']:6.2f} {ratios['kept']:>9} {aim:>7}",
+            f"  {label:48} {found['peak']:6.2f} {ratios['peak']:>9} {found['kept']:6.2f} {ratios['kept']:>9} {aim:>7}",
             flush=True,
         )
         return found
 
     for method in methods:
-        rivals = [name for name in TORCH if name.split(" (")[0] == f"torch {method}"]
+        rivals = [name for name in TORCH if name.split(" (")[0] == f"torch {method.split(' + ')[0]}"]
         measured = [row(name, "auto", None) for name in rivals]
         for executor in executors:
             row(method, executor, measured[0] if measured else None)
+    print("with the gradients that backward makes")
+    for text in WITH_BACKWARD:
+        row(text, "auto", None, backward=True)
 
 
 if __name__ == "__main__":

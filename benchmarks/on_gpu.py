@@ -2,8 +2,10 @@
 
     python benchmarks/on_gpu.py
 
-Measures a step of update parts, of Muon, gradient clipping and EMA, a race of two cells on the device, and saving and
-loading a distributed checkpoint. Without CUDA it says so and ends. It was never run where it was written:
+Measures a step of update parts, of Muon, gradient clipping and EMA, the triton executor for every method that works by
+element (goal: at most 1.0 of fused AdamW, times its bytes over AdamW's) and captured in a CUDA graph, a race of two
+cells on the device, and saving and loading a distributed checkpoint. It also says how far kernels are from the eager
+executor's steps. Without CUDA it says so and ends. It was never run where it was written:
 no GPU was at hand, so it brings no figures of its own.
 """
 
@@ -13,17 +15,21 @@ import copy
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from _lists import make as make_list
 from torch import nn
 from torch.distributed import checkpoint as dcp
 
 import sooner
-from sooner import gradient, update, weights
+from sooner import gradient, part, update, weights
+from sooner.execute import using
 from sooner.race.plan import Plan
 from sooner.race.referee import pool_of
+from sooner.update._optimizer import ChainOptimizer
 
 ROUNDS = 7
 STEPS = 20
@@ -72,7 +78,7 @@ def steps() -> None:
         told(name, *milliseconds(*(opt(m.parameters()).step for opt, m in ((ours, make()), (theirs, make())))))
     told("Muon", *milliseconds(*(opt(make().parameters()).step for opt in (update.Muon, torch.optim.Muon))))
     plain, clipped = (torch.optim.SGD(make().parameters(), lr=1e-9, fused=True) for _ in range(2))
-    part = gradient.ClipNorm(max_norm=1.0).attach(clipped)
+    gradient.ClipNorm(clipped, max_norm=1.0)
     parameters = [p for group in plain.param_groups for p in group["params"]]
 
     def by_torch() -> None:
@@ -80,21 +86,81 @@ def steps() -> None:
         plain.step()
 
     told("clipping and SGD", *milliseconds(clipped.step, by_torch))
-    del part
     model, averaged = make(), make()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-9, fused=True)
-    average = weights.EMA(decay=0.999).attach(optimizer, model)
+    average = weights.EMA(model, decay=0.999)
     other = torch.optim.swa_utils.AveragedModel(
         averaged, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
     )
     stepping = torch.optim.SGD(averaged.parameters(), lr=1e-9, fused=True)
 
+    def with_ours() -> None:
+        optimizer.step()
+        average.after_step()
+
     def with_torch() -> None:
         stepping.step()
         other.update_parameters(averaged)
 
-    told("EMA and SGD", *milliseconds(optimizer.step, with_torch))
-    del average
+    told("EMA and SGD", *milliseconds(with_ours, with_torch))
+
+
+def by_element() -> dict[str, Callable[..., ChainOptimizer]]:
+    """Return the methods all of whose rules work by element, by name."""
+    found = {}
+    parameters = [nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4))]
+    for name, station in part.names().items():
+        method = part.load(name)
+        if station == "update" and issubclass(method, ChainOptimizer) and not method.needs:
+            with warnings.catch_warnings(action="ignore"):
+                made = method(parameters)
+            rules = [rule for group in made.param_groups for rule in made.full_rule(group).rules]
+            if all(rule.grain == "element" for rule in rules):
+                found[name] = method
+    return found
+
+
+def kernels() -> None:
+    """Measure the triton executor on GPT-2 small's list, in two dtypes, and compare its steps with eager's."""
+    for dtype in (torch.float32, torch.bfloat16):
+        model = make_list("gpt2").to("cuda", dtype)
+        parameters = list(dict.fromkeys(p for p in model.parameters() if not p.is_meta))
+        for p in parameters:
+            p.grad = torch.randn_like(p).mul_(1e-3)
+        theirs = torch.optim.AdamW(parameters, fused=True)
+        for name, method in by_element().items():
+            optimizer = method(parameters, lr=1e-6)
+
+            def step(optimizer: ChainOptimizer = optimizer) -> None:
+                with using("triton"):
+                    optimizer.step()
+
+            told(f"{name}, triton, {str(dtype).removeprefix('torch.')}", *milliseconds(step, theirs.step))
+        captured = update.AdamW(parameters, lr=torch.tensor(1e-6, device="cuda"))
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side), using("triton"):
+            for _ in range(4):
+                captured.step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph), using("triton"):
+            captured.step()
+        told("adamw, captured", *milliseconds(graph.replay, theirs.step))
+        counted = int(captured.state[parameters[0]]["step"])
+        print(f"the graph has counted {counted} steps of {4 + 5 + ROUNDS * STEPS}")
+    for name, method in by_element().items():
+        apart = []
+        for executor in ("triton", "eager"):
+            torch.manual_seed(0)
+            p = nn.Parameter(torch.randn(4099, device="cuda"))
+            optimizer = method([p], lr=1e-3)
+            for _ in range(3):
+                p.grad = torch.randn_like(p)
+                with using(executor):
+                    optimizer.step()
+            apart.append(p.detach().clone())
+        print(f"{name:32} triton and eager are {(apart[0] - apart[1]).abs().max().item():.1e} apart after 3 steps")
 
 
 def race() -> None:
@@ -137,7 +203,7 @@ def main() -> int:
         return 0
     start = time.perf_counter()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
-    for measure in (steps, checkpoint, race):
+    for measure in (steps, kernels, checkpoint, race):
         if time.perf_counter() - start < BUDGET_SECONDS / 2:
             measure()
         else:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 
 import cyclopts
+import torch
 from _candidates import ours
 from _lists import count, make
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from sooner.error import SoonerError
 
 LARGEST_MINI = 0.02
 """Target for APOLLO-mini, relative to AdamW on the same matrices."""
+
+LOW_BITS = ("adamw(state_bits=8)", "adamw(state_bits=4)", "muon(state_bits=8)")
+"""Recipes whose state rests in few bits, beside the parts as they are."""
 
 
 def bytes_of(tensors: list[Tensor]) -> int:
@@ -35,7 +39,8 @@ def projected(optimizer: Optimizer) -> list[tuple[Tensor, list[Tensor]]]:
         for p, state in optimizer.state.items()
         if p.ndim >= 2
     ]
-    return [(p, state) for p, state in kept if 1 < max((t.numel() for t in state), default=0) < p.numel()]
+    full = [(p, state) for p, state in kept if not any(t.dtype == torch.uint8 for t in state)]
+    return [(p, state) for p, state in full if 1 < max((t.numel() for t in state), default=0) < p.numel()]
 
 
 def report(text: str, model: nn.Module) -> None:
@@ -54,7 +59,8 @@ def report(text: str, model: nn.Module) -> None:
 
 
 def main(*, recipes: str = "") -> None:
-    texts = recipes.split(";") if recipes else [name for name, station in part.names().items() if station == "update"]
+    methods = [name for name, station in part.names().items() if station == "update"]
+    texts = recipes.split(";") if recipes else [*methods, *LOW_BITS]
     model = make("gpt2")
     print(f"GPT-2 small, {count(model) / 1e6:.1f} million parameters, float32")
     print(f"  {'':36} {'MiB':>8} {'B/param':>8} {'M projected':>12} {'to AdamW':>10} {'target':>8}")

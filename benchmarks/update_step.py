@@ -91,7 +91,7 @@ def main(
     Args:
         lists: of "small" (1 million parameters in 150 tensors), "middle" (32 in 60) and "gpt2" (124 in 148).
         recipes: what to time, separated by semicolons; default every update part that works element by element.
-        executors: of "auto", "eager", "native", "inductor".
+        executors: of "auto", "eager", "native", "inductor", "triton".
         peers: also the optimizers of other packages that are installed; heavyball takes a minute to compile.
         threads: default as many as torch takes, and for "small" also one.
         rounds: how often every candidate has its turn.

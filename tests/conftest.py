@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import overhead
 import pytest
 import torch
 from forks import Ranks, Zygote
@@ -12,6 +13,7 @@ from headless import browser, offline  # noqa: F401 (fixtures)
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+overhead.spare()
 # the machine is shared: how long an example takes, or its making, says nothing
 settings.register_profile("sooner", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sooner")
@@ -51,6 +53,10 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
+
+
+def pytest_collection_finish():
+    overhead.keep_imports()
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,6 @@ from pathlib import Path
 
 from sooner.link._supervisor import held_port
 
-_living = []
-
-
-def spent():
-    """Seconds of the processor that forked processes have taken whose zygote lives: with it, they count as its own."""
-    return sum(zygote.spent for zygote in _living)
-
 
 class Zygote:
     """Starts processes: ``start(words, folder, name)`` runs a script, or ``-m`` and a module, with these arguments.
@@ -28,8 +21,7 @@ class Zygote:
 
     def __init__(self):
         self.process = None
-        self.codes, self.spent = {}, 0.0
-        _living.append(self)
+        self.codes = {}
 
     def _begin(self):
         self.requests, theirs = socket.socketpair()
@@ -72,10 +64,9 @@ class Zygote:
         """Wait for one answer: [process id, exit code or None where it has just begun]."""
         line = self.answers.readline()
         assert line, "the process that forks has ended"
-        pid, code, seconds = json.loads(line)
+        pid, code = json.loads(line)
         if code is not None:
             self.codes[pid] = code
-            self.spent += seconds
         return pid, code
 
     def waiting(self):
@@ -87,7 +78,6 @@ class Zygote:
             self.answers.close()
             self.requests.close()
             self.process.wait()
-        _living.remove(self)
 
 
 class ForkedWorker:

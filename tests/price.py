@@ -1,7 +1,7 @@
 """What the tests cost, folder by folder, for `docs/tests.md`.
 
     python tests/price.py                   run all of them on two cores, as `make test` does, and rewrite the table
-    python tests/price.py tests/race ...    the same for some of them, without rewriting it
+    python tests/price.py tests/race ...    the same for some of them, without rewriting it; `-n 0` takes one process
 
 Both also print which single tests were the dearest.
 
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,32 @@ BEGIN, END = "<!-- the table is written by tests/price.py -->", "<!-- the end of
 OPTIONS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
-def processor_seconds():
-    """What this process has used, with all that it has started and that has ended."""
-    import forks
+TICKS = os.sysconf("SC_CLK_TCK")
 
+
+def processor_seconds():
+    """What this process has used, with all that it has started and that they have: what lives and what has ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used) + forks.spent()
+    return sum(one.ru_utime + one.ru_stime for one in used) + sum(map(of_tree, children(os.getpid())))
+
+
+def children(process):
+    """The ids of the living processes that a process has started."""
+    with suppress(OSError):  # it has just ended
+        return [
+            int(one)
+            for thread in Path(f"/proc/{process}/task").iterdir()
+            for one in (thread / "children").read_text().split()
+        ]
+    return []
+
+
+def of_tree(process):
+    """Seconds of the processor of a process, of what it has waited for, and of its children that live."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / TICKS + sum(map(of_tree, children(process)))
+    return 0.0
 
 
 @pytest.hookimpl(wrapper=True)

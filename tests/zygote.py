@@ -1,8 +1,7 @@
 """A process that has imported PyTorch and sooner, and forks: what it forks runs a test's script without importing them.
 
 Its standard input is a socket with a line of JSON for each request. Each asks for a process; the answers, lines too,
-are its process id, and at its end the exit code and the seconds of the processor. It ends with its input, and with it
-everything that it has started.
+are its process id, and at its end the exit code. It ends with its input, and with it everything that it has started.
 """
 
 import json
@@ -16,12 +15,16 @@ from contextlib import suppress
 from pathlib import Path
 
 os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"  # as the command line does, but before the import
+import overhead
 import torch
 from forked_workers import serve
 from torch import distributed  # noqa: F401, so that what is forked need not
 from torch.distributed.tensor import DTensor  # noqa: F401
 
+import sooner.cli.race
 import sooner.cli.train
+import sooner.command.cell
+import sooner.race.cell
 import sooner.race.world  # noqa: F401
 
 
@@ -64,14 +67,16 @@ def tell(requests, *answer):
 def ended(requests, living):
     """Tell of everything that has ended."""
     with suppress(ChildProcessError):
-        while (found := os.wait4(-1, os.WNOHANG))[0]:
-            pid, status, used = found
-            tell(requests, pid, os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = found
+            tell(requests, pid, os.waitstatus_to_exitcode(status))
             living.discard(pid)
 
 
 def main():
     torch.set_num_threads(1)
+    overhead.spare()
+    overhead.keep_imports()
     living = set()
     wake, woken = os.pipe()
     for end in (wake, woken):
@@ -101,7 +106,7 @@ def main():
             for descriptor in given:
                 os.close(descriptor)
             living.add(child)
-            tell(requests, child, None, 0.0)
+            tell(requests, child, None)
     for child in living:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)

@@ -76,16 +76,36 @@ class Reduction(Transform):
         slots: state shaped like the parameters, for `prepare`.
         memory: names of state kept as one number per parameter, zero before the first step, for `decide`. A model rule
             keeps the same number with every parameter.
+        recalls: names of numbers that `recall` makes of the memory, which `prepare` finds among its state.
     """
 
     grain: ClassVar[Grain] = "sum"
     over: ClassVar[Scope] = "parameter"
     memory: ClassVar[tuple[str, ...]] = ()
+    recalls: ClassVar[tuple[str, ...]] = ()
+
+    def recall(self, memory: State, clock: Clock) -> State:
+        """Return the numbers of `recalls`, for the memory as the last step has left it.
+
+        So the state can be kept by numbers that are the model's or the parameter's own. A rule that only recalls, and
+        adds up nothing, is a single pass.
+
+        Args:
+            memory: as in `decide`, but of parameters of any shapes, ``[n]``.
+            clock: as everywhere.
+
+        Returns:
+            Numbers shaped as those of the memory, by the names of `recalls`.
+        """
+        raise TypeError(f"{type(self).__name__} defines no recall")
 
     def prepare(
         self, u: Tensor, state: State, theta: Tensor | None, clock: Clock
     ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
-        """Return the new ``u``, the new state and the vectors to add up, element by element."""
+        """Return the new ``u``, the new state and the vectors to add up, element by element.
+
+        Beside the slots, `state` has what the rule `recalls`.
+        """
         raise TypeError(f"{type(self).__name__} defines no prepare")
 
     def decide(

@@ -15,6 +15,10 @@ from sooner.forecast import laws
 PAPERS = catalogue.load()
 TEXTBOOK = {
     *("sgd", "adamw", "muon", "normalized_gd", "adagrad_norm", "lion", "adan", "ademamix", "nadamw"),
+    *("prodigy", "schedule_free_adamw", "schedule_free_sgd"),
+    *("soap", "kl_shampoo", "all_round", "power_ema"),
+    *("normuon", "adamuon", "mars", "hyperball"),
+    *("gradient_release", "low_bit_state"),
     *("clip_norm", "clip_adaptive"),
     *("constant", "cosine", "linear", "warmup_stable_decay"),
     "ema",

@@ -25,6 +25,7 @@ COMMANDS = [
     "compare",
     "plan",
     "when",
+    "gain-of-decay",
     "merge",
 ]
 
@@ -58,6 +59,7 @@ def files(tmp_path):
     lines = [f"{a:g},{b:g},{v:.6f},{s:.6f}" for a, b, v, s in zip(n, d, task, score, strict=True)]
     (tmp_path / "task.csv").write_text("params,tokens,loss,acc\n" + "\n".join(lines))
     (tmp_path / "percent.csv").write_text("params,tokens,loss,acc\n1e8,1e9,2,155\n2e8,2e9,1.9,160\n")
+    (tmp_path / "cooled.csv").write_text("params,start,loss\n1e8,3.2,3.1\n3e8,3,2.91\n1e9,2.8,2.72\n")
     (tmp_path / "gap.csv").write_text("parameters,tokens,loss\n1e8,,3\n2e8,2e9,2.8\n3e8,4e9,2.7\n4e8,5e9,2.6\n")
     (tmp_path / "one.csv").write_text("parameters,tokens,loss\n1e8,1e9,3\n")
     packed = gzip.compress(b"".join(b'{"step": %d, "loss": 2.5}\n' % step for step in range(1, 900)))
@@ -81,6 +83,11 @@ ANSWERS = {
     "allocate": (["allocate", "runs.csv", "--compute", "1e22", "--compute", "1e21"], "per parameter): loss"),
     "task": (["task", "task.csv", "--at", "parameters=7e9,tokens=1.4e11"], "by way of a task loss of"),
     "compare": (["compare", "old.csv", "new.csv"], "they cross at compute"),
+    "gain-of-decay": (
+        ["gain-of-decay", "cooled.csv", "--column", "before=start", "--at", "loss=2.5,N=7B"],
+        "N=7B ends at",
+    ),
+    "gain-of-decay of a curve": (["gain-of-decay", "cosine.csv", "constant.csv"], "if it is cooled down now, at"),
     "plan": (["plan", "runs.csv", "--at", "parameters=3e10,tokens=6e11"], "the law is known to ±"),
 }
 
@@ -128,6 +135,21 @@ def test_places_are_named_as_headings_are_and_a_law_in_one_column_takes_the_file
     assert told[0] == told[1] == told[2]
     assert "power_floor on" in cli("forecast", "fit", "cosine.csv", "--law", "power_floor", "--draws", "20").out
     assert "they" in cli("forecast", "compare", "cosine.csv", "constant.csv", "--draws", "20").out
+
+
+FAR = {
+    "predict": ["predict", "runs.csv", "--law", "chinchilla", "--at", "parameters=7e11,tokens=1e13"],
+    "allocate": ["allocate", "runs.csv", "--law", "chinchilla", "--compute", "1e26"],
+    "curve": ["curve", "cosine.csv", "--lr", "constant:peak=1e-3", "--law", "power_floor", "--total", "900000"],
+    "task": ["task", "task.csv", "--at", "parameters=7e11,tokens=1e13"],
+}
+
+
+@pytest.mark.parametrize("words", FAR.values(), ids=list(FAR))
+def test_beyond_what_backtests_support_the_headline_is_a_range(cli, files, words):
+    told = cli("forecast", *words, "--draws", "20").out.splitlines()[0]
+    assert "times beyond the largest fitted, and forecasts were tested to 100 times: no value can be told" in told
+    assert "±" not in told
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -238,6 +260,17 @@ def test_laws_and_help_name_everything(cli):
         (["compare", "old.csv", "runs.csv", "--over", "width"], "the column 'width' is missing"),
         (["plan", "runs.csv", "--at", "parameters=1e9,tokens=1e9", "--goal", "2"], "the goal is 2"),
         (["schedule", "runs.csv"], "the column 'step' is missing"),
+        (["predict", "runs.csv", "--at", "N=7e9,D=1e11,experts=8"], "says experts, which"),
+        (["predict", "runs.csv", "--at", "N=7e9,D=1e11,compute=1"], "says compute, which"),
+        (["predict", "runs.csv", "--at", "N=7e9,D=1e11,epochs=2"], "says epoch, which"),
+        (
+            ["fit", "task.csv", "--column", "experts=acc", "--law", "chinchilla"],
+            "names experts, which chinchilla does not",
+        ),
+        (["gain-of-decay", "runs.csv"], "read from curves with their learning rates (say them with --lr KIND:...)"),
+        (["gain-of-decay", "cosine.csv"], "no run has a cool-down behind or ahead of it (cosine decays over"),
+        (["gain-of-decay", "cooled.csv", "--at", "parameters=7e9"], "--at 'parameters=7e9' does not say loss"),
+        (["gain-of-decay", "cooled.csv", "--column", "before=begin"], "begin"),
         (["task", "runs.csv", "--at", "parameters=1e9,tokens=1e9"], "the column 'accuracy' is missing"),
         (["fit", "runs.csv", "--draws", "30", "--out", "runs.csv/x/page.html"], "cannot write the report"),
     ],

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from forked_workers import start_here
+
 from sooner.command.plan import CommandPlan, program_of
 from sooner.command.template import read
 from sooner.command.trying import Trying, try_out
@@ -17,4 +19,5 @@ def race():
 
 
 if __name__ == "__main__":
+    start_here()
     race()

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forked_workers import forked
 
 from sooner.cli.commands import contenders_of
 from sooner.command.plan import CommandPlan, program_of, refuse_unseeded
@@ -27,11 +28,12 @@ HEAVY = "heavy: {python} pure.py --momentum 0.9 --lr {{lr=0.02:log(1e-3,3e-1)}} 
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, zygote):
     for script in ("pure.py", "contends.py", "gpt.py"):
         shutil.copy(HERE / script, tmp_path)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    with forked(zygote):
+        yield tmp_path
 
 
 def command(text, **more):

@@ -11,6 +11,7 @@ from sooner import part
 from sooner.update._matrices import MatrixOptimizer
 from sooner.update._optimizer import ChainOptimizer
 
+PACKAGES = {"adabelief-pytorch", "adamp", "apollo-torch", "lion-pytorch", "prodigyopt", "schedulefree"}
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
 
@@ -58,7 +59,7 @@ def test_every_method_that_needs_only_gradients_is_compared():
 def test_the_page_shows_these_comparisons():
     present = [[row.method, row.against] for row in rows()]
     packages = {cells[1] for cells in on_the_page()} - {against for _, against in present}
-    assert packages <= {"adabelief-pytorch", "adamp", "apollo-torch", "lion-pytorch"}  # those that are not installed
+    assert packages <= PACKAGES  # those that are not installed
     assert [cells[:2] for cells in on_the_page() if cells[1] not in packages] == present
     assert all(float(error) <= 1e-6 for cells in on_the_page() for error in cells[3:])
 

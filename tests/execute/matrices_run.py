@@ -12,13 +12,17 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from sooner.execute import using
-from sooner.update import APOLLO, ROOT, AdamW, APOLLOMini, Muon
+from sooner.update import APOLLO, ROOT, SOAP, AdaMuon, AdamW, APOLLOMini, KLShampoo, Muon, NorMuon
 
 SPLIT = {"split": {"qkv": (6, 3, 3)}, "heads": {"qkv": (2, 1, 1)}}
 CASES = {
     "muon": functools.partial(Muon, **SPLIT),
     "muon match_rms_adamw": functools.partial(Muon, adjust="match_rms_adamw", weight_decay=0.1),
     "root": functools.partial(ROOT, **SPLIT),
+    "soap": functools.partial(SOAP, interval=2, max_side=6, **SPLIT),
+    "kl_shampoo in blocks": functools.partial(KLShampoo, block=4),
+    "normuon": functools.partial(NorMuon, **SPLIT),
+    "adamuon": functools.partial(AdaMuon, **SPLIT),
     "apollo": functools.partial(APOLLO, rank=2, **SPLIT),
     "apollo_mini": functools.partial(APOLLOMini, decay="matrices", weight_decay=0.1),
     "adamw by kind": functools.partial(AdamW, decay="matrices", weight_decay=0.1),

@@ -71,6 +71,13 @@ def main():
                 for slot, value in theirs.items():
                     assert whole(ours[slot]).shape == value.shape, slot
                     worst = max(worst, float((whole(ours[slot]) - value).abs().max()))
+            before = [whole(p).clone() for p in sharded.parameters()]
+            x = torch.arange(6)
+            with training.view(), reference.view(), torch.no_grad():  # of a model that an evaluation has gathered
+                worst = max(worst, float((sharded(x) - plain(x)).abs().max()))
+            assert all(torch.equal(whole(p), q) for p, q in zip(sharded.parameters(), before, strict=True))
+            with torch.no_grad():
+                worst = max(worst, float((sharded(x) - plain(x)).abs().max()))
             if distributed.get_rank() == 0:
                 print(executor, recipe, worst, flush=True)
             assert worst < 1e-12, (executor, recipe, worst)

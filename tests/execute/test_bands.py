@@ -16,7 +16,7 @@ from sooner.update._optimizer import ChainOptimizer
 
 RATES = (0.1, 0.02, 0.1, 0.003, 0.05)
 EXECUTORS = ("eager", "native", "inductor")
-METHODS = ("adamw", "adabelief", "adamp", "diffgrad", "sgd", "sgdp", "muon", "sgd_sai", "apollo")
+METHODS = ("adamw", "adabelief", "adamp", "diffgrad", "sgd", "sgdp", "muon", "sgd_sai", "apollo", "soap")
 
 
 def parameters(dtype=torch.float64):
@@ -43,7 +43,7 @@ def make(name, params, groups):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.filterwarnings("ignore:.*")
 def test_each_parameter_steps_as_alone(name, executor):
-    only = 2 if name in ("muon", "apollo") else None
+    only = 2 if name in ("muon", "apollo", "soap") else None
     together, apart = ([p for p in parameters() if only in (None, p.ndim)] for _ in range(2))
     with using(executor):
         one = make(name, together, lambda ps: [{"params": [p], "lr": r} for p, r in zip(ps, RATES, strict=False)])

@@ -19,6 +19,8 @@ from toys import (
     Median,
     ModelFading,
     ModelLengths,
+    ModelRecalling,
+    Recalling,
     RowLengths,
     Toy,
     UnitRows,
@@ -302,6 +304,11 @@ EVERY_CHAIN = {
     "nothing to add up in the model": lambda group: (ModelFading(group["scale"]),),
     "nothing to add up, then a sum": lambda group: (Fading(group["scale"]), RowLengths(1.0)),
     "a sum, then nothing to add up": lambda group: (Clip(group["scale"]), Fading(1.0)),
+    "recalled": lambda group: (Average(0.5), Recalling(group["scale"]), Apply(lambda u, t: u - t)),
+    "recalled, then a sum": lambda group: (Recalling(group["scale"]), RowLengths(1.0)),
+    "a sum, then recalled": lambda group: (Clip(group["scale"]), Recalling(1.0)),
+    "recalled in the model": lambda group: (ModelRecalling(group["scale"]), Average(0.5)),
+    "recalled behind a tensor rule": lambda group: (Centre(), ModelRecalling(group["scale"])),
     "a quantity": lambda group: (Average(0.5), Median()),
     "a quantity first": lambda group: (Median(), Clip(group["scale"])),
     "a quantity behind a sum": lambda group: (RowLengths(group["scale"]), Median()),
@@ -334,6 +341,16 @@ def test_groups_and_precisions_share_what_belongs_to_the_model(rules):
         optimizer = Toy(groups, rules, lr=0.1, scale=0.7)
         results.append(stepped(executor, optimizer, params, 3))
     assert_same(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_memory_is_kept_once_where_a_rule_behind_it_turns_out_to_run_eagerly(run_eagerly):
+    results = []
+    for executor in ("eager", "native"):
+        params = parameters([(6,), (2, 3)])
+        rules = (Fading(0.5), Recalling(1.0), Apply(lambda u, t: u * len(u)))
+        results.append(stepped(executor, Toy(params, lambda group, rules=rules: rules, lr=0.1), params, 3))
+    assert_same(*results, rtol=1e-14)
+    assert len(run_eagerly()) == 1
 
 
 def test_a_model_wide_number_sees_every_group():

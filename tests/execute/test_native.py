@@ -101,7 +101,11 @@ def assert_equal_steps(found, expected, start):
         for slot, value in kept.items():
             assert value.dtype == reference[slot].dtype
             rtol = 1e-11 if value.dtype == torch.float64 else 1e-5
-            torch.testing.assert_close(value, reference[slot], rtol=rtol, atol=1e-3 * rtol, equal_nan=True)
+            # coordinates in another basis are sums of many terms, so small ones are as exact as the largest
+            atol = (
+                rtol * value.nan_to_num().abs().max().item() if "row_basis" in kept and value.numel() else 1e-3 * rtol
+            )
+            torch.testing.assert_close(value, reference[slot], rtol=rtol, atol=atol, equal_nan=True)
 
 
 def assert_executors_agree(method, start, gradients, **hyper):
@@ -145,7 +149,7 @@ def test_any_memory_layout(method, dtype):
         step = [form(g) for form, g in zip(forms[t:] + forms[:t], step, strict=True)]
         step[1] = step[1][:1].expand(4, 6)  # every row the same memory, as broadcasting leaves it
         steps.append(step)
-    with patch.object(native, "_run", side_effect=native._run) as launch:
+    with patch.object(native.NativeStretch, "_run", side_effect=native.NativeStretch._run) as launch:
         assert_executors_agree(
             method,
             lambda: [form(p) for form, p in zip(forms, start, strict=True)],

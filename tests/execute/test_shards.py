@@ -8,9 +8,13 @@ RECIPES = (
     "normalized_gd",  # sums over the model
     "clip_norm(max_norm=0.1) + adamw",
     "adagrad_norm",
+    "prodigy(d0=0.01, weight_decay=0.1)",  # sums over the model, which the state is kept with
     "sgd_sai",  # sums over parameters, with memory
     "adan(weight_decay=0.1)",  # an element rule with the gradient of the step before
+    "mars(weight_decay=0.1)",  # sums over parameters and the gradient of the step before
+    "schedule_free_adamw(weight_decay=0.1)",  # an average of its own to evaluate
     "adamp(weight_decay=0.1)",  # sums over rows
+    "muon + hyperball",  # around the step
     "muon",  # whole matrices
 )
 
@@ -32,3 +36,9 @@ def test_sharded_training_equals_unsharded_training(ranks):
     for executor in ("eager", "native"):
         for recipe in RECIPES:
             assert f"{executor} {recipe}" in printed
+
+
+def test_state_in_few_bits_is_that_of_unsharded_parameters(ranks, tmp_path):
+    printed = run_with_two_processes(ranks, "packed_run.py", str(tmp_path))
+    assert "8 bits" in printed
+    assert "4 bits" in printed

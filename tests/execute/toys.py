@@ -155,6 +155,46 @@ class ModelFading(Fading):
 
 
 @dataclass(frozen=True)
+class Recalling(Reduction):
+    """Keeps a mean whose weight is one over the number of its steps, which the memory counts; nothing is added up."""
+
+    scale: float
+    slots: ClassVar[tuple[str, ...]] = ("recalled_mean",)
+    memory: ClassVar[tuple[str, ...]] = ("counted",)
+    recalls: ClassVar[tuple[str, ...]] = ("share", "counted_so_far")
+
+    def recall(self, memory, clock):
+        return {"share": self.scale / (memory["counted"] + 1), "counted_so_far": memory["counted"]}
+
+    def prepare(self, u, state, theta, clock):
+        mean = state["recalled_mean"] + state["share"] * (u - state["recalled_mean"])
+        return mean + state["counted_so_far"] * u, {"recalled_mean": mean}, ()
+
+    def decide(self, sums, memory, shape, clock):
+        return (), {"counted": memory["counted"] + 1}
+
+    def finish(self, u, theta, numbers, clock):
+        return u
+
+
+@dataclass(frozen=True)
+class ModelRecalling(Recalling):
+    """The same for the whole model, where what is counted is the sum of all magnitudes so far."""
+
+    over: ClassVar[Scope] = "model"
+
+    def prepare(self, u, state, theta, clock):
+        u, after, _ = super().prepare(u, state, theta, clock)
+        return u, after, (after["recalled_mean"].abs(),)
+
+    def decide(self, sums, memory, shape, clock):
+        return (1 / (1 + sums[0]),), {"counted": memory["counted"] + sums[0]}
+
+    def finish(self, u, theta, numbers, clock):
+        return u * numbers[0]
+
+
+@dataclass(frozen=True)
 class Median(Quantity):
     """Limits u to the median of its magnitudes in the whole model, averaged over the steps."""
 

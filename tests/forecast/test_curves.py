@@ -285,6 +285,23 @@ def test_a_run_goes_on_at_its_distance_from_the_law_and_another_run_does_not():
     assert not any("keeps that distance" in one for one in elsewhere.warnings)
 
 
+def test_how_much_of_a_long_beginning_is_left_out_is_found_on_a_few_rows():
+    law = find("power_floor", "step")
+    asked = []
+    law.prepare = lambda table, prepare=law.prepare: asked.append(len(table)) or prepare(table)
+    steps = np.arange(1.0, 3001)
+    begun = 1 + 0.5 * np.exp(-steps / 100)  # which no power law describes
+    rows = table("a", step=steps, loss=(2 + 20 * steps**-0.5) * begun)
+    mixed = without_transient(law, rows.where(np.random.default_rng(0).permutation(3000)))
+    assert max(asked) <= 200
+    assert len(mixed) == 3000
+    left = mixed["step"][mixed["fitted"] == 0]
+    assert left.max() == len(left)
+    assert 300 <= len(left) <= 750
+    again = without_transient(law, rows.where(np.arange(0, 3000, 15)))  # short enough to be taken as it is
+    assert again["step"][again["fitted"] == 0].max() == pytest.approx(left.max(), abs=15)
+
+
 def test_live_says_where_the_run_will_end():
     done = curve("constant:peak=1e-3", total=2000, every=1)
     told = []

@@ -5,7 +5,7 @@ import pytest
 
 from sooner.error import SoonerError
 from sooner.forecast import check, choose, find, fit, table
-from sooner.forecast.automatic import candidates
+from sooner.forecast.automatic import candidates, unread
 from sooner.forecast.consensus import Consensus, consensus
 from sooner.forecast.diagnose import count_scales
 
@@ -134,10 +134,36 @@ def test_the_columns_choose_the_laws():
     assert candidates(table(tokens=np.geomspace(1, 9, 30), loss=1.0))[0].needs == ("tokens",)
     assert candidates(table("a", step=np.arange(1, 9.0), loss=1.0))[0].over == "step"
     assert candidates(grid(), over="compute")[0].over == "compute"
+    size, count = (one.ravel() for one in np.meshgrid([1e7, 4e7, 1.6e8], [1.0, 4.0, 16.0, 64.0, 256.0]))
+    routed = table(parameters=size, experts=count, loss=1.0)
+    assert [law.name for law in candidates(routed)] == ["mixture_of_experts_floor"]
+    assert candidates(routed.where(size < 1e8))[0].name == "mixture_of_experts"  # two sizes show no floor
+    repeated = table(parameters=size, tokens=1e9 * count, unique_tokens=4e9, loss=1.0)
+    assert [law.name for law in candidates(repeated)] == ["data_constrained"]
+    once = repeated.plus(unique_tokens=1e12)
+    assert [law.name for law in candidates(once)] == ["chinchilla", "overtraining"]
+    passes = repeated.without("unique_tokens").plus(epoch=np.where(count > 4, 4.0, 1.0))
+    assert [law.name for law in candidates(passes)] == ["data_constrained"]
+    np.testing.assert_allclose(passes.require("unique_tokens")["unique_tokens"], 1e9 * count / passes["epoch"])
+    assert [law.name for law in candidates(passes.plus(epoch=1.0))] == ["chinchilla", "overtraining"]
     with pytest.raises(SoonerError, match="there is no loss to predict"):
         candidates(table(step=[1.0]))
     with pytest.raises(SoonerError, match="nothing in loss, width changes"):
         candidates(table(loss=[1.0, 2.0], width=[1.0, 2.0]))
+
+
+def test_columns_that_change_and_are_not_read_are_told():
+    size, count = (one.ravel() for one in np.meshgrid([1e7, 4e7, 1.6e8], [1.0, 4.0, 16.0]))
+    routed = table(parameters=size, experts=count, tokens=1e9 * count, loss=1.0)
+    assert unread(find("mixture_of_experts"), routed) == {"tokens": (1e9, 1.6e10)}
+    assert unread(find("chinchilla"), routed) == {"experts": (1.0, 16.0)}
+    assert unread(find("power_floor", "tokens"), routed) == {"experts": (1.0, 16.0)}
+    assert unread(find("chinchilla"), routed.plus(experts=8)) == {}
+    assert unread(find("annealing"), routed) == {}
+    passes = routed.without("experts").plus(epoch=count)
+    assert unread(find("chinchilla"), passes) == {"epoch": (1.0, 16.0)}
+    assert unread(find("data_constrained"), passes) == {}
+    assert unread(find("loss_to_accuracy"), routed.plus(accuracy=0.5)) == {}
 
 
 def test_a_consensus_follows_a_clear_trend():

@@ -40,7 +40,7 @@ def test_every_pin_is_one_exact_version():
         assert pin.marker is None
 
 
-@pytest.mark.parametrize("wanted", asked_for(), ids=str)
+@pytest.mark.parametrize("wanted", [one for one in asked_for() if not one.name.startswith(TORCH_ADDS)], ids=str)
 def test_what_the_project_asks_for_is_pinned_within_its_range(wanted):
     (specifier,) = PINS[canonicalize_name(wanted.name)].specifier
     assert wanted.specifier.contains(specifier.version)

@@ -126,9 +126,9 @@ def test_a_view_that_an_exception_left_open_is_left():
 
 ACTING = {
     "adabelief adagrad_norm adamp adamw apollo apollo_mini diffgrad lion muon normalized_gd root sgd sgd_sai sgdp",
-    "adan ademamix nadamw",
+    "adamuon adan ademamix all_round kl_shampoo mars nadamw normuon prodigy schedule_free_adamw schedule_free_sgd soap",
     "constant cosine linear refined uba warmup_stable_decay batch_scaling(batch=8, base_batch=4)",
-    "orthogonal dora four_bit stablemax clip_adaptive clip_norm clip_value perpgrad ema",
+    "orthogonal dora four_bit stablemax clip_adaptive clip_norm clip_value perpgrad ema power_ema hyperball",
 }
 
 

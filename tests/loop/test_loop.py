@@ -263,6 +263,11 @@ def test_a_bad_number_is_named(arguments, sentence):
         sooner.train(task(), **{"recipe": "sgd", **arguments})
 
 
+def test_the_name_of_a_workload_is_not_a_task_and_the_refusal_says_how_it_becomes_one():
+    with pytest.raises(sooner.SoonerError, match=r"'digits' is not a task; sooner\.workload\('digits'\)"):
+        sooner.train("digits", "adamw")
+
+
 def test_a_model_without_parameters_is_named():
     with pytest.raises(sooner.SoonerError, match="the model has no parameters to train"):
         sooner.train(task(model=lambda seed: nn.ReLU()), "sgd")

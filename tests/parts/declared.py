@@ -18,12 +18,14 @@ class Declared:
         refused: why a recipe cannot use it at all, as a word of the sentence; empty where it can.
         looks: why it has to see the numbers that it works on, so that a device has to be waited for or weights have to
             be there; empty where a step only gives orders.
+        unscaled: why gradients can't be those of a scaled loss, as words of the refusal; empty where they can.
     """
 
     recipe: str
     workers: int = 1
     refused: str = ""
     looks: str = ""
+    unscaled: str = ""
 
 
 def _of_cluster(**recipes):
@@ -37,13 +39,17 @@ def _plain(*names, station):
 
 DECLARED = {
     **_plain("adabelief", "adagrad_norm", "adamp", "adamw", "diffgrad", "lion", "muon", station="update"),
-    **_plain("adan", "ademamix", "nadamw", station="update"),
+    **_plain("adan", "ademamix", "all_round", "kl_shampoo", "nadamw", "prodigy", "soap", station="update"),
+    **_plain("schedule_free_adamw", station="update"),
+    "schedule_free_sgd": Declared("schedule_free_sgd(lr=0.1)"),
+    **_plain("adamuon", "mars", "normuon", station="update"),
     **_plain("normalized_gd", "root", "sgd", "sgd_sai", "sgdp", "sophia_g", "sophia_h", station="update"),
     **_plain("normalized_logistic_gd", station="update"),
     "apollo": Declared("apollo", looks="projections are drawn on the device, and meta draws nothing"),
     "apollo_mini": Declared("apollo_mini", looks="projections are drawn on the device, and meta draws nothing"),
     "grad_norm_smooth": Declared("grad_norm_smooth", looks="a step is accepted by its loss"),
     "leap_verify": Declared("adamw + leap_verify(interval=2, ahead=1)", looks="a leap is accepted by its loss"),
+    "hyperball": Declared("adamw + hyperball", looks="initial weights"),
     "softmax_ghosts": Declared("adamw + softmax_ghosts"),
     **_plain("constant", "cosine", "linear", "refined", "uba", "warmup_stable_decay", station="schedule"),
     "adadagrad": Declared("adamw + adadagrad", refused="batch size"),
@@ -57,8 +63,11 @@ DECLARED = {
     "four_bit": Declared("four_bit + adamw"),
     "stablemax": Declared("stablemax + adamw"),
     "ema": Declared("adamw + ema", looks="initial weights"),
+    "power_ema": Declared("adamw + power_ema", looks="initial weights"),
     "mixture": Declared("adamw + mixture(every=2, keep=3, probes=2)", looks="snapshots are mixed by their losses"),
+    "gradient_release": Declared("adamw + gradient_release", unscaled="a GradScaler"),
     "lazy_saver": Declared("adamw + lazy_saver"),
+    "low_bit_state": Declared("adamw + low_bit_state"),
     "u_shaped": Declared("adamw + u_shaped"),
     "topr": Declared("adamw + topr"),
     "speculative": Declared("adamw + speculative", refused="draft model"),

@@ -277,6 +277,7 @@ def test_left_out_undoes_one_difference_at_a_time():
     assert stack.left_out(stack) == []
     assert Recipe("muon + cosine").left_out(base) == []
     assert [str(r) for r in Recipe("muon").left_out(base)] == ["adamw", "muon + cosine"]
+    assert [str(r) for r in Recipe("schedule_free_sgd").left_out(base)] == ["adamw"]  # it takes no schedule
 
 
 def test_horizon_free_as_long_as_every_part_is():

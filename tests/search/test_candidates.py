@@ -29,6 +29,15 @@ def test_choices_take_the_place_of_what_they_exclude(base, names, said):
     assert made(base, *names) == said
 
 
+def test_a_rule_without_a_schedule_takes_its_place_and_makes_no_room_for_one():
+    (rule,) = choices("schedule_free_adamw")
+    assert str(with_choices(Recipe("clip_norm + adamw + cosine + ema"), [rule])) == "clip_norm + schedule_free_adamw"
+    (cosine,) = choices("cosine")
+    assert rule.excludes(cosine)
+    with pytest.raises(SoonerError, match="both own the learning rate"):
+        with_choices(Recipe("schedule_free_adamw"), [cosine])
+
+
 def test_rules_and_schedules_exclude_each_other_and_nothing_else_does():
     known = {choice.name: choice for choice in choices(AMONG)}
     pairs = {(a, b) for a in known for b in known if a < b and known[a].excludes(known[b])}

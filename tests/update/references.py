@@ -112,6 +112,85 @@ def nadamw(
         p.sub_(lr * m_bar / (torch.sqrt(v / (1 - b2**step)) + eps))
 
 
+def mars(
+    parameters, gradients, memory, step, lr, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025, max_norm=1.0,
+    optimize_1d=False, lr_1d_factor=1.0, betas_1d=(0.9, 0.95),
+):  # fmt: skip
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        if p.ndim < 2 and not optimize_1d:
+            adamw([p], [g], [kept], step, lr * lr_1d_factor, betas_1d, eps, weight_decay)
+            continue
+        b1, b2 = betas
+        c = g + gamma * b1 / (1 - b1) * (g - kept.get("g", g))
+        kept["g"] = g.clone()
+        norm = torch.sqrt((c * c).sum())
+        if norm > max_norm:
+            c = c / norm * max_norm
+        kept["m"] = b1 * kept.get("m", 0) + (1 - b1) * c
+        kept["v"] = b2 * kept.get("v", 0) + (1 - b2) * c**2
+        direction = kept["m"] / (1 - b1**step) / (torch.sqrt(kept["v"] / (1 - b2**step)) + eps)
+        p.sub_(lr * (direction + weight_decay * p))
+
+
+def schedule_free(parameters, memory, step, direction, lr, beta, warmup=0, power=0.0, rate_power=2.0):
+    """The paper's three sequences; the parameters are y."""
+    rate = lr * min(1.0, step / warmup) if warmup else lr
+    for number, (y, kept) in enumerate(zip(parameters, memory, strict=True)):
+        z, x = kept.get("z", y.clone()), kept.get("x", y.clone())
+        highest = max(rate, kept.get("highest", 0.0))
+        weight = step**power * highest**rate_power
+        total = kept.get("total", 0.0) + weight
+        z = z - rate * direction(number)
+        x = x + weight / total * (z - x)
+        kept.update(z=z, x=x, highest=highest, total=total)
+        y.copy_((1 - beta) * z + beta * x)
+
+
+def schedule_free_sgd(parameters, gradients, memory, step, lr, beta=0.9, weight_decay=0.0, **average):
+    def direction(number):
+        return gradients[number] + weight_decay * parameters[number]
+
+    schedule_free(parameters, memory, step, direction, lr, beta, **average)
+
+
+def schedule_free_adamw(
+    parameters, gradients, memory, step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, **average
+):
+    def direction(number):
+        g, kept = gradients[number], memory[number]
+        kept["v"] = betas[1] * kept.get("v", 0) + (1 - betas[1]) * g**2
+        return g / (torch.sqrt(kept["v"] / (1 - betas[1] ** step)) + eps) + weight_decay * parameters[number]
+
+    schedule_free(parameters, memory, step, direction, lr, betas[0], **average)
+
+
+def prodigy(
+    parameters, gradients, memory, step, lr=1.0, betas=(0.9, 0.999), beta3=None, eps=1e-8, weight_decay=0.0, d0=1e-6,
+    d_coef=1.0, growth_rate=math.inf, bias_correction=False, safeguard_warmup=False,
+):  # fmt: skip
+    """The paper's algorithm with the factors d / d0 of the authors; the model's own is kept with the first."""
+    b1, b2 = betas
+    b3 = b2**0.5 if beta3 is None else beta3
+    model = memory[0]
+    d, largest, r = model.get("d", d0), model.get("largest", d0), b3 * model.get("r", 0.0)
+    rate = lr * ((1 - b2**step) ** 0.5 / (1 - b1**step) if bias_correction else 1.0)
+    norm, ways = 0.0, []
+    for p, g, kept in zip(parameters, gradients, memory, strict=True):
+        origin = kept.setdefault("origin", p.clone())
+        r += d / d0 * d * rate * (g * (origin - p)).sum().item()
+        kept["m"] = b1 * kept.get("m", 0) + (1 - b1) * d * g
+        kept["v"] = b2 * kept.get("v", 0) + (1 - b2) * (d * g) ** 2
+        kept["s"] = b3 * kept.get("s", 0) + d / d0 * d * (1.0 if safeguard_warmup else rate) * g
+        norm += kept["s"].abs().sum().item()
+        ways.append(d * rate * (kept["m"] / (torch.sqrt(kept["v"]) + d * eps) + weight_decay * p))
+    estimate = d_coef * r / norm if norm else 0.0
+    grown = max(d, estimate) if d == d0 else d
+    largest = max(largest, estimate)
+    model.update(d=min(largest, grown * growth_rate), largest=largest, r=r)
+    for p, way in zip(parameters, ways, strict=True):
+        p.sub_(way)
+
+
 def muon_matrix(parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5):
     for p, g, kept in zip(parameters, gradients, memory, strict=True):
         b = momentum * kept.get("b", 0) + (1 - momentum) * g

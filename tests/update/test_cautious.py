@@ -13,16 +13,20 @@ from sooner.update import (
     APOLLO,
     ROOT,
     SGD,
+    SOAP,
     AdaBelief,
     AdaGradNorm,
     AdamP,
+    AdaMuon,
     AdamW,
     Adan,
     AdEMAMix,
+    KLShampoo,
     Lion,
     Muon,
     NAdamW,
     NormalizedGD,
+    NorMuon,
 )
 
 SHAPES = [(4, 6), (6,), (), (3, 2, 2, 2), (1, 5)]
@@ -75,7 +79,7 @@ def test_the_step_is_the_papers(monkeypatch, executor, method, reference, settin
         torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", [Muon, ROOT, APOLLO])
+@pytest.mark.parametrize("method", [Muon, NorMuon, AdaMuon, ROOT, SOAP, KLShampoo, APOLLO])
 def test_matrices_are_masked_one_by_one(method):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)).double()

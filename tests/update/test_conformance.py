@@ -13,7 +13,21 @@ import torch
 from torch import nn
 
 from sooner.transform import Chain, Decay, Descend, chain, decay
-from sooner.update import SGD, AdaBelief, AdamW, Adan, AdEMAMix, Lion, Muon, NAdamW, NormalizedGD
+from sooner.update import (
+    MARS,
+    SGD,
+    AdaBelief,
+    AdamW,
+    Adan,
+    AdEMAMix,
+    Lion,
+    Muon,
+    NAdamW,
+    NormalizedGD,
+    Prodigy,
+    ScheduleFreeAdamW,
+    ScheduleFreeSGD,
+)
 from sooner.update.ademamix import warmed
 from sooner.update.muon import hidden_matrices, newton_schulz
 from sooner.update.nadamw import weights as nesterov_weights
@@ -53,6 +67,17 @@ ELEMENTWISE = [
     (Adan, references.adan, {"lr": 1e-2, "betas": (0.8, 0.5, 0.9), "eps": 1e-3, "weight_decay": 0.3}),
     (Adan, references.adan, {"lr": 1e-2, "weight_decay": 0.3, "proximal": False}),
     (NAdamW, references.nadamw, {"lr": 1e-2, "betas": (0.5, 0.9), "weight_decay": 0.3, "momentum_decay": 0.5}),
+    (MARS, references.mars, {"lr": 1e-2}),
+    (MARS, references.mars, {"lr": 1e-2, "weight_decay": 0.3, "gamma": 0.5, "max_norm": 6.0, "optimize_1d": True}),
+    (MARS, references.mars, {"lr": 1e-2, "betas": (0.5, 0.9), "lr_1d_factor": 0.5, "betas_1d": (0.8, 0.9)}),
+    (ScheduleFreeAdamW, references.schedule_free_adamw, {"lr": 1e-2}),
+    (ScheduleFreeAdamW, references.schedule_free_adamw, {"lr": 1e-2, "weight_decay": 0.3, "warmup": 9, "power": 0.5}),
+    (ScheduleFreeAdamW, references.schedule_free_adamw, {"lr": 1e-2, "betas": (0.5, 0.9), "rate_power": 0.0}),
+    (ScheduleFreeSGD, references.schedule_free_sgd, {"lr": 0.1}),
+    (ScheduleFreeSGD, references.schedule_free_sgd, {"lr": 0.1, "beta": 0.0, "weight_decay": 0.3, "warmup": 20}),
+    (Prodigy, references.prodigy, {"d0": 1e-2}),
+    (Prodigy, references.prodigy, {"d0": 1e-2, "lr": 0.5, "beta3": 0.9, "weight_decay": 0.3, "bias_correction": True}),
+    (Prodigy, references.prodigy, {"d0": 1e-2, "d_coef": 3.0, "growth_rate": 1.05, "safeguard_warmup": True}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1}),
     (NormalizedGD, references.normalized_gd, {"lr": 0.1, "momentum": 0.9}),
 ]
@@ -234,6 +259,46 @@ def test_adan_looks_ahead_by_the_change_of_the_gradient():
     p.grad = torch.full_like(p, 6.0)
     optimizer.step()  # means of gradients 3.5, of changes 2, of squares 2 / 2 + 8^2 / 2; each over 0.75
     assert p.item() == pytest.approx(-1.0 - (3.5 + 0.5 * 2.0) / 0.75 / math.sqrt(33.0 / 0.75))
+
+
+def test_mars_adds_the_change_of_the_gradient_and_limits_the_sum():
+    p = nn.Parameter(torch.zeros(1, 1, dtype=torch.float64))
+    optimizer = MARS([p], lr=1.0, betas=(0.5, 0.5), eps=0.0, gamma=1.0)
+    before, means, squares = 0.0, 0.0, 0.0
+    # 0.25 alone; 0.5 and its change of 0.25; 2 and its change of 1.5, cut to 1
+    for step, (gradient, corrected) in enumerate([(0.25, 0.25), (0.5, 0.75), (2.0, 1.0)], 1):
+        p.grad = torch.full_like(p, gradient)
+        optimizer.step()
+        means, squares = (means + corrected) / 2, (squares + corrected**2) / 2
+        expected = means / (1 - 0.5**step) / math.sqrt(squares / (1 - 0.5**step))
+        assert before - p.item() == pytest.approx(expected)
+        before = p.item()
+
+
+def test_mars_gives_vectors_to_adamw_and_says_so():
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 2)).double()
+    optimizer = MARS(model, weight_decay=0.1, decay="matrices", lr_1d_factor=0.5)
+    rows = [line.split() for line in optimizer.explain().splitlines()[1:]]
+    assert [("mars" in row, "0.0015" in row, "0.1" in row) for row in rows] == [
+        (p.ndim == 2, p.ndim < 2, p.ndim == 2) for p in model.parameters()
+    ]
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert {p.ndim == 2 for p in model.parameters() if "previous_grad" in optimizer.state[p]} == {True}
+    optimizer.param_groups[0]["optimize_1d"] = True  # in mid-run: what was AdamW's goes on with its moments
+    optimizer.step()
+    assert all("previous_grad" in optimizer.state[p] for p in model.parameters())
+
+
+@pytest.mark.parametrize("executor", ["eager", "native"])
+def test_what_is_nan_in_a_gradient_of_mars_stays_where_it_is(monkeypatch, executor):
+    monkeypatch.setenv("SOONER_EXECUTOR", executor)
+    p = nn.Parameter(torch.zeros(2, 2))
+    optimizer = MARS([p])
+    p.grad = torch.tensor([[1.0, float("nan")], [3.0, 4.0]])
+    optimizer.step()
+    assert p.isnan().tolist() == [[False, True], [False, False]]
 
 
 def test_the_half_life_of_the_slow_momentum_grows_linearly():

@@ -1,4 +1,4 @@
-"""Muon, APOLLO, APOLLO-Mini and ROOT: their papers' steps, their authors' packages, what they promise."""
+"""Muon, APOLLO, ROOT and others: their papers' steps, their authors' packages, what methods for matrices promise."""
 
 import copy
 import functools
@@ -24,13 +24,13 @@ from torch import nn
 
 from sooner.error import SoonerError
 from sooner.transform import Clock
-from sooner.update import APOLLO, ROOT, APOLLOMini, Muon
+from sooner.update import APOLLO, ROOT, SOAP, AdaMuon, APOLLOMini, KLShampoo, Muon, NorMuon
 from sooner.update._newton_fit import PUBLISHED, coefficients, gaussian_singular_values
 from sooner.update._orthogonal import COEFFICIENTS, has_bfloat16, iteration_dtype, newton_schulz, polar_factor
 from sooner.update.apollo import ScaledGradient, projection
 from sooner.update.root import CutOutliers, quantile_of_size
 
-ALL = (Muon, APOLLO, APOLLOMini, ROOT)
+ALL = (Muon, NorMuon, AdaMuon, APOLLO, APOLLOMini, ROOT, SOAP, KLShampoo)
 SHAPES = [*MATRICES, (2, 9), (12, 2), (1, 5), (5, 1), (4, 2, 2, 2)]
 """Tall, wide and square, twice or more as long as they are short, single rows, and convolution kernels."""
 
@@ -118,6 +118,30 @@ def test_root_is_the_papers_step_by_step(hyper):
     assert worst_error(ROOT(params, lr=0.02, **hyper), params, reference) < 1e-10
 
 
+@pytest.mark.parametrize(
+    "hyper",
+    [
+        {},
+        {"adjust": "match_rms_adamw", "nesterov": False, "weight_decay": 0.1},
+        {"momentum": 0.5, "beta2": 0.8, "eps": 1e-3, "iterations": 3},
+        {"beta2": 0.0},
+    ],
+)
+def test_normuon_is_the_papers_step_by_step(hyper):
+    params = parameters(SHAPES)
+    reference = functools.partial(references_matrix.normuon, lr=0.02, **hyper)
+    assert worst_error(NorMuon(params, lr=0.02, **hyper), params, reference) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "hyper", [{}, {"momentum": 0.5, "nesterov": False, "beta2": 0.8, "weight_decay": 0.0, "eps": 1e-3, "iterations": 3}]
+)
+def test_adamuon_is_the_papers_step_by_step(hyper):
+    params = parameters(SHAPES)
+    reference = functools.partial(references_matrix.adamuon, lr=0.02, **hyper)
+    assert worst_error(AdaMuon(params, lr=0.02, **hyper), params, reference) < 1e-10
+
+
 @pytest.mark.parametrize("hyper", [{}, {"nesterov": False, "weight_decay": 0.1, "iterations": 6}])
 def test_muon_is_its_authors_on_long_matrices_too(hyper):
     params = parameters(SHAPES)
@@ -132,8 +156,9 @@ def test_muon_with_exact_factors_is_what_singular_vectors_give(hyper):
     assert worst_error(Muon(params, lr=0.02, orthogonalization="polar", **hyper), params, reference) < 1e-10
 
 
-@pytest.mark.parametrize(("method", "share"), [(Muon, 0.25), (APOLLO, 1.0), (APOLLOMini, 1.0), (ROOT, 1.0)])
-def test_everything_else_is_stepped_by_adamw(method, share):
+@pytest.mark.parametrize("method", ALL)
+def test_everything_else_is_stepped_by_adamw(method):
+    share = method.adamw_share
     rest = [(4,), (), (9,), (3, 2)]
     params, shadow = parameters([(4, 6), *rest]), parameters([(4, 6), *rest])
     given_to_both = {"betas": (0.8, 0.9), "eps": 1e-4, "weight_decay": 0.1}
@@ -326,7 +351,7 @@ def test_muon_iterates_in_the_precision_asked_for():
     a = Muon(params, lr=0.02, weight_decay=0.1, precision="bfloat16")
     b = torch.optim.Muon(shadow, lr=0.02, weight_decay=0.1)
     assert run_both(params, shadow, lambda _: a.step(), lambda _: b.step()) < 0.02  # torch rounds before normalising
-    for method in (Muon, ROOT):
+    for method in (Muon, NorMuon, AdaMuon, ROOT):
         half, single = parameters([(8, 12)]), parameters([(8, 12)])
         a, b = method(half, precision="bfloat16"), method(single)
         assert 1e-4 < run_both(half, single, lambda _, a=a: a.step(), lambda _, b=b: b.step()) < 0.05
@@ -378,6 +403,8 @@ def test_state_on_the_matrices_of_gpt2_small_is_as_small_as_published():
     assert quarter <= 0.26 * adam
     assert state_numbers(APOLLO, GPT2_SMALL, rank=10_000) == adam + len(GPT2_SMALL)
     assert state_numbers(Muon, GPT2_SMALL) == state_numbers(ROOT, GPT2_SMALL) == adam // 2
+    assert state_numbers(NorMuon, GPT2_SMALL) == adam // 2 + sum(rows for rows, _ in GPT2_SMALL)
+    assert state_numbers(AdaMuon, GPT2_SMALL) == adam
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (8, 6), (4, 3, 2, 1)])
@@ -486,6 +513,79 @@ def test_apollo_with_a_square_orthogonal_projection_is_row_wise_adam(monkeypatch
     state = {slot: torch.zeros(2, *rule.slot_shape(slot, (7, 5)), dtype=torch.float64) for slot in rule.slots}
     update, _ = rule.rule(gradient, state, None, Clock(1, 1.0))
     assert torch.allclose(update.norm(dim=2), torch.full((2, 7), math.sqrt(5), dtype=torch.float64), rtol=1e-6)
+
+
+# NorMuon and AdaMuon
+
+
+@pytest.mark.parametrize(("shape", "uneven"), [((24, 8), True), ((8, 24), False)])
+def test_normuon_evens_out_neurons_and_leaves_the_length_of_the_step(shape, uneven):
+    scales = torch.logspace(0, -2, shape[0], dtype=torch.float64)[:, None]
+
+    def rows(method, **hyper):
+        (p,), _ = moved(method, [torch.zeros(shape).double()], uneven_gradients(*shape, scales=scales), 1, **hyper)
+        return p.norm(dim=1)
+
+    muon, ours = rows(Muon), rows(NorMuon, beta2=0.0)
+    assert ours.std() < 1e-8 * ours.mean()  # without memory all rows are equal
+    assert ours.norm().item() == pytest.approx(muon.norm().item(), rel=1e-8)
+    assert (muon.max() > 3 * muon.min()) == uneven  # rows of an orthogonal wide matrix have one length already
+    length = rows(NorMuon, adjust="match_rms_adamw", lr=1.0).norm().item()
+    assert length == pytest.approx(0.2 * math.sqrt(24 * 8), rel=1e-8)
+
+
+def test_normuon_remembers_which_neurons_were_quiet():
+    p = nn.Parameter(torch.zeros(4, 2, dtype=torch.float64))
+    optimizer = NorMuon([p], momentum=0.0, beta2=0.5)
+    p.grad = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    optimizer.step()
+    kept = optimizer.state[p]["neuron_avg_sq"].clone()
+    assert (kept > 0).tolist() == [True, True, False, False]
+    before = p.detach().clone()
+    p.grad = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    optimizer.step()
+    moved_by = (p.detach() - before).norm(dim=1)
+    assert optimizer.state[p]["neuron_avg_sq"][1] == kept[1] / 2
+    # both rows have one length; the first has averaged 3/4 of it, the third 1/2
+    assert (moved_by[2] / moved_by[0]).item() == pytest.approx(math.sqrt(1.5), rel=1e-6)
+    assert moved_by[[1, 3]].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(64, 256), (24, 8), (6, 3, 2, 2)])
+def test_adamuons_updates_are_as_large_as_adams_whatever_the_size_of_gradients(shape):
+    for size in (1e-6, 1.0, 1e6):
+        given = [size * random_matrices(*shape)]
+        (p,), _ = moved(AdaMuon, [torch.zeros(shape).double()], lambda step, given=given: given, 1, lr=1.0)
+        assert p.square().mean().sqrt().item() == pytest.approx(0.2, rel=1e-6)
+
+
+def test_adamuon_hears_the_signs_of_the_momentum_only():
+    gradient = random_matrices(6, 9)
+    weights = [torch.zeros(6, 9).double()]
+    (plain,), _ = moved(AdaMuon, weights, lambda step: [gradient], 3)
+    (spoilt,), _ = moved(AdaMuon, weights, lambda step: [gradient * torch.where(gradient > 1, 1e6, 1.0)], 3)
+    assert torch.equal(plain, spoilt)
+
+
+@pytest.mark.parametrize("method", [NorMuon, AdaMuon])
+def test_a_matrix_without_a_gradient_that_is_not_zero_stands_still(method):
+    quiet, other = (nn.Parameter(torch.ones(4, 6)) for _ in range(2))
+    optimizer = method([quiet, other], weight_decay=0.0)
+    for step in range(2):
+        quiet.grad, other.grad = torch.zeros(4, 6), random_matrices(4, 6, seed=step, dtype=torch.float32)
+        optimizer.step()
+    assert torch.equal(quiet, torch.ones(4, 6))
+    assert other.isfinite().all()
+
+
+@pytest.mark.parametrize("method", [NorMuon, AdaMuon])
+def test_nan_in_one_matrix_is_not_hidden_and_leaves_its_twin_alone(method):
+    spoilt, twin = (nn.Parameter(torch.zeros(4, 6)) for _ in range(2))
+    spoilt.grad, twin.grad = torch.ones(4, 6), random_matrices(4, 6, dtype=torch.float32)
+    spoilt.grad[1, 2] = torch.nan
+    method([spoilt, twin]).step()
+    assert spoilt.isnan().all()
+    assert twin.isfinite().all()
 
 
 # ROOT
@@ -604,6 +704,13 @@ def test_a_model_is_divided_alike_by_all(method):
     [
         (Muon, {"orthogonalization": "pola"}, r"muon: orthogonalization='pola' \(did you mean 'polar'\?\) is not one"),
         (Muon, {"precision": "half"}, "muon: precision='half' is not one of float32, bfloat16, auto; choose one"),
+        (NorMuon, {"beta2": 1.0}, r"normuon: beta2=1.0 is not a number in \[0, 1\)"),
+        (NorMuon, {"momentum": -0.1}, "normuon: momentum=-0.1"),
+        (NorMuon, {"iterations": 2.5}, "normuon: iterations=2.5 is not a whole number"),
+        (NorMuon, {"adjust": "origina"}, r"normuon: adjust='origina' \(did you mean 'original'\?\) is not one"),
+        (AdaMuon, {"beta2": 1.0}, "adamuon: beta2=1.0"),
+        (AdaMuon, {"iterations": 0}, "adamuon: iterations=0"),
+        (AdaMuon, {"precision": "half"}, "adamuon: precision='half' is not one of"),
         (ROOT, {"precision": 16}, "root: precision=16 is not one of"),
         (ROOT, {"quantile": 1.1}, "root: quantile=1.1"),
         (ROOT, {"momentum": 1.0}, "root: momentum=1.0"),
@@ -613,6 +720,12 @@ def test_a_model_is_divided_alike_by_all(method):
         (APOLLO, {"scale": -1.0}, "apollo: scale=-1.0"),
         (APOLLO, {"interval": 0}, "apollo: interval=0"),
         (APOLLO, {"seed": -1}, "apollo: seed=-1"),
+        (SOAP, {"interval": 0}, "soap: interval=0"),
+        (SOAP, {"shampoo_beta": 1.0}, "soap: shampoo_beta=1.0"),
+        (SOAP, {"max_side": 0}, "soap: max_side=0"),
+        (SOAP, {"block": 1}, "soap: block=1"),
+        (KLShampoo, {"initial": 0.0}, "kl_shampoo: initial=0.0"),
+        (KLShampoo, {"ceiling": 1.0}, "kl_shampoo: ceiling=1.0"),
         (APOLLOMini, {"rank": 1.5}, "apollo_mini: rank=1.5 is not a whole number"),
         (APOLLOMini, {"adamw_lr": -1.0}, "apollo_mini: adamw_lr=-1.0"),
     ],
@@ -650,10 +763,17 @@ HYPER = [
     (Muon, {}),
     (Muon, {"adjust": "match_rms_adamw", "weight_decay": 0.1}),
     (Muon, {"orthogonalization": "polar"}),
+    (NorMuon, {"weight_decay": 0.1}),
+    (NorMuon, {"adjust": "match_rms_adamw"}),
+    (AdaMuon, {}),
     (ROOT, {}),
     (APOLLO, {"rank": 2}),
     (APOLLO, {"interval": 2, "weight_decay": 0.1}),
     (APOLLOMini, {}),
+    (SOAP, {}),
+    (SOAP, {"interval": 2, "max_side": 9, "weight_decay": 0.1}),
+    (SOAP, {"block": 5}),
+    (KLShampoo, {"interval": 2, "max_side": 9}),
 ]
 every_hyper = pytest.mark.parametrize(("method", "hyper"), HYPER)
 

@@ -42,14 +42,14 @@ def fault(how):
     if how == "hang":
         time.sleep(10_000)
     if how == "kill-in-save":
-        from sooner.loop import checkpoint_world
+        from torch.distributed.checkpoint import filesystem
 
-        class Dying(checkpoint_world.FileSystemWriter):
+        class Dying(filesystem.FileSystemWriter):
             def write_data(self, *args):
                 super().write_data(*args).wait()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        checkpoint_world.FileSystemWriter = Dying
+        filesystem.FileSystemWriter = Dying
 
 
 def batches(seed, split):

@@ -98,9 +98,9 @@ class Cluster:
             count = self.cohort.count(self.workers)
             mover = mover_of(self.lanes, recipe, self._planned, count, self._partial, resting)
         for part in mover.trainings[0].others:
-            if hasattr(part, "backward"):
+            if hasattr(part, "backward") or "backward" in getattr(part, "owns", ()):
                 raise SoonerError(
-                    f"{type(part).__name__} finds gradients itself, which a simulated cluster does for all workers at "
+                    f"{type(part).__name__} has backward to itself, which a simulated cluster runs for all workers at "
                     "once; leave it out"
                 )
         if mover.trainings[0].saver is not None:
@@ -138,7 +138,7 @@ class Cluster:
         Args:
             stack: keeps the views open that choose weights for evaluation.
         """
-        chosen = any(hasattr(part, "view") for part in self._mover.trainings[0].others)
+        chosen = self._mover.trainings[0].shows_others
         for training in self._mover.trainings:
             stack.enter_context(training.view())
         if not chosen:

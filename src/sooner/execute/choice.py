@@ -11,13 +11,22 @@ from sooner.error import SoonerError, nearest
 from sooner.execute.eager import run_eager
 from sooner.execute.inductor import run_inductor
 from sooner.execute.native import run_native
+from sooner.execute.triton import run_triton, serves
 from sooner.execute.work import Work
 
+
+def run_auto(work: Sequence[Work]) -> None:
+    """Take one step for every cohort with what is fastest where they are."""
+    (run_triton if work and all(w.cohort.device.type == "cuda" and serves(w.cohort.device) for w in work)
+     else run_native)(work)  # fmt: skip
+
+
 EXECUTORS: Mapping[str, Callable[[Sequence[Work]], None]] = {
-    "auto": run_native,
+    "auto": run_auto,
     "eager": run_eager,
     "native": run_native,
     "inductor": run_inductor,
+    "triton": run_triton,
 }
 
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("executor", default=None)
@@ -38,7 +47,7 @@ def run(work: Sequence[Work]) -> None:
 
 @contextlib.contextmanager
 def using(executor: str) -> Iterator[None]:
-    """Inside, optimizers of sooner step with this executor: "auto", "eager", "native" or "inductor".
+    """Inside, optimizers of sooner step with this executor: "auto", "eager", "native", "inductor" or "triton".
 
     Raises:
         SoonerError: there is no such executor.

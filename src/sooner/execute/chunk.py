@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,8 +102,16 @@ class Members(Protocol):
     shapes: list[dict[str, tuple[int, ...]]]
     state: dict[str, list[Tensor]]
     numbers: dict[str, Tensor]
+    shared: MutableMapping[str, Tensor]
+    packed: frozenset[str]
     offsets: list[int]
     bands: list[Band]
+
+    def read(self, slot: str, chunk: Chunk) -> Tensor:
+        """Return state in few bits as one vector of a chunk."""
+
+    def store(self, slot: str, chunk: Chunk, values: Tensor) -> None:
+        """Keep one vector of a chunk in few bits."""
 
 
 class Chunk:
@@ -196,19 +204,28 @@ class Chunk:
 
     def state(self, slot: str) -> Tensor:
         """Return the state of a slot as one vector: a view of a single tensor or of numbers, else a copy."""
+        if slot in self.cohort.packed:
+            return self.cohort.read(slot, self)
         if slot in self.cohort.numbers:
             return self.cohort.numbers[slot][self.first : self.last]
         return self.flat(self.cohort.state[slot])
+
+    def lends(self, slot: str) -> bool:
+        """Whether `state` returns the memory of the state itself."""
+        return slot in self.cohort.numbers or (self.last - self.first == 1 and slot not in self.cohort.packed)
 
     def keep(self, slot: str, before: Tensor, after: Tensor) -> None:
         """Put new values of a slot, one vector, where its state is; `before` is what `state` returned."""
         if after is before:
             return
-        if slot in self.cohort.numbers or self.last - self.first == 1:
+        if self.lends(slot):
             before.copy_(after)
         else:
             self.write(slot, after)
 
     def write(self, slot: str, values: Tensor) -> None:
         """Copy a vector into the state tensors of a slot."""
+        if slot in self.cohort.packed:
+            self.cohort.store(slot, self, values)
+            return
         torch._foreach_copy_(self.of(self.cohort.state[slot]), self.split(values, self.cohort.state[slot]))

@@ -20,6 +20,8 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.execute.alike import Alike
 from sooner.execute.chunk import Band, Chunk
+from sooner.execute.counted import Counted, capturing, refuse_capture
+from sooner.execute.low_bits import SCALE, unpacked
 from sooner.execute.shards import local, local_gradient, spread_of
 from sooner.execute.snapshot import HELPER, snapshot
 from sooner.transform import Chain, Reduction
@@ -91,18 +93,23 @@ class Cohort:
         slots: names of the state tensors.
         shapes: per parameter, the shape of each of them.
         state: per slot, one tensor per parameter (of sharded parameters the piece).
+        packed: slots that rest in few bits, see `PackedCohort`.
         numbers: slots that hold one number per parameter, as one vector each, of which `state` holds views.
         offsets: where each parameter starts in a flat vector of all elements, and behind the last the total.
         addresses: where pieces ("theta"), state and, where `find_gradients` found them so, the gradients ("gradient")
             begin, found for the step that follows; see `release`.
         plain_parameters, plain_gradients: whether all of them lie plainly in memory, gradients in one dtype.
         gradient_dtype: that dtype.
+        counts_there: whether steps are counted on the device, see `count_there`.
         steady: whether the last step found everything as the one before it had left it.
         kept: what an executor keeps from step to step, by the rules it is for.
+        tables: what an executor keeps on the device, by what it is for.
 
     Raises:
         MisfitError: state does not fit its parameter.
     """
+
+    packed: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -143,6 +150,7 @@ class Cohort:
         self.state: dict[str, list[Tensor]] = {}
         self.numbers: dict[str, Tensor] = {}
         self._steps = None if marks is None else torch.tensor([float(known[i].steps) for i in order])
+        self.counts_there = False
         self._slots_of: Callable[[dict[str, Tensor]], tuple[Tensor, ...]] = _nothing
         self.addresses: dict[str, array[int]] = {}
         self.states = [kept.setdefault(p, {}) for p in self.params]
@@ -158,7 +166,8 @@ class Cohort:
         self._gradient_places = array("Q", bytes(8 * len(self.params)))
         self._found: list[Tensor] | None = None
         self.steady = False
-        self.kept: dict[tuple[int, int], Any] = {}
+        self.kept: dict[tuple[type, int, int], Any] = {}
+        self.tables: dict[Any, Any] = {}
         self.plain_gradients, self.gradient_dtype = False, self.dtype
         self.plain_parameters = all(map(plain, self.pieces))
 
@@ -185,12 +194,13 @@ class Cohort:
                         view.copy_(self._fitting(slot, p, kept[slot], ()))
             else:
                 own = [self._own(slot, i) for i in range(len(self.params))]
-            self.state[slot] = shown[slot] = own
-            if self.spread and slot in self._in_pieces:
-                shown[slot] = [self.spread.shown(t, p) for t, p in zip(own, self.params, strict=True)]
+            self.state[slot] = own
+            shown[slot] = self._shown(slot, own)
         for slot, tensors in shown.items():
             for kept, tensor in zip(self.states, tensors, strict=True):
                 kept[slot] = tensor
+                if slot + SCALE not in shown:
+                    kept.pop(slot + SCALE, None)  # of state that rested in few bits until now
         self._vectors = [slot for slot in self.slots if slot in self.state and slot not in self.numbers]
         self._singles = [slot for slot in shown if slot not in self._vectors]
         names = [*self._vectors, *self._singles]
@@ -200,11 +210,17 @@ class Cohort:
         self._held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
         self._single_places = {slot: places_of(shown[slot]) for slot in self._singles}
 
+    def _shown(self, slot: str, own: list[Tensor]) -> list[Tensor]:
+        """Return state as others see it: pieces of sharded parameters as part of a whole."""
+        if self.spread and slot in self._in_pieces:
+            return [self.spread.shown(t, p) for t, p in zip(own, self.params, strict=True)]
+        return own
+
     def _own(self, slot: str, i: int) -> Tensor:
         """Return the state tensor of a parameter: the one it has, made to fit, or zeros."""
         p, shape = self.params[i], self.shapes[i][slot]
         if slot in self.states[i]:
-            return self._fitting(slot, p, self.states[i][slot], shape)
+            return self._fitting(slot, p, unpacked(self.states[i], slot, shape), shape)
         if slot == MASTER:
             return self.pieces[i].detach().to(self.dtype, copy=True, memory_format=torch.contiguous_format)
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
@@ -284,7 +300,7 @@ class Cohort:
         for i, slot in enumerate(self._singles, len(self._vectors)):
             if places_of(held[i :: self._width]) != self._single_places[slot]:
                 return False
-        if self._steps is not None and self._steps.tolist() != self._counted():
+        if self._steps is not None and not self.counts_there and self._steps.tolist() != self._counted():
             return False
         self._checked, self.addresses = checked, {"theta": theta}
         for i, slot in enumerate(self._vectors, 1):
@@ -316,14 +332,56 @@ class Cohort:
         return [float(band.steps) for band in self.bands for _ in range(band.first, band.last)]
 
     def advance(self) -> None:
-        """Count a step."""
+        """Count a step.
+
+        Raises:
+            SoonerError: it is captured in a CUDA graph, and counted on the host.
+        """
         assert self._steps is not None
+        if not self.counts_there and capturing(self.device):
+            raise refuse_capture()
         for band in self.bands:
             band.steps += 1
         if self._noted:
             self._snapshot.advance()
         else:
             self._steps.add_(1.0)
+
+    def count_there(self) -> None:
+        """From now on, count steps on the device, so that a captured graph goes on counting when it is replayed."""
+        assert self._steps is not None
+        self._move_counts(self._steps.to(self.device, copy=True))
+        self.counts_there, self._compares, self._snapshot, self._noted = True, False, None, {}
+
+    def count_here(self) -> None:
+        """Count on the host again. Waits for the device.
+
+        Raises:
+            SoonerError: the step is captured in a CUDA graph.
+        """
+        if not self.counts_there:
+            return
+        if capturing(self.device):
+            raise refuse_capture()
+        assert self._steps is not None
+        self._move_counts(self._steps.cpu())
+        for band in self.bands:
+            band.steps = int(self._steps[band.first])
+        self.counts_there, self._compares = False, self.spread is None and self.device.type == "cpu"
+
+    def counts(self, bands: range) -> Counted:
+        """Return the step counts of these bands where they are, on the device."""
+        assert self._steps is not None
+        own = self.bands[bands.start : bands.stop]
+        firsts = torch.stack([self._steps[band.first] for band in own])
+        return Counted(firsts.double(), min(band.steps for band in own))
+
+    def _move_counts(self, steps: Tensor) -> None:
+        self._steps = steps
+        for kept, one in zip(self.states, steps.unbind(), strict=True):
+            kept["step"] = one
+        self._held = list(itertools.chain.from_iterable(map(self._slots_of, self.states)))
+        self._single_places["step"] = places_of(list(steps.unbind()))
 
     def find_gradients(self) -> bool:
         """Look at the gradients that there are, and check them; False unless every parameter has one.
@@ -385,6 +443,14 @@ class Cohort:
                                   "gradients together")  # fmt: skip
         self.gradient_dtype = gradients[0].dtype
         self.plain_gradients = len({g.dtype for g in gradients}) == 1 and all(map(plain, gradients))
+
+    def read(self, slot: str, chunk: Chunk) -> Tensor:
+        """Return the state of a slot in few bits as one vector of a chunk."""
+        raise TypeError(f"{slot} does not rest in few bits")
+
+    def store(self, slot: str, chunk: Chunk, values: Tensor) -> None:
+        """Put new values of a slot in few bits, one vector of a chunk, where its state is."""
+        raise TypeError(f"{slot} does not rest in few bits")
 
     @functools.cached_property
     def whole(self) -> Chunk:

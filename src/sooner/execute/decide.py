@@ -30,7 +30,25 @@ def sum_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def decide(rule: Reduction, chunk: Chunk, clock: Clock, sums: Sequence[RowSums]) -> list[Numbers]:
+Later = list[tuple[Tensor, Tensor]]
+"""Memory and what is to be put there."""
+
+
+def recall(rule: Reduction, chunk: Chunk, clock: Clock) -> list[Numbers]:
+    """Return what a rule recalls, in the order of its `recalls`, for each bucket; of a model rule for all, once."""
+    cohort = chunk.cohort
+    exact = sum_dtype(cohort.device)
+    if rule.over == "model":
+        known = rule.recall({name: cohort.shared[name].to(cohort.device, exact) for name in rule.memory}, clock)
+        return [tuple(known[name].to(cohort.device, cohort.dtype) for name in rule.recalls)]
+    known = rule.recall({name: chunk.state(name).to(exact) for name in rule.memory}, clock)
+    numbers = [known[name].to(cohort.dtype) for name in rule.recalls]
+    return [tuple(n[b.first : b.first + b.count].view(b.count, 1) for n in numbers) for b in chunk.buckets]
+
+
+def decide(
+    rule: Reduction, chunk: Chunk, clock: Clock, sums: Sequence[RowSums], later: Later | None = None
+) -> list[Numbers]:
     """Run the middle part of a rule for rows or parameters, and keep its memory.
 
     Args:
@@ -38,6 +56,7 @@ def decide(rule: Reduction, chunk: Chunk, clock: Clock, sums: Sequence[RowSums])
         chunk: the parameters.
         clock: as everywhere.
         sums: what was added up for each bucket.
+        later: a list to put the new memory into, for who keeps it when the step was taken; None keeps it at once.
 
     Returns:
         For each bucket the numbers, in the dtype of the cohort's state.
@@ -51,7 +70,10 @@ def decide(rule: Reduction, chunk: Chunk, clock: Clock, sums: Sequence[RowSums])
         wanted = tuple(_complete(one, rule.over, bucket, spread) for one in of_bucket)
         numbers, after = rule.decide(wanted, exact, bucket.whole, clock)
         for name, view in kept.items():
-            view.copy_(after[name])
+            if later is None:
+                view.copy_(after[name])
+            else:
+                later.append((view, after[name]))
         found.append(tuple(_for_rows(n, bucket, spread).to(chunk.cohort.dtype) for n in numbers))
     return found
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sooner.execute.chunk import Bucket, Chunk
 from sooner.execute.cohort import MASTER
-from sooner.execute.decide import RowSums, decide, sum_dtype
+from sooner.execute.decide import RowSums, decide, recall, sum_dtype
 from sooner.execute.passage import Passage, Pending, drive, is_of_model, stores
 from sooner.execute.rounding import round_stochastically
 from sooner.execute.work import Work
@@ -34,6 +34,8 @@ ON_DEVICE = 2**24
 
 def run_eager(work: Sequence[Work]) -> None:
     """Take one step for every cohort."""
+    for one in work:
+        one.count_here()
     drive(work, advance_eagerly)
 
 
@@ -152,22 +154,36 @@ class Eagerly:
             for slot, vector in before.items():
                 vector.copy_(after[slot])
         self.u = done
-        if self.chunk.last - self.chunk.first > 1:  # else the vectors are the state itself
-            for slot, vector in kept.items():
+        for slot, vector in kept.items():
+            if not self.chunk.lends(slot):
                 self.chunk.write(slot, vector)
 
-    def _kept(self, rule: Transform, function: Callable[..., Any]) -> list[Any]:
+    def _kept(self, rule: Transform, function: Callable[..., Any], **recalled: Tensor) -> list[Any]:
         """Call a rule with its state, keep the new state and return what else it returned after the new ``u``."""
         before = {slot: self.chunk.state(slot) for slot in rule.slots}
         more: list[Any]
-        self.u, after, *more = function(self.u, before, self._theta_for(rule), self.clock)
+        self.u, after, *more = function(self.u, {**before, **recalled}, self._theta_for(rule), self.clock)
         for slot in rule.slots:
             self.chunk.keep(slot, before[slot], after[slot])
         return more
 
     def _begin(self, rule: Reduction) -> tuple[Tensor, ...]:
-        (vectors,) = self._kept(rule, rule.prepare)
+        (vectors,) = self._kept(rule, rule.prepare, **self._recalled(rule))
         return vectors  # type: ignore[no-any-return]
+
+    def _recalled(self, rule: Reduction) -> dict[str, Tensor]:
+        """Return what a rule recalls: of a model rule 0-d numbers, else one for every element, ``[d]``."""
+        if not rule.recalls:
+            return {}
+        numbers = recall(rule, self.chunk, self.clock)
+        if is_of_model(rule):
+            return dict(zip(rule.recalls, numbers[0], strict=True))
+        sizes = [(b.count, b.rows[0] * b.rows[1]) for b in self.chunk.buckets]
+        every = [
+            torch.cat([n.expand(size).reshape(-1) for n, size in zip(of_buckets, sizes, strict=True)])
+            for of_buckets in zip(*numbers, strict=True)
+        ]
+        return dict(zip(rule.recalls, every, strict=True))
 
     def _prepare(self, rule: Reduction) -> list[RowSums]:
         """Run the first part of a reduction and return what it added up, for every bucket."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sooner.execute.counted import Counted
 from sooner.execute.rates import Rates
 from sooner.execute.replay import Reckoned
 
@@ -41,7 +42,8 @@ class Program:
     Attributes:
         inputs: names of the input vectors, such as "gradient", "theta" or a state slot, in the order of first use.
         lines: the operations.
-        numbers: the values in this trace, Python numbers, `Rates` or 0-d tensors; not part of the program's identity.
+        numbers: the values in this trace, Python numbers, `Rates`, `Counted` or 0-d tensors; not part of the program's
+            identity.
         outputs: what is written back, by name.
         sums: what is added up over rows.
         stochastic: whether parameters are written with stochastic rounding.
@@ -79,7 +81,9 @@ class Program:
         """
         if isinstance(value, Symbol) and value.program is self:
             return value.operand
-        if isinstance(value, bool | int | float | Rates | Reckoned) or (isinstance(value, Tensor) and value.ndim == 0):
+        if isinstance(value, bool | int | float | Rates | Reckoned | Counted) or (
+            isinstance(value, Tensor) and value.ndim == 0
+        ):
             self.numbers.append(value)
             return "number", len(self.numbers) - 1
         raise UntraceableError(f"an operand of type {type(value).__name__}")

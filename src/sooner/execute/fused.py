@@ -15,7 +15,16 @@ from torch import Tensor
 from sooner.execute.chunk import Chunk
 from sooner.execute.compiler import NoCompilerError
 from sooner.execute.decide import RowSums, decide
-from sooner.execute.eager import Eagerly, advance_eagerly, arrive, of_gradients, of_parameters, run_tensor_rule, settle
+from sooner.execute.eager import (
+    ON_DEVICE,
+    Eagerly,
+    advance_eagerly,
+    arrive,
+    of_gradients,
+    of_parameters,
+    run_tensor_rule,
+    settle,
+)
 from sooner.execute.expression import UntraceableError
 from sooner.execute.passage import Passage, Pending, drive
 from sooner.execute.trace import Stretch
@@ -23,7 +32,7 @@ from sooner.execute.work import Work
 from sooner.transform import Transform
 
 CHUNK = 2**21
-"""Elements that rules for whole parameters work on at a time: 8 MiB in float32."""
+"""Elements that rules for whole parameters work on at a time on a CPU: 8 MiB in float32."""
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +62,8 @@ def _advance(kind: type[Stretch], passages: Sequence[Passage]) -> list[tuple[Ten
             continue
         flat = passage.flat
         untouched: list[Chunk] = []
-        chunks = passage.work.cohort.chunks(CHUNK, whole=True)
+        cohort = passage.work.cohort
+        chunks = cohort.chunks(CHUNK if cohort.device.type == "cpu" else ON_DEVICE, whole=True)
         sums = [_through(kind, passage, chunk, flat, untouched) for chunk in chunks]
         settle(passage, untouched)
         found[id(passage)] = tuple(functools.reduce(operator.add, one) for one in zip(*sums, strict=True))

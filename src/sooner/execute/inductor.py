@@ -32,6 +32,8 @@ BACKEND = "inductor"
 
 def run_inductor(work: Sequence[Work]) -> None:
     """Take one step for every cohort, as `run_eager`, on any device that `torch.compile` knows."""
+    for one in work:
+        one.count_here()
     if work:
         run_fused(work, InductorStretch)
 

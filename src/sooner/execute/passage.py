@@ -39,7 +39,8 @@ class Passage:
         position: number of the next rule.
         pending: the model rule that was decided last.
         flat: where ``u`` is, a vector ``[D]`` of all elements; None while it is the gradient itself.
-        eagerly: whether the rest of the chain runs eagerly, because some of it could not be compiled.
+        eagerly: whether the rest of the chain runs eagerly, because some of it could not be compiled or its state
+            rests in few bits.
     """
 
     work: Work
@@ -75,7 +76,8 @@ Advance = Callable[[Sequence[Passage]], list[tuple[Tensor, ...]]]
 def drive(work: Sequence[Work], advance: Advance) -> None:
     """Take one step for every cohort."""
     side_by_side: dict[tuple[type, ...], list[Passage]] = {}
-    for passage in map(Passage, work):
+    for one in work:
+        passage = Passage(one, eagerly=bool(one.cohort.packed))
         side_by_side.setdefault(_until_cut(passage), []).append(passage)
     while side_by_side:
         for passage in _advance(side_by_side.pop(next(iter(side_by_side))), advance):

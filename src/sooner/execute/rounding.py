@@ -14,7 +14,12 @@ _LOW = 0xFFFFFFFF
 
 def salt_of(step: int) -> int:
     """Return a 32-bit number that differs from step to step without pattern."""
-    return int(_mixed(torch.tensor(step)))
+    return int(salts_of(torch.tensor(step)))
+
+
+def salts_of(steps: Tensor) -> Tensor:
+    """Return the same for int64 step counts, where they are."""
+    return _mixed(steps)
 
 
 def round_stochastically(x: Tensor, first: int, salt: int) -> Tensor:
@@ -30,6 +35,12 @@ def round_stochastically(x: Tensor, first: int, salt: int) -> Tensor:
     bits = (x.view(torch.int32).long() & _LOW) + noise & 0xFFFF0000
     rounded = torch.where(bits > 0x7FFFFFFF, bits - (_LOW + 1), bits).int().view(torch.float32)
     return torch.where(torch.isfinite(x), rounded, x)
+
+
+def random_numbers(first: int, count: int, salt: int, device: torch.device) -> Tensor:
+    """Return numbers ``[count]`` in [0, 1), float32, that depend on the elements' numbers and the salt alone."""
+    index = torch.arange(first, first + count, device=device)
+    return (_mixed((index + salt) & _LOW) >> 8).float() / 2**24
 
 
 def _mixed(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.distributed.tensor import DTensor
 
 
@@ -31,6 +32,15 @@ def local(tensor: Tensor) -> Tensor:
 def whole(tensor: Tensor) -> Tensor:
     """Return all of a tensor, fetched from the other processes if need be."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def reshard(model: nn.Module) -> None:
+    """Bring modules of FSDP2 back to their shards: while they hold whole weights, those are copies."""
+    if (fsdp := sys.modules.get("torch.distributed.fsdp")) is None:  # then no module is sharded
+        return
+    for module in model.modules():
+        if isinstance(module, fsdp.FSDPModule):
+            module.reshard()
 
 
 def local_gradient(p: Tensor) -> Tensor | None:
@@ -54,6 +64,19 @@ class Spread:
 
     mesh: Any
     placements: tuple[Any, ...]
+
+    def even(self, shape: tuple[int, ...]) -> bool:
+        """Whether every process has as many whole rows of the first dimension, next to each other, or everything."""
+        parts = 1
+        for one, count in zip(self.placements, self.mesh.shape, strict=True):
+            if not (one.is_replicate() or (type(one).__name__ == "Shard" and one.dim == 0)):
+                return False
+            parts *= 1 if one.is_replicate() else count
+        return shape[0] % parts == 0
+
+    def shown_flat(self, piece: Tensor, size: int) -> Tensor:
+        """Return a process's part of a vector that is divided among them as rows are, all parts being as long."""
+        return self._wrapped(piece, self.placements, (size,), (1,))
 
     def shown(self, piece: Tensor, p: Tensor) -> Tensor:
         """Return a piece that is laid out like the parameter as a `DTensor` of the parameter's shape."""

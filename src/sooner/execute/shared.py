@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sooner.execute.counted import capturing, refuse_capture
 from sooner.transform import Chain, Reduction
 
 
@@ -41,4 +42,9 @@ def show_shared(kept: Mapping[Tensor, MutableMapping[str, Any]], shared: Mapping
 
 def steps_of(state: Mapping[str, Any] | None) -> int:
     """Return the number of steps that a parameter's state counts; 0 where there is none."""
-    return int(state["step"]) if state and "step" in state else 0
+    if not state or "step" not in state:
+        return 0
+    step = state["step"]
+    if isinstance(step, Tensor) and capturing(step.device):
+        raise refuse_capture()
+    return int(step)

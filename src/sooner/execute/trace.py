@@ -12,7 +12,7 @@ from torch import Tensor
 from sooner.execute.c_source import ROW_VALUE
 from sooner.execute.chunk import Chunk
 from sooner.execute.cohort import MASTER
-from sooner.execute.decide import RowSums, decide
+from sooner.execute.decide import Later, Numbers, RowSums, decide, recall
 from sooner.execute.expression import Operand, Program, Symbol
 from sooner.execute.passage import Pending, is_of_model, stores
 from sooner.execute.work import Work
@@ -57,6 +57,7 @@ class Stretch:
         self.by_rows = False
         self.row_numbers: list[list[Tensor]] = []
         self._symbol: Any = None
+        self._later: Later = []
         self._start: Operand = ("in", 0)
         self._state: dict[str, Symbol] = {}
 
@@ -82,7 +83,7 @@ class Stretch:
                     self._end(last=False)
                     return position, rule
                 nothing: list[RowSums] = [() for _ in self.chunk.buckets]
-                self._finish(Pending(rule, decide(rule, self.chunk, self.clock, nothing)))
+                self._finish(Pending(rule, decide(rule, self.chunk, self.clock, nothing, self._later)))
             else:
                 before: Any = {slot: self.program.input(slot) for slot in rule.slots}
                 self._symbol, after = rule.rule(self._symbol, before, self._theta(rule.reads_theta), self.clock)
@@ -101,6 +102,7 @@ class Stretch:
     def _begin(self) -> None:
         """Start a trace, with what is left of the last reduction."""
         self.program, self._state, self.row_numbers, self.by_rows = Program(), {}, [], False
+        self._later = []
         self._symbol = self.program.input("gradient" if self.u is None else "update")
         if self.u is None and self.work.maximize:
             self._symbol = -self._symbol
@@ -111,6 +113,8 @@ class Stretch:
     def _prepare(self, rule: Reduction) -> None:
         """Trace the first part of a reduction."""
         before: Any = {slot: self.program.input(slot) for slot in rule.slots}
+        if rule.recalls:
+            before.update(zip(rule.recalls, self._symbols(rule, recall(rule, self.chunk, self.clock)), strict=True))
         self._symbol, after, vectors = rule.prepare(self._symbol, before, self._theta(rule.reads_theta), self.clock)
         self._keep(rule.slots, after)
         self.program.sums = [self.program.operand(v) for v in vectors]
@@ -119,15 +123,19 @@ class Stretch:
     def _finish(self, pending: Pending) -> None:
         """Trace the last part of a reduction, with its numbers as arguments."""
         rule = pending.rule
-        symbols: list[Any] = []
-        if is_of_model(rule):
-            symbols += pending.numbers[0]
-        else:
-            for of_buckets in zip(*pending.numbers, strict=True):
-                symbols.append(self.program.input(f"{ROW_VALUE}{len(self.row_numbers)}"))
-                self.row_numbers.append(list(of_buckets))
+        symbols = self._symbols(rule, pending.numbers)
         self.by_rows |= rule.over == "row"
-        self._symbol = rule.finish(self._symbol, self._theta(rule.reads_theta), tuple(symbols), self.clock)
+        self._symbol = rule.finish(self._symbol, self._theta(rule.reads_theta), symbols, self.clock)
+
+    def _symbols(self, rule: Reduction, numbers: Sequence[Numbers]) -> tuple[Any, ...]:
+        """Return a rule's numbers as operands: of a model rule themselves, else values of rows."""
+        if is_of_model(rule):
+            return numbers[0]
+        symbols = []
+        for of_buckets in zip(*numbers, strict=True):
+            symbols.append(self.program.input(f"{ROW_VALUE}{len(self.row_numbers)}"))
+            self.row_numbers.append(list(of_buckets))
+        return tuple(symbols)
 
     def _end(self, *, last: bool) -> None:
         """Say what the stretch writes: the parameters at the end of a chain, else `u` unless it is where it was."""
@@ -179,7 +187,9 @@ class Stretch:
 
     def launched(self) -> None:
         """Note that the traced program has run: its last reduction is finished and ``u`` is where it put it."""
-        self.pending = None
+        for memory, value in self._later:
+            memory.copy_(value)
+        self.pending, self._later = None, []
         self.arrived = "theta" in self.program.outputs or "into" in self.program.outputs
 
     def place(self) -> Tensor:

@@ -41,7 +41,15 @@ class Work:
         if self.rates is None:
             return self.clock
         bands = self.cohort.bands[chunk.bands.start : chunk.bands.stop]
+        if self.cohort.counts_there:
+            return Clock(self.cohort.counts(chunk.bands), self.clock.learning_rate)  # type: ignore[arg-type]
         return Clock(_one([band.steps for band in bands]), _one([self.rates[band.rate] for band in bands]))
+
+    def count_here(self) -> None:
+        """Have steps counted on the host from this one on, and know their number."""
+        if self.cohort.counts_there:
+            self.cohort.count_here()
+            self.clock = Clock(self.cohort.bands[0].steps, self.clock.learning_rate)
 
     @property
     def rounds(self) -> bool:

@@ -15,6 +15,7 @@ from sooner.forecast.laws.loss_to_accuracy import LossToAccuracy
 from sooner.forecast.laws.loss_to_error import LossToError
 from sooner.forecast.laws.m4 import M4
 from sooner.forecast.laws.mixture_of_experts import MixtureOfExperts
+from sooner.forecast.laws.mixture_of_experts_floor import MixtureOfExpertsFloor
 from sooner.forecast.laws.multi_power import MultiPower
 from sooner.forecast.laws.overtraining import Overtraining
 from sooner.forecast.laws.power_floor import PowerFloor
@@ -23,6 +24,10 @@ from sooner.forecast.table import Table, listed
 
 _DENSE = 3
 """From this many rows per run on, a table with steps holds curves, not final losses."""
+_SAME = 1.01
+"""A column whose values lie within this factor does not change."""
+_SIZES = 3
+"""A floor and an exponent need so many sizes of models."""
 
 
 def of_curves(table: Table) -> list[Law]:
@@ -60,10 +65,10 @@ def candidates(table: Table, over: str | None = None) -> list[Law]:
         return of_curves(table)
     varied = [n for n in ("parameters", "tokens", "compute") if n in table and len(np.unique(table[n])) > 1]
     if "experts" in table and "parameters" in table and len(np.unique(table["experts"])) > 1:
-        return [MixtureOfExperts()]
-    if "unique_tokens" in table and len(varied) >= 2:
-        whole = table.require("tokens")
-        if (whole["tokens"] > 1.01 * whole["unique_tokens"]).any():
+        return [_of_experts(table)]
+    if len(varied) >= 2 and ("unique_tokens" in table or "epoch" in table):
+        whole = table.require("tokens", "unique_tokens")
+        if (whole["tokens"] > _SAME * whole["unique_tokens"]).any():
             return [DataConstrained()]
     if len(varied) >= 2:
         return [Chinchilla(), Overtraining()]
@@ -75,6 +80,35 @@ def candidates(table: Table, over: str | None = None) -> list[Law]:
         f"nothing in {listed(table.columns)} changes along which a loss could be forecast; add parameters, tokens, "
         "compute or steps, or name one with --over"
     )
+
+
+def unread(law: Law, table: Table) -> dict[str, tuple[float, float]]:
+    """Return the columns that change between final losses and that the law does not read, with their ends.
+
+    A law in one quantity is meant to leave sizes and tokens out, but not experts or passes over the same data.
+    """
+    if law.target != "loss" or "step" in law.needs:
+        return {}
+    names = ["experts"] if len(law.needs) == 1 else ["parameters", "tokens", "experts"]
+    found = {name: (float(table[name].min()), float(table[name].max())) for name in names if name in table}
+    try:
+        whole = table.require("tokens", "unique_tokens")
+        passes = whole["tokens"] / whole["unique_tokens"]
+        found["unique_tokens" if "unique_tokens" in table else "epoch"] = (1.0, max(1.0, float(passes.max())))
+    except SoonerError:
+        pass
+    read = {*law.needs, *(("epoch",) if "unique_tokens" in law.needs else ())}
+    return {name: ends for name, ends in found.items() if name not in read and ends[1] > _SAME * ends[0]}
+
+
+def _of_experts(table: Table) -> Law:
+    """Return the law with a floor, as all laws of losses that are tried unasked, where the sizes can show one.
+
+    Leaving out the largest of a few sizes leaves too few for a floor, and would choose the law without.
+    """
+    law = MixtureOfExpertsFloor()
+    enough = len(np.unique(table["parameters"])) >= _SIZES and len(table) >= 2 * len(law.parameters)
+    return law if enough else MixtureOfExperts()
 
 
 def _like(table: Table) -> str:

@@ -96,8 +96,7 @@ class Consensus(OneQuantity):
             )
         table = table.where(np.argsort(table[self.over], kind="stable"))
         last = float(table[self.target][-1])
-        if len(table) > _MOST:
-            table = table.where(np.unique(np.round(np.linspace(0, len(table) - 1, _MOST)).astype(np.intp)))
+        table = table.evenly(_MOST)
         asked = tuple(law for law in self.laws if len(table) > len(law.parameters))
         fits = [fit_one(law, table, draws=draws, seed=seed) for law in asked]
         spare = [len(table) - len(one.values) for one in fits]

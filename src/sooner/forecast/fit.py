@@ -22,6 +22,7 @@ PRIOR_ROWS = 3.0
 SEED_NOISE = 0.001
 """Relative spread of the final loss over seeds, where the table does not show it; published: 0.0003 to 0.001."""
 _STARTS = 400
+_FEW_STARTS = 24
 _LOOSE = 1e-5
 """Tolerance of the refits: far below what noise moves the objective by, and flat valleys are left sooner."""
 _RUNS_PER_PARAMETER = 3
@@ -66,6 +67,23 @@ def fit(law: Formula, table: Table, *, draws: int = 200, seed: int = 0) -> Fit:
         SoonerError: missing columns, values that can't be, or fewer rows than parameters.
     """
     made: Fit = law.fit(table, draws=draws, seed=seed)
+    return made
+
+
+def at_best(law: Formula, known: Table, at: Table) -> FloatArray:
+    """Return (n,) what the law says at some rows, fitted to others from its few best starts: quick, without a band.
+
+    Args:
+        law: the law.
+        known: rows that it is fitted to.
+        at: rows that it is asked at.
+
+    Raises:
+        SoonerError: as for `fit`.
+    """
+    found = best(law, law.table(known), most=_FEW_STARTS)
+    values = _Coordinates(law).outside(found.values[found.best])
+    made: FloatArray = law.predict(values[None], law.prepare(law.table(at, target=False)))[0]
     return made
 
 

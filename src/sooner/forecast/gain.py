@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from sooner.error import SoonerError
 from sooner.forecast.families import Family, measure
@@ -131,6 +130,8 @@ def _speedup(size: float, length: float, drawn: FloatArray, level: float, seeds:
 
 
 def _measured(cells: Cells, k: int, family: Family, level: float) -> Speedup:
+    from scipy import stats  # here, because importing it takes longer than all of the forecast
+
     width = float(stats.t.ppf((1 + level) / 2, cells.freedom) * np.sqrt(cells.covariance[k, k]))
     value, low, high = np.exp(cells.gain[k] + np.array([0.0, -width, width]))
     return Speedup(family.size, family.length, float(value), float(low), float(high), len(family.contender.seeds))
@@ -171,6 +172,8 @@ def _purchase(cells: Cells, law: Trend, families: Sequence[Family], target: Spee
 
     What a race would add to a straight law does not depend on how it ends, so it is known before it is paid for.
     """
+    from scipy import stats  # here, because importing it takes longer than all of the forecast
+
     now = np.flatnonzero(cells.length == cells.length.max())
     noise, deviation = float(np.median(np.diag(cells.covariance)[now])), float(np.mean(law.deviation**2))
     sizes = cells.size[now]

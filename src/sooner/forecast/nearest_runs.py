@@ -27,12 +27,8 @@ def nearest_runs(table: Table) -> Table:
     near = np.argsort(away[:-1], kind="stable")[: MOST - 1]
     kept = [pieces[runs[at]] for at in (*sorted(near.tolist()), len(runs) - 1)]
     note = f"of {len(runs)} runs, the {MOST} nearest to {runs[-1]} in length and peak learning rate were fitted"
-    return join([_thinned(one) for one in kept]).with_notes(note)
+    return join([one.evenly(ROWS) for one in kept]).with_notes(note)
 
 
 def _peak(run: Table) -> float:
     return float(np.log(max(run["lr"].max(), 1e-12)))
-
-
-def _thinned(run: Table) -> Table:
-    return run if len(run) <= ROWS else run.where(np.unique(np.linspace(0, len(run) - 1, ROWS).round().astype(np.intp)))

@@ -19,6 +19,7 @@ FLOP_PER_PARAMETER_AND_TOKEN = 6.0
 COLUMNS: dict[str, str] = {
     "step": "optimizer steps",
     "loss": "loss (nats per token unless the file says otherwise)",
+    "before": "loss before a cool-down of the learning rate, in the unit of the loss",
     "lr": "learning rate in force at this step",
     "parameters": "model parameters",
     "tokens": "training tokens (or samples) seen",
@@ -128,6 +129,12 @@ class Table:
         """Return the rows of these runs."""
         return self.where(np.isin(self.run, list(runs)))
 
+    def evenly(self, count: int) -> Table:
+        """Return so many rows at most, evenly spaced, the first and the last among them."""
+        if len(self) <= count:
+            return self
+        return self.where(np.unique(np.linspace(0, len(self) - 1, count).round().astype(np.intp)))
+
     def last(self) -> Table:
         """Return the last row of each run."""
         names, position = self.run.tolist(), {}
@@ -179,6 +186,9 @@ class Table:
             return self.plus(tokens=made).with_notes("tokens = step x batch")
         elif name == "parameters" and "tokens" in self and "compute" in self:
             made = self["compute"] / (six * self["tokens"])
+        elif name == "unique_tokens" and "tokens" in self and "epoch" in self:
+            made = self["tokens"] / self["epoch"]
+            return self.plus(unique_tokens=made).with_notes("unique_tokens = tokens / epochs")
         elif name == "error" and "accuracy" in self:
             return self.plus(error=1.0 - self["accuracy"]).with_notes("error = 1 - accuracy")
         elif name == "accuracy" and "error" in self:

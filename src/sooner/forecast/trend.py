@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from sooner.forecast.table import FloatArray
 
@@ -96,6 +95,8 @@ def trend(cells: Cells, *, draws: int = DRAWS, seed: int = 0) -> Trend:
         draws: of the laws.
         seed: of the draws.
     """
+    from scipy import stats  # here, because importing it takes longer than all of the forecast
+
     smallest, longest = float(cells.size.min()), float(cells.length.max())
     x, z = np.log(cells.size / smallest), np.log(cells.length / longest)
     middle = float(np.unique(x).mean())
@@ -142,6 +143,8 @@ def trend(cells: Cells, *, draws: int = DRAWS, seed: int = 0) -> Trend:
 
 def _share_of_deviations() -> FloatArray:
     """Return how much of the half-normal each deviation of the grid stands for."""
+    from scipy import stats  # here, because importing it takes longer than all of the forecast
+
     edges = np.array([0.0, *(np.array(DEVIATIONS[1:]) + np.array(DEVIATIONS[:-1])) / 2, np.inf])
     made: FloatArray = np.diff(stats.halfnorm.cdf(edges, scale=DEVIATION))
     return made

@@ -53,7 +53,7 @@ class Driven(Optimizer):
         self.training = training
         self._recipe = recipe
         self._steps = steps
-        self._weights = weights and any(hasattr(part, "view") for part in training.others)
+        self._weights = weights and training.shows_others
         self.rates: list[Any] = self._rates()
 
     @property

@@ -107,7 +107,7 @@ class _Recipe(_Shown):
         self.training = training
         self.module = module
         self._undo = contextlib.ExitStack()
-        if any(hasattr(part, "view") for part in training.others):
+        if training.shows_others:
             self._follow(module)
             self._undo.callback(vars(module).pop, "on_save_checkpoint", None)
         if acts_on_loss(training):
@@ -178,8 +178,7 @@ def configure_optimizers(module: Any, recipe: Recipe | str, *, prepared: bool = 
         raise SoonerError("this Trainer never ends, so a recipe can't plan its steps; set max_steps or max_epochs")
     optimizer = drive(read, module, int(steps), prepared=prepared, weights=True)
     training = optimizer.training
-    shows = any(hasattr(part, "view") for part in training.others)
-    if shows and any(isinstance(one, EMA) for one in trainer.callbacks):
+    if training.shows_others and any(isinstance(one, EMA) for one in trainer.callbacks):
         raise SoonerError(f"recipe {str(read)!r} and the callback EMA both average the weights; leave one out")
     kept = []
     for one in trainer.callbacks:

@@ -249,8 +249,14 @@ def refuse_unmet(task: Task, recipe: Recipe) -> None:
     """Refuse a recipe with a part of a domain that the task has nothing to do with.
 
     Raises:
-        SoonerError: naming the part, the task and what to do.
+        SoonerError: naming the part, the task and what to do; or it is no task.
     """
+    if not isinstance(task, Task):
+        name = task if isinstance(task, str) else "digits"  # type: ignore[unreachable]
+        raise SoonerError(
+            f"{task!r} is not a task; sooner.workload({name!r}) loads a bundled one or a file, and sooner.Task is made "
+            "of model, batches, loss and steps"
+        )
     for one in recipe.slots:
         for need in sorted(getattr(one.factory, "needs", frozenset()) & (FROM_TASKS.keys() - task.provides)):
             words = need if need.endswith("s") else f"a {need}"

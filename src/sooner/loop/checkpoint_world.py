@@ -17,14 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from sooner.communication._attached import Communication
 from sooner.error import SoonerError
@@ -43,6 +39,9 @@ from sooner.loop.checkpoint import (
 )
 from sooner.loop.workers import Workers, goes_apart
 from sooner.recipe.training import Training
+
+if TYPE_CHECKING:  # a second that a single worker need not wait for
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +95,10 @@ def save_world(
     Raises:
         SoonerError: a worker can't write its part.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
     folder = Path(path)
     partial_, final = folder / f"step-{step}.partial", folder / f"step-{step}"
     workers.agree(lambda: _prepare(folder, partial_))
@@ -123,6 +126,8 @@ def load_world(path: str | Path, identity: dict[str, Any], training: Training, r
     Raises:
         SoonerError: the checkpoint is damaged or was written by another run, or the folder has no place.
     """
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+
     folder = Path(path)
     step: int | None = workers.agree(lambda: _find(folder))
     if step is None:
@@ -212,6 +217,8 @@ def _flat(name: str, tree: Any) -> dict[str, Tensor]:
 
 
 def _read(reader: FileSystemReader, keys: dict[str, Any], name: str) -> Any:
+    from torch.distributed.checkpoint.state_dict_loader import load
+
     mine = {key: one for key, one in keys.items() if key.startswith(f"{name}/")}
     content = {key: torch.empty(one.size, dtype=one.properties.dtype) for key, one in mine.items()}
     with _quiet():
@@ -296,6 +303,8 @@ def _complete(folder: Path, place: Path, final: Path) -> None:
 
 def _first(error: BaseException, rank: int) -> tuple[int, str]:
     """Return the first worker that failed, and why."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
     if isinstance(error, CheckpointException):
         rank, (cause, _) = min(error.failures.items())
     else:

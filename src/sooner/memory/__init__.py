@@ -1,4 +1,4 @@
-"""What is not kept, or not waited for: checkpoints that are written while training goes on.
+"""What is not kept, or not waited for: state in few bits, gradients freed at once, checkpoints written meanwhile.
 
 Classes load on first use: ``sooner.memory.LazySaver(optimizer)``.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sooner.memory.gradient_release import GradientRelease
     from sooner.memory.lazy_saver import LazySaver
+    from sooner.memory.low_bit_state import LowBitState
 
-__all__ = ["LazySaver"]
+__all__ = ["GradientRelease", "LazySaver", "LowBitState"]
 
 
 def __getattr__(name: str) -> Any:

@@ -248,7 +248,7 @@ def _notes(evidence: Evidence, contenders: list[dict[str, Any]]) -> list[str]:
         )
     for c, row in zip(evidence.contenders, contenders, strict=True):
         stack = c.recipe.left_out(evidence.baseline.recipe)
-        if row["verdict"] == "faster" and stack and not evidence.plan.ablate:
+        if row["verdict"] == "faster" and len(stack) > 1 and not evidence.plan.ablate:
             notes.append(
                 f"{c.recipe} differs from the baseline in {len(stack)} parts; race with --ablate to learn which of "
                 "them matters"

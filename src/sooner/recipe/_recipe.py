@@ -17,6 +17,7 @@ one model.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -116,13 +117,20 @@ class Recipe:
         return Recipe(*slots)
 
     def left_out(self, baseline: Recipe) -> list[Recipe]:
-        """Return this stack with one difference from `baseline` undone at a time; empty if there are fewer than two."""
+        """Return this stack with one difference from `baseline` undone at a time; empty if there are fewer than two.
+
+        Stacks that do not go together, such as a rule that needs no schedule with the baseline's, are not among them.
+        """
         ours, theirs = self._by_station(), baseline._by_station()
         different = [station for station in STATIONS if ours.get(station) != theirs.get(station)]
         if len(different) < 2:
             return []
         mixed = [{**ours, station: theirs.get(station, ())} for station in different]
-        return [Recipe(*(s for group in one.values() for s in group)) for one in mixed]
+        found = []
+        for one in mixed:
+            with contextlib.suppress(SoonerError):
+                found.append(Recipe(*(s for group in one.values() for s in group)))
+        return found
 
     def _by_station(self) -> dict[str, tuple[Slot, ...]]:
         present = {s.station for s in self.slots}

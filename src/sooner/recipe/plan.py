@@ -22,14 +22,14 @@ def check_owners(slots: Sequence[Slot], recipe: str) -> None:
     """
     if not any(s.moves for s in slots):
         raise SoonerError(f"recipe {recipe!r} has no part that moves the weights; add an optimizer such as adamw")
-    owners: dict[str, str] = {}
+    owners: dict[str, Slot] = {}
     for s in slots:
-        # optimizers may share the model: whether they do is checked against its parameters
         for thing in sorted(s.owns - {"step"}):
-            if thing in owners:
-                both = f"{owners[thing]} and {s.name}"
+            other = owners.setdefault(thing, s)
+            # optimizers share the model, each with parameters of its own, and so what they own of these
+            if other is not s and not (other.moves and s.moves):
+                both = f"{other.name} and {s.name}"
                 raise SoonerError(f"recipe {recipe!r}: {both} both own the {thing}; keep one of them")
-            owners[thing] = s.name
 
 
 def check_needs(slots: Sequence[Slot], provides: Iterable[str]) -> None:

@@ -27,6 +27,11 @@ TORCH_SPACE: Mapping[str, Knob] = {"lr": Log(1e-4, 1e-1)}
 SHORT: Mapping[str, str] = {"wsd": "warmup_stable_decay"}
 """Names that people write, and the part that they mean."""
 
+WHOLE: Mapping[str, str] = {
+    "recommended": "clip_norm(max_norm=1.0) + all_round(lr=0.01) + constant(warmup=20) + power_ema(width=0.14)"
+}
+"""Words for whole recipes. Their numbers were chosen by `benchmarks/one_configuration.py`."""
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -112,7 +117,18 @@ def read(text: str) -> list[Slot]:
     Raises:
         SoonerError: the text is not a recipe, or a part or a setting is unknown; names the column.
     """
-    return [_slot_of(call, text) for call in parse(text)]
+    return [one for call in parse(text) for one in _slots_of(call, text)]
+
+
+def _slots_of(call: Call, text: str) -> list[Slot]:
+    whole = WHOLE.get(call.name)
+    if whole is None:
+        return [_slot_of(call, text)]
+    if call.settings:
+        raise SoonerError(
+            f"recipe {text!r}: {call.name} stands for {whole!r} and takes no settings; write that out to change it"
+        )
+    return read(whole)
 
 
 def slot(name_or_class: str | type[Any], /, **settings: Any) -> Slot:

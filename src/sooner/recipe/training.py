@@ -54,8 +54,8 @@ class Training(Several):
         others: all other parts, those that have changed the model first. What they do depends on the methods they
             have: `backward(objective)` finds the gradients in place of backpropagation, `around_loss()` is a context
             for the training loss, `around_step(objective)` is a context for the optimizers' step, `after_step()` is
-            called after every step, `view()` chooses the evaluation weights and `export(model)` makes a copy of the
-            model plain again.
+            called after every step, `view()` chooses the evaluation weights (optimizers may have it too) and
+            `export(model)` makes a copy of the model plain again.
         communication: what lets several workers train the model together; None where nothing does.
         loss_elsewhere: whether somebody else enters `around_loss` where the loss is evaluated, default False. Where it
             is False, `step` refuses gradients in whose making such parts had no say.
@@ -81,7 +81,6 @@ class Training(Several):
         self._sources = self._offered("backward")
         self._around_step = self._offered("around_step")
         self._after_step = self._offered("after_step")
-        self._views = self._offered("view")
         self._attached = False
         self._averaged = False
         self._had_a_say = False  # those parts that act on the loss, in the gradients that are there
@@ -284,11 +283,23 @@ class Training(Several):
         if self.communication is not None:  # where the step was not taken
             self.communication.skip_step()
 
+    @property
+    def shows_others(self) -> bool:
+        """Whether a part shows other weights in `view` than those that are trained."""
+        return bool(self._with_views() or self._offered("view"))
+
+    def _with_views(self) -> list[Any]:
+        """Return the optimizers that train other weights than those to evaluate."""
+        real = map(unwrapped, self.optimizers)
+        return [one for one in real if isinstance(one, Part) and hasattr(one, "view")]
+
     @contextlib.contextmanager
     def view(self) -> Iterator[nn.Module]:
         """Inside, the model holds the weights to evaluate or export; afterwards the training weights are back."""
         with contextlib.ExitStack() as stack:
-            for view in self._views:
+            for optimizer in self._with_views():
+                stack.enter_context(optimizer.view(self.model))
+            for view in self._offered("view"):
                 stack.enter_context(view())
             if self.communication is not None:  # last, so that it averages what the others show
                 stack.enter_context(self.communication.view())

@@ -70,6 +70,8 @@ def company(name: str) -> list[str]:
     lines = [f"needs {NEEDS.get(need, need)}" for need in sorted(found.needs)]
     for thing in sorted(found.owns):
         rivals = [other for other in part.names() if other != name and thing in part.load(other).owns]
+        if "step" in found.owns:  # what optimizers own, they own of parameters of their own
+            rivals = [other for other in rivals if "step" not in part.load(other).owns]
         if thing == "step":
             lines.append("one optimizer per parameter: divide a model between two with on='pattern' and on='rest'")
         elif rivals:

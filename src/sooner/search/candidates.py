@@ -77,7 +77,8 @@ def _part(name: str) -> Slot:
 def with_choices(base: Recipe, chosen: Sequence[Choice]) -> Recipe:
     """Return a recipe with the choices made: a rule in the place of its own, options on, parts added.
 
-    A part that can't be in one recipe with a chosen one, such as its schedule, makes room.
+    A part that can't be in one recipe with a chosen one, such as its schedule, makes room; the recipe's rule does so
+    for another rule only.
 
     Raises:
         SoonerError: the recipe has several rules, so none can be replaced, or the result makes no recipe.
@@ -86,17 +87,18 @@ def with_choices(base: Recipe, chosen: Sequence[Choice]) -> Recipe:
     movers = [i for i, one in enumerate(slots) if one.moves]
     if len(movers) != 1:
         raise SoonerError(f"{base} has {len(movers)} rules; a search needs one that it can replace, such as adamw")
+    rule = slots.pop(movers[0])
     for choice in chosen:
-        if choice.rule and choice.part is not None:
-            slots[movers[0]] = choice.part
-        elif choice.part is not None:
-            owned = choice.part.owns
-            slots = [one for one in slots if one.name != choice.part.name and not (one.owns & owned)]
+        if choice.part is None:
+            continue
+        owned = choice.part.owns
+        slots = [one for one in slots if one.name != choice.part.name and not (one.owns & owned)]
+        if choice.rule:
+            rule = choice.part
+        else:
             slots.append(choice.part)
-            movers = [i for i, one in enumerate(slots) if one.moves]
-    rule = slots[movers[0]]
     on = {choice.name: True for choice in chosen if choice.part is None}
-    slots[movers[0]] = replace(rule, settings={**rule.settings, **on}) if on else rule
+    slots.append(replace(rule, settings={**rule.settings, **on}) if on else rule)
     return Recipe(str(Recipe(*slots)))  # as workers read it
 
 

@@ -50,12 +50,14 @@ class MatrixOptimizer(ChainOptimizer):
         adamw_share: learning rate of everything else, as a share of that of the matrices, where ``adamw_lr`` is None.
         adamw_betas: of AdamW, for groups to come, where the method has a momentum of its own: schedulers that cycle
             momentum look for "betas" in ``defaults`` first, and would leave that of the matrices alone.
+        needs_matrices: whether a model without a hidden matrix is refused, or stepped by AdamW alone.
 
     Raises:
         SoonerError: no suitable weight matrix, or a hyper-parameter outside its range.
     """
 
     adamw_share: ClassVar[float] = 1.0
+    needs_matrices: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -192,7 +194,8 @@ class MatrixOptimizer(ChainOptimizer):
         name = self.name()
         forms = [one for group in self.param_groups for one in self._form_of_all(group)]
         part = model is not None and not any("param_names" in group for group in self.param_groups)
-        if not any(form for _, form in forms) and not (part and hidden_matrices(model)):  # type: ignore[arg-type]
+        some = any(form for _, form in forms) or (part and hidden_matrices(model))  # type: ignore[arg-type]
+        if self.needs_matrices and not some:
             found = [(self.roles.of(p, self.param_groups).name or f"number {i}", p) for i, (p, _) in enumerate(forms)]
             raise SoonerError(_no_matrix(name, found))
         names = [self.roles.of(p, self.param_groups).name for p, form in forms if form]

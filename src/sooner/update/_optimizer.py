@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from sooner.error import SoonerError, nearest
 from sooner.execute import run
+from sooner.execute.packed import packs
 from sooner.execute.shards import is_sharded, whole
 from sooner.foundation.gradient_norm import gradient_norm
 from sooner.foundation.heard import refuse_unheard_loss
@@ -30,7 +31,8 @@ from sooner.transform import Chain, Transform, chain
 from sooner.update._cautious import cautious
 from sooner.update._graphs import outside_graphs
 from sooner.update._matching import Difference
-from sooner.update._options import NON_FINITE, tell_of_foreign
+from sooner.update._one_by_one import OneByOne
+from sooner.update._options import NON_FINITE, check_state_bits, tell_of_foreign
 from sooner.update._parameters import check_parameters
 from sooner.update._plan import Plan, Share
 from sooner.update._roles import DECAYS, Roles, explained
@@ -45,7 +47,7 @@ class ChainOptimizer(Part, Optimizer):
     Args:
         params: what `torch.optim` takes: parameters, named parameters or groups of them; or a whole `nn.Module`.
         defaults: hyper-parameters of every group; ``lr`` is among them.
-        maximize, stochastic_rounding, master_weights, non_finite, decay, cautious, model: see `Options`.
+        maximize, stochastic_rounding, master_weights, state_bits, non_finite, decay, cautious, model: see `Options`.
         **foreign: keywords of torch.optim that have no meaning here; a warning says so once.
 
     Attributes:
@@ -74,6 +76,7 @@ class ChainOptimizer(Part, Optimizer):
         maximize: bool = False,
         stochastic_rounding: bool = False,
         master_weights: bool = False,
+        state_bits: int | None = None,
         non_finite: Literal["pass", "skip", "raise"] = "pass",
         decay: Literal["all", "matrices"] = "all",
         cautious: bool = False,
@@ -100,6 +103,7 @@ class ChainOptimizer(Part, Optimizer):
             "stochastic_rounding": stochastic_rounding,
             "master_weights": master_weights,
             "cautious": cautious,
+            "state_bits": state_bits,
         }
         self.check({**defaults, **switches})
         groups = self.groups(params)
@@ -119,6 +123,7 @@ class ChainOptimizer(Part, Optimizer):
         """
         check_range(cls.name(), "lr", group["lr"], 0.0, math.inf)
         check_choice(cls.name(), "decay", group.get("decay", "all"), DECAYS)
+        check_state_bits(cls.name(), group.get("state_bits"))
         check_flags(cls.name(), **{name: group[name] for name in cls._switches() if name in group})
 
     @classmethod
@@ -230,12 +235,24 @@ class ChainOptimizer(Part, Optimizer):
 
     def _take_step(self) -> None:
         self.last_step_taken = True
-        shares = [
+        run(self._plan.work(self._shares(), self.state))
+
+    def _shares(self) -> list[Share]:
+        return [
             Share(params, settings, self.full_rule(settings))
             for group in self.param_groups
             for params, settings in self.shares(group)
         ]
-        run(self._plan.work(shares, self.state))
+
+    def one_by_one(self, before: OneByOne | None = None) -> OneByOne:
+        """Return what takes a step of parameters one by one, with the settings of now; `before`: that of the last step.
+
+        Raises:
+            SoonerError: a rule that needs the gradients of all of them.
+        """
+        steps = OneByOne(self.name(), self._label, self.state) if before is None else before
+        steps.begin(self._shares())
+        return steps
 
     def _label(self, parameter: Tensor) -> str:
         """Return how a message calls a parameter: by its name where names were given, else by its number."""
@@ -257,9 +274,28 @@ class ChainOptimizer(Part, Optimizer):
         check_parameters(self.name(), [param_group])
         self.check({**self.defaults, **param_group})
         super().add_param_group(param_group)
-        if self.param_groups[-1]["cautious"]:
-            for _, settings in self.shares(self.param_groups[-1]):
+        added = self.param_groups[-1]
+        if added["cautious"]:
+            for _, settings in self.shares(added):
                 self.full_rule(settings)  # refuses here, not at the first step
+        if added["state_bits"]:
+            self._check_means(added, added["state_bits"])
+
+    def shorten_state(self, bits: int) -> None:
+        """Keep running means in few bits from the next step on: ``state_bits`` of all groups that say nothing of it.
+
+        Raises:
+            SoonerError: another number of bits, or a rule that keeps no running means.
+        """
+        check_state_bits(self.name(), bits)
+        for group in self.param_groups:
+            self._check_means(group, bits)
+        for group in [self.defaults, *self.param_groups]:
+            group["state_bits"] = group["state_bits"] or bits
+
+    def _check_means(self, group: dict[str, Any], bits: int) -> None:
+        if not any(packs(slot) for _, settings in self.shares(group) for slot in self.full_rule(settings).slots):
+            raise SoonerError(f"{self.name()} keeps no running means that {bits} bits could hold; leave them out")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as torch does, each tensor with memory of its own size; state of parameters that are in no

@@ -7,7 +7,8 @@ from typing import Any, Literal, TypedDict
 
 import torch
 
-from sooner.error import nearest
+from sooner.error import SoonerError, nearest
+from sooner.execute.low_bits import FORMS
 
 NON_FINITE = ("pass", "skip", "raise")
 
@@ -21,6 +22,10 @@ class Options(TypedDict, total=False):
             to the nearest, which loses steps below 1/256 of a weight. Refused for float16.
         master_weights: keep a float32 copy of half-precision parameters and step that, default False. Nothing is lost
             to rounding then, for 4 bytes per parameter. A parameter that somebody else sets takes its copy along.
+        state_bits: 8 or 4 keeps running means of gradients and of their squares in as many bits, each block of 256
+            (128) numbers with its own scale, of parameters with 4,096 elements or more; None (default) as exact as the
+            arithmetic. With `stochastic_rounding` they are rounded up or down at random too, so that a slow mean moves
+            though each change is smaller than the step between two levels. See `sooner.memory.LowBitState`.
         non_finite: what to do about a step whose gradients hold NaN or infinity: "pass" takes it as torch does
             (default), "skip" leaves parameters and state alone, "raise" refuses it. The last two read all gradients
             once more, wait for the device, and count such steps in ``optimizer.non_finite_steps``.
@@ -35,6 +40,7 @@ class Options(TypedDict, total=False):
     maximize: bool
     stochastic_rounding: bool
     master_weights: bool
+    state_bits: int | None
     non_finite: Literal["pass", "skip", "raise"]
     decay: Literal["all", "matrices"]
     cautious: bool
@@ -43,6 +49,17 @@ class Options(TypedDict, total=False):
 
 TORCH_ONLY = ("foreach", "fused", "capturable", "differentiable")
 """Keywords of `torch.optim` that choose among its implementations; `$SOONER_EXECUTOR` chooses among ours."""
+
+
+def check_state_bits(part: str, bits: Any) -> None:
+    """Refuse a number of bits that state can't be kept in.
+
+    Raises:
+        SoonerError: it is none of 8, 4 and None.
+    """
+    if bits is not None and (type(bits) is not int or bits not in FORMS):
+        raise SoonerError(f"{part}: state_bits={bits!r} is none of 8, 4 and None; choose one of them")
+
 
 _told: set[str] = set()
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.execute import Cohort, Mark, MisfitError, SparseGradientError, Work, find_shared
 from sooner.execute.cohort import Kept
+from sooner.execute.packed import PackedCohort, bits_of
 from sooner.execute.shards import local, spread_of
 from sooner.execute.shared import show_shared, steps_of
 from sooner.execute.snapshot import same, same_items
@@ -39,7 +40,7 @@ class Share:
 
     def switches(self) -> tuple[Any, ...]:
         """Return what decides, besides the chain, how the parameters are stepped."""
-        return tuple(map(self.settings.get, ("maximize", "stochastic_rounding", "master_weights")))
+        return tuple(map(self.settings.get, ("maximize", "stochastic_rounding", "master_weights", "state_bits")))
 
     def key(self) -> Hashable:
         """Return what shares have in common whose parameters may step together, be it with different rates."""
@@ -207,14 +208,16 @@ class Plan:
                     place = local(p.detach()).data_ptr()
                     earlier = places[place] if place else 0  # parameters that share memory step one after the other
                     places[place] += 1
-                    params, marks = together.setdefault((number, p.device, p.dtype, spread_of(p), earlier), ([], []))
+                    bits = bits_of(p, share.settings.get("state_bits"))
+                    key = (number, p.device, p.dtype, spread_of(p), earlier, bits)
+                    params, marks = together.setdefault(key, ([], []))
                     params.append(p)
                     marks.append(Mark(steps_of(kept.get(p)), rate))
         self._chains = {number: share.chain for number, share in enumerate(by_kind.first)}
         self._switched = _switches(by_kind)
         find_shared(kept, self._chains.values(), self.shared)
         self._cohorts = []
-        for (number, _device, dtype, _spread, _earlier), (params, marks) in together.items():
+        for (number, _device, dtype, _spread, _earlier, bits), (params, marks) in together.items():
             share = by_kind.first[number]
             if dtype == torch.float16 and share.settings["stochastic_rounding"]:
                 raise SoonerError(
@@ -222,7 +225,13 @@ class Plan:
                     "pass master_weights=True instead, or use bfloat16"
                 )
             master = bool(share.settings.get("master_weights"))
-            cohort = Cohort(params, kept, share.chain, marks, self.shared, master=master)
+            if bits is None:
+                cohort = Cohort(params, kept, share.chain, marks, self.shared, master=master)
+            else:
+                random = bool(share.settings["stochastic_rounding"])
+                cohort = PackedCohort(
+                    params, kept, share.chain, marks, self.shared, master=master, bits=bits, stochastic=random
+                )
             if watched:
                 cohort.watch()
             self._cohorts.append((number, cohort))

@@ -12,6 +12,7 @@ from torch import Tensor
 from sooner.error import SoonerError
 from sooner.execute import state_dtype
 from sooner.execute.cohort import MASTER
+from sooner.execute.low_bits import SCALE, form_of
 from sooner.execute.shards import is_sharded
 from sooner.transform import Chain
 from sooner.update._matching import Difference, matched
@@ -73,14 +74,14 @@ def check_state(optimizer: Chained, state_dict: dict[str, Any]) -> None:
         shapes = _shapes_under(optimizer, groups)
         for number, p in _numbered(state_dict, optimizer.param_groups):
             kept = state_dict["state"].get(number, {})
-            slots = set(kept) - {"step"}
+            slots = {slot for slot in kept if slot != "step" and slot.removesuffix(SCALE) not in set(kept) - {slot}}
             if kept and not set(shapes[p]) <= slots <= {*shapes[p], *optimizer.optional_slots, MASTER}:
                 raise SoonerError(
                     f"{name}: the state holds {sorted(slots)} where this method keeps {sorted(shapes[p])}; it was "
                     "saved by another method"
                 )
             for slot, shape in shapes[p].items() if kept else ():
-                if tuple(kept[slot].shape) != shape:
+                if tuple(kept[slot].shape) != shape and form_of(kept, slot, shape) is None:
                     raise SoonerError(
                         f"{name}: {slot} of parameter {number} has shape {tuple(kept[slot].shape)}, for a "
                         f"parameter of shape {tuple(p.shape)} it must be {shape}; load the state of the same model"
@@ -96,7 +97,8 @@ def restore_precision(optimizer: Chained, state_dict: dict[str, Any]) -> None:
         if not saved:
             continue
         for slot in set(saved) - {"step"}:
-            precise = saved[slot].detach().to(p.device, state_dtype(p.dtype), copy=True)
+            dtype = torch.uint8 if saved[slot].dtype == torch.uint8 else state_dtype(p.dtype)
+            precise = saved[slot].detach().to(p.device, dtype, copy=True)
             optimizer.state[p][slot] = precise if is_sharded(precise) else precise.contiguous()
         # torch.optim's SGD and Muon count no steps; that there is state means that at least one was taken
         optimizer.state[p]["step"] = torch.tensor(float(saved.get("step", 1)))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sooner.weights.ema import EMA
     from sooner.weights.mixture import Mixture
+    from sooner.weights.power_ema import PowerEMA
 
-__all__ = ["EMA", "Mixture"]
+__all__ = ["EMA", "Mixture", "PowerEMA"]
 
 
 def __getattr__(name: str) -> Any:

@@ -82,9 +82,16 @@ class EMA(Part):
 
     def __init__(self, model: nn.Module, decay: float = 0.99, device: torch.device | str | None = None) -> None:
         check_range("ema", "decay", decay, 0.0, 1.0, open_high=True)
+        self.decay = decay
+        self._begin(model, device)
+
+    def share(self, age: int) -> float:
+        """Return how much of an average that has taken `age` steps, this one included, the newest weights are."""
+        return (1 - self.decay) / (1 - self.decay**age)
+
+    def _begin(self, model: nn.Module, device: torch.device | str | None) -> None:
         if not any(p.requires_grad for p in model.parameters()):
             raise SoonerError("ema: no parameter of the model requires gradients, so there is nothing to average")
-        self.decay = decay
         self.device = _device(device)
         self.steps = 0
         self._model = unwrapped(model)
@@ -128,7 +135,7 @@ class EMA(Part):
         self._check()
         self.steps += 1
         for group in self._groups:
-            share = (1 - self.decay) / (1 - self.decay ** (self.steps - group.start))
+            share = self.share(self.steps - group.start)
             now = group.tensors if group.plain else self._brought(group.tensors)
             torch._foreach_lerp_(group.values, now, share)
         if self._fresh:

@@ -1,5 +1,6 @@
 """Allocation, iso-FLOP parabolas, envelopes, learning-rate rules and purchases."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sooner.forecast.laws import find
 from sooner.forecast.laws.chinchilla import Chinchilla
 from sooner.forecast.read import read
 from sooner.forecast.table import table
+from sooner.report.forecast.decisions import of_allocations
 
 TRUTH = np.array([1.8, 480.0, 2100.0, 0.35, 0.37])
 CURVES = Path(__file__).parents[4] / "shared/data/curves"
@@ -171,6 +173,69 @@ def test_the_published_rule_and_a_fitted_one():
         fit_step_law(table(parameters=1e8, tokens=1e9, lr=1e-3, batch=1e5))
     with pytest.raises(SoonerError, match="tokens is -1"):
         published().at(1e9, -1)
+
+
+def test_few_noisy_cells_are_drawn_to_the_published_exponents():
+    known = published()
+    random = np.random.default_rng(0)
+    n, d = np.exp(random.uniform(np.log([[6e7], [2e9]]), np.log([[4e8], [2e10]]), (2, 10)))
+    far = {"parameters": 7e9, "tokens": 1.4e11}
+    off: dict[str, list[float]] = {"ours": [], "plain": [], "published": []}
+    for _ in range(30):
+        # another set-up: its level is three times the published one, its grid steps by factors of two
+        lr = 3 * 1.79 * n**-0.713 * d**0.307 * np.exp(0.3 * random.standard_normal(10))
+        rows = table(parameters=n, tokens=d, lr=lr, batch=0.58 * d**0.571)
+        plain = np.linalg.lstsq(np.stack([np.ones(10), np.log(n), np.log(d)], 1), np.log(lr), rcond=None)[0]
+        truth = np.log(3 * known.lr.at(far)[0])
+        logs = np.array([1.0, np.log(7e9), np.log(1.4e11)])
+        values = {
+            "ours": np.log(fit_step_law(rows, draws=2).lr.at(far)[0]),
+            "plain": plain @ logs,
+            "published": np.log(known.lr.at(far)[0]),
+        }
+        for name, value in values.items():
+            off[name].append(abs(value - truth))
+    mean = {name: np.mean(errors) for name, errors in off.items()}
+    assert mean["ours"] < 0.5 * min(mean["plain"], mean["published"])
+
+
+def test_many_far_spread_cells_lead_away_from_the_published_exponents():
+    n, d = (one.ravel() for one in np.meshgrid(np.geomspace(1e7, 1e11, 12), np.geomspace(1e9, 1e13, 12)))
+    found = fit_step_law(table(parameters=n, tokens=d, lr=n**-0.4 * d**0.1, batch=d**0.3), draws=20)
+    assert found.lr.values[1:] == pytest.approx([-0.4, 0.1], abs=0.02)
+    assert found.batch.values[1] == pytest.approx(0.3, abs=0.02)
+    value, low, high = found.lr.at({"parameters": 1e9, "tokens": 1e11})
+    assert low <= value <= high
+
+
+@pytest.mark.parametrize(("times", "said"), [(1.0, False), (4.0, True)])
+def test_parabolas_stand_beside_the_law_and_a_disagreement_is_told(fitted, times, said):
+    found = isoflop(levels())
+    off = replace(found, amount=times * found.amount)
+    made = [allocate(fitted, 1e21)]
+    answer = of_allocations(made, fitted, published(), [], {}, off)
+    row = next(row for row in answer.grids[0].rows if row[0] == "parameters by parabolas")
+    assert float(row[1]) == pytest.approx(off.parameters(1e21), rel=0.01)
+    assert answer.data["allocations"][0]["parameters_by_parabolas"] == off.parameters(1e21)
+    told = [one for one in answer.warnings if "parabolas at equal compute put the best size at" in one]
+    assert len(told) == said
+    alone = of_allocations(made, fitted, published(), [], {}, None)
+    assert not any("parabolas" in str(row[0]) for row in alone.grids[0].rows)
+
+
+def test_what_parabolas_say_of_training_alone_is_no_disagreement_where_tokens_are_served(fitted):
+    served = [allocate(fitted, 1e21, inference_tokens=1e13)]
+    told = of_allocations(served, fitted, published(), [], {}, isoflop(levels())).warnings
+    assert not any("parabolas" in one for one in told)
+
+
+def test_an_open_split_is_no_headline(fitted):
+    made = allocate(fitted, 1e21)
+    wide = replace(
+        made, parameters=replace(made.parameters, low=made.parameters.value / 20, high=made.parameters.value * 20)
+    )
+    answer = of_allocations([wide], fitted, published(), [], {})
+    assert answer.headline.startswith("these runs do not say how to split 1e+21 FLOP")
 
 
 def test_a_plan_narrows_the_band_as_much_as_it_says():

@@ -126,6 +126,11 @@ def mixture_of_experts(a, b, c, d, e_start, e_max, *, parameters, experts):
     return 10 ** (a * n + b * g + c * n * g + d)
 
 
+def mixture_of_experts_floor(floor, a, b, c, d, e_start, e_max, *, parameters, experts):
+    hat = 1 / (1 / (experts - 1 + (1 / e_start - 1 / e_max) ** -1) + 1 / e_max)
+    return floor + 10**d * parameters**a * hat ** (b + c * math.log10(parameters))
+
+
 def broken_power(a, b, c0, c1, d1, f1, *, tokens):
     return a + b * tokens**-c0 * (1 + (tokens / d1) ** (1 / f1)) ** (-c1 * f1)
 
@@ -181,6 +186,7 @@ _GIVEN: dict[str, tuple] = {
     "loss_to_accuracy": ((-0.7, 4.0, 0.9, 0.98), loss_to_accuracy, MIDDLE),
     "data_constrained": ((1.87, 521.0, 1488.0, 0.353, 0.353, 15.4, 5.3), data_constrained, REPEATED),
     "mixture_of_experts": ((-0.082, -0.108, 0.009, 1.104, 1.85, 314.0), mixture_of_experts, ROUTED),
+    "mixture_of_experts_floor": ((1.4, -0.16, -0.2, 0.015, 1.5, 2.0, 300.0), mixture_of_experts_floor, ROUTED),
     "broken_power": ((0.3, 4.0, 0.1, 0.4, 1e5, 0.5), broken_power, along(1e3, 1e8, 40)),
     "m1": ((40.0, 0.2), m1, along(1e5, 1e9)),
     "m3": ((9.0, 1e-6, 0.3), m3, along(1e3, 1e8)),

@@ -42,6 +42,18 @@ def test_epochs_keep_their_fractions_and_the_first_row(tmp_path):
     assert made.step[-1] == pytest.approx(2 * found["step"].max())
 
 
+def test_epochs_beside_sizes_and_tokens_are_passes_over_the_data_and_no_axis(tmp_path):
+    path = tmp_path / "passes.csv"
+    path.write_text("params,tokens,epochs,loss\n1e8,2e9,1,3.1\n1e8,2e9,4,3.2\n3e8,2e9,1,2.9\n3e8,2e9,4,3\n")
+    rows = read([path])
+    assert "step" not in rows
+    assert rows["epoch"].tolist() == [1, 4, 1, 4]
+    assert len(rows.runs) == 4
+    assert read([path], columns={"tokens": "params", "parameters": "tokens"})["epoch"].tolist() == [1, 4, 1, 4]
+    path.write_text("params,epochs,loss\n1e8,1,3.1\n1e8,2,3\n1e8,3,2.9\n")
+    assert read([path])["step"].tolist() == [1, 2, 3]
+
+
 def test_a_few_evaluations_do_not_take_the_place_of_a_curve(tmp_path):
     tail = "step 1200: train loss 2.3, val loss 2.4\n"
     path = put(tmp_path, "a.log", "iter {s}: loss {t}, time 1ms\n", "step 0: train loss 10.9, val loss 10.95\n", tail)

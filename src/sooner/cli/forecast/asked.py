@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sooner.cli.forecast.options import Reading
 from sooner.error import SoonerError
 from sooner.forecast import laws
+from sooner.forecast.automatic import unread
 from sooner.forecast.law import Law
 from sooner.forecast.numbers import number as number_of
 from sooner.forecast.read.names import ALIASES, plain
-from sooner.forecast.table import Table, join, table
+from sooner.forecast.table import Doubt, Table, join, table
 
 LEAST_DRAWS = 20
 """Fewer draws have no quantiles to speak of."""
-DERIVING = ("compute", "parameters", "tokens", "step", "batch", "accuracy", "error")
+DERIVING = ("compute", "parameters", "tokens", "step", "batch", "accuracy", "error", "epoch")
 """Columns from which others follow."""
+CHOOSING = ("experts", "unique_tokens")
+"""Columns that are there for one law each."""
 SCALES = ("compute", "tokens", "parameters", "step")
 """Columns along which a loss is looked at where the user names none, the first that is there."""
 
@@ -54,7 +57,7 @@ def column_of(name: str, rows: Table) -> str:
     return _column(name)
 
 
-def places(texts: Sequence[str], needs: Sequence[str], law: str = "the law") -> Table:
+def places(texts: Sequence[str], needs: Sequence[str], law: str = "the law", *, also: Sequence[str] = ()) -> Table:
     """Return a row for each text NAME=NUMBER,NAME=NUMBER; names may be any that headings may be, such as N or steps.
 
     Numbers may have a suffix, as in N=7B,D=1.4T.
@@ -63,6 +66,7 @@ def places(texts: Sequence[str], needs: Sequence[str], law: str = "the law") -> 
         texts: as typed; names may stand in quotation marks.
         needs: columns that must be there, or follow from those that are.
         law: its name, for messages.
+        also: columns that may be there.
 
     Raises:
         SoonerError: a text is not of that form, a number is not one, a name comes twice, one is missing, or one is
@@ -90,7 +94,7 @@ def places(texts: Sequence[str], needs: Sequence[str], law: str = "the law") -> 
                 )
             values[column] = number
         row = table(text, **values)
-        idle = [name for name in values if name not in needs and name not in DERIVING]
+        idle = [name for name in values if name not in (*needs, *also) and not _derives(row, name, needs)]
         if idle:
             raise SoonerError(
                 f"--at {text!r} says {idle[0]}, which {law} does not read: it reads {', '.join(needs)}; leave it out, "
@@ -103,6 +107,19 @@ def places(texts: Sequence[str], needs: Sequence[str], law: str = "the law") -> 
             example = ",".join(f"{name}=..." for name in needs)
             raise SoonerError(f"--at {text!r} does not say {missing}; the law reads it: write --at {example}") from None
     return join(rows)
+
+
+def _derives(row: Table, name: str, needs: Sequence[str]) -> bool:
+    """Return whether something that is needed follows from this column, and from no other instead."""
+    try:
+        row.require(*needs)
+    except SoonerError:
+        return name in DERIVING  # what is missing is said then
+    try:
+        row.without(name).require(*needs)
+    except SoonerError:
+        return True
+    return False
 
 
 def _column(name: str) -> str:
@@ -143,6 +160,31 @@ def law_named(name: str, over: str | None, rows: Table) -> Law:
         scale = next((one for one in SCALES if one in rows), None)
         return made if scale is None else laws.find(name, scale)
     return made
+
+
+def all_read(law: Law, rows: Table, named: Mapping[str, str]) -> Table:
+    """Return the rows, with a doubt where the law leaves out a column that changes between them.
+
+    Raises:
+        SoonerError: the user names a column that chooses among laws, and this one does not read it.
+    """
+    left = unread(law, rows)
+    read = (*law.needs, "epoch") if "unique_tokens" in law.needs else law.needs
+    for name in CHOOSING:
+        if name in named and name not in read and name in rows:
+            raise SoonerError(
+                f"--column names {name}, which {law.name} does not read: it reads {', '.join(law.needs)}; leave it "
+                "out, or choose a law that reads it with --law"
+            )
+    told = [
+        Doubt(
+            f"{'passes over the data go' if name in ('epoch', 'unique_tokens') else f'{name} goes'} from {low:.4g} to "
+            f"{high:.4g}, and {law.name} does not read that: keep the rows of one with --where HEADING=TEXT, or choose "
+            "a law that does with --law"
+        )
+        for name, (low, high) in left.items()
+    ]
+    return rows.with_notes(*told) if told else rows
 
 
 def of_final_losses(law: Law, command: str) -> None:

@@ -301,3 +301,27 @@ def gain(
     run_gain(
         list(files), given, baseline=baseline, contender=contender, size_times=size_times, length_times=length_times
     )
+
+
+@forecast.command
+def gain_of_decay(
+    *files: Path,
+    at: Annotated[list[str], Parameter(negative=())] = [],  # noqa: B006 - cyclopts copies it
+    lr: str | None = None,
+    given: Reading = Reading(),
+) -> None:
+    """Say what a cool-down of the learning rate takes off the loss of a run, from runs that had one.
+
+    Parameters
+    ----------
+    files
+        Curves with their learning rates: those with a cool-down at their end say what it takes off, and for those
+        without one the loss after it is forecast. Or a table of cool-downs, with --column before=HEADING.
+    at
+        A loss before its cool-down, and the size: loss=2.62,parameters=7e9. May be repeated.
+    lr
+        The learning rates, where the files don't have them: wsd:peak=3e-4,warmup=2000,total=24000,decay=0.2.
+    """
+    from sooner.cli.forecast.decide import run_gain_of_decay
+
+    run_gain_of_decay(list(files), at, given, lr=lr)

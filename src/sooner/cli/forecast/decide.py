@@ -1,4 +1,4 @@
-"""What the deciding `sooner forecast` commands do: schedule, allocate, task, compare, plan."""
+"""What the deciding `sooner forecast` commands do: schedule, allocate, task, compare, plan, gain, gain-of-decay."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import numpy as np
 
 from sooner.cli.forecast.asked import checked_numbers, of_final_losses, pairs, places, positive, shared_scale
 from sooner.cli.forecast.options import Choice, Reading
-from sooner.cli.forecast.run import doubted, finish, measured, ready, working
+from sooner.cli.forecast.run import chosen, doubted, finish, measured, ready, working
 from sooner.error import SoonerError
 from sooner.forecast.decide.allocate import allocate
 from sooner.forecast.decide.best_schedule import best_schedule
 from sooner.forecast.decide.compare import compare
+from sooner.forecast.decide.gain_of_decay import Waiting, gain_of_decay
 from sooner.forecast.decide.isoflop import IsoFlop, isoflop
 from sooner.forecast.decide.optimal_hyperparameters import StepLaw, fit_step_law, published
 from sooner.forecast.decide.plan import plan
+from sooner.forecast.early import without_early
 from sooner.forecast.fit import fit
 from sooner.forecast.gain import gain
 from sooner.forecast.laws.loss_to_error import LossToError
 from sooner.forecast.laws.task_ladder import TaskLadder
 from sooner.forecast.read.arms import read_arms
 from sooner.forecast.table import Table
-from sooner.report.forecast import decisions, gains
+from sooner.report.forecast import decays, decisions, gains
 
 
 def run_schedule(files: list[Path], given: Choice, *, total: float | None, peak: float | None, warmup: float) -> None:
@@ -41,8 +43,8 @@ def run_schedule(files: list[Path], given: Choice, *, total: float | None, peak:
 def run_allocate(files: list[Path], given: Choice, *, compute: list[float], inference_tokens: float) -> None:
     """Split budgets and show how."""
     with working() as told:
-        rows, law, errors = ready(files, given, told)
-        fitted = doubted(fit(law, rows, draws=given.draws))
+        rows, law, errors = chosen(files, given, told)
+        fitted = doubted(fit(law, without_early(law, rows), draws=given.draws))
         made = [allocate(fitted, one, inference_tokens=inference_tokens, level=given.level) for one in compute]
         rules, notes = _rules(rows)
         answer = decisions.of_allocations(made, fitted, rules, notes, errors, _parabolas(rows))
@@ -118,6 +120,23 @@ def run_gain(
             draws=given.draws,
         )
     finish(gains.of_gains(made), given)
+
+
+def run_gain_of_decay(files: list[Path], at: list[str], given: Reading, *, lr: str | None) -> None:
+    """Say what a cool-down takes off and show why."""
+    checked_numbers(given)
+    asked = places(at, ("loss",), "the gain of a decay", also=("parameters",)) if at else None
+    waiting = []
+    if asked is not None:
+        sizes = asked["parameters"] if "parameters" in asked else np.full(len(asked), np.nan)
+        waiting = [
+            Waiting(*row) for row in zip(asked.run.tolist(), asked["loss"].tolist(), sizes.tolist(), strict=True)
+        ]
+    with working() as told:
+        rows = measured(files, given, lr)
+        told("comparing losses before and after")
+        made = gain_of_decay(rows, waiting, level=given.level)
+    finish(decays.of_gain_of_decay(made, rows.notes), given)
 
 
 def _parabolas(rows: Table) -> IsoFlop | None:

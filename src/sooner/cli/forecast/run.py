@@ -10,7 +10,16 @@ from typing import Any, Literal, cast
 from rich.console import Console
 from rich.table import Table as Grid
 
-from sooner.cli.forecast.asked import checked_numbers, column_of, law_named, of_final_losses, pairs, places, positive
+from sooner.cli.forecast.asked import (
+    all_read,
+    checked_numbers,
+    column_of,
+    law_named,
+    of_final_losses,
+    pairs,
+    places,
+    positive,
+)
 from sooner.cli.forecast.options import Choice, Reading
 from sooner.cli.forecast.worth import Worth
 from sooner.error import SoonerError
@@ -21,6 +30,7 @@ from sooner.forecast.curve import Curve, forecast_curve
 from sooner.forecast.decide.cells import one_per_cell
 from sooner.forecast.decide.influence import influence_warning
 from sooner.forecast.decide.when import when
+from sooner.forecast.early import without_early
 from sooner.forecast.fit import fit
 from sooner.forecast.fitted import Fit
 from sooner.forecast.law import Law
@@ -194,7 +204,19 @@ def measured(
 def ready(
     files: list[Path], given: Choice, told: working, leave: Leave | None = None
 ) -> tuple[Table, Law, dict[str, float]]:
-    """Return the rows, the law, and the left-out errors by which it was chosen.
+    """Return the rows that a law is fitted to, the law, and the left-out errors by which it was chosen.
+
+    Raises:
+        SoonerError: anything the user can mend.
+    """
+    rows, law, errors = chosen(files, given, told, leave)
+    return without_early(law, rows), law, errors
+
+
+def chosen(
+    files: list[Path], given: Choice, told: working, leave: Leave | None = None
+) -> tuple[Table, Law, dict[str, float]]:
+    """Return all rows, the law, and the left-out errors by which it was chosen.
 
     Raises:
         SoonerError: anything the user can mend.
@@ -205,9 +227,10 @@ def ready(
     if given.law != AUTO:
         told("fitting")
         law = law_named(given.law, over, rows)
-        return of_cells(law, rows), law, {}
+        return of_cells(law, all_read(law, rows, pairs(given.column))), law, {}
     told("choosing a law")
     possible = candidates(rows, over)
+    rows = all_read(possible[0], rows, pairs(given.column))
     made = _choice(of_cells(possible[0], rows), possible, leave)
     told("fitting")
     return made

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from sooner.error import SoonerError
 from sooner.forecast.curve import Curve
@@ -147,6 +146,8 @@ def when(curve: Curve, table: Table, target: float) -> When:
 
 def _chance(target: float, value: FloatArray, low: FloatArray, high: FloatArray, level: float) -> FloatArray:
     """Return (n,) probabilities that the loss is at or below the target, from `SURE` to 1 - `SURE`."""
+    from scipy.special import ndtr, ndtri  # here, because importing it takes longer than all of the forecast
+
     away = np.log(target) - np.log(value)
     side = np.where(away < 0, np.log(value) - np.log(low), np.log(high) - np.log(value))
     with np.errstate(divide="ignore", invalid="ignore"):

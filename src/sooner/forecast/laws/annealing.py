@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from scipy.signal import lfilter
 
 from sooner.forecast.along_schedule import AlongSchedule, less
 from sooner.forecast.formula import Parameter, grid, unpack
@@ -59,6 +58,8 @@ class Annealing(AlongSchedule):
 
 def sums(run: Table, memory: float = MEMORY) -> tuple[FloatArray, FloatArray]:
     """Return S1 and S2 at the rows of one run."""
+    from scipy.signal import lfilter  # here, because importing it takes longer than all of the forecast
+
     rate, steps = dense(run)
     drop = np.concatenate([[0.0], rate[:-1] - rate[1:]])
     drop[: int(np.argmax(rate)) + 1] = 0.0

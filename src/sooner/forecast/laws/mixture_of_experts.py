@@ -10,7 +10,8 @@ from sooner.forecast.formula import Parameter, grid, unpack
 from sooner.forecast.law import Law
 from sooner.forecast.table import FloatArray, Table
 
-_TEN = float(np.log(10))
+LOG_TEN = float(np.log(10))
+"""The law is in logarithms to base 10."""
 
 
 class MixtureOfExperts(Law):
@@ -25,7 +26,7 @@ class MixtureOfExperts(Law):
     formula = "log L = a log N + b log G + c log N log G + d, 1/G = 1/(E - 1 + 1/(1/E_start - 1/E_max)) + 1/E_max"
     source = "Clark et al., 2022, arXiv 2202.01169"
     needs = ("parameters", "experts")
-    parameters: ClassVar = (
+    parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("a", "exponent of parameters", -3.0, 1.0),
         Parameter("b", "exponent of experts", -3.0, 3.0),
         Parameter("c", "exponent per decade of parameters", -1.0, 1.0),
@@ -38,25 +39,31 @@ class MixtureOfExperts(Law):
     def starts(self, table: Table) -> FloatArray:
         """Return saturations on a grid, each with its best a, b, c and d: the rest of the law is linear."""
         size, experts = self.prepare(table)
-        target, made = np.log(table["loss"]) / _TEN, []
+        target, made = np.log(table["loss"]) / LOG_TEN, []
         for start, most in grid([1.0, 2.0, 5.0], [50.0, 300.0, 2000.0, 50000.0]):
-            count = _saturated(experts, np.array(start), np.array(most))
+            count = saturated(experts, np.array(start), np.array(most))
             design = np.stack([size, count, size * count, np.ones_like(size)], 1)
             made.append([*np.linalg.lstsq(design, target, rcond=None)[0], start, most])
         return np.array(made)
 
     def prepare(self, table: Table) -> tuple[FloatArray, FloatArray]:
         """Return log10 N and E."""
-        return np.log(table["parameters"]) / _TEN, table["experts"]
+        return np.log(table["parameters"]) / LOG_TEN, table["experts"]
 
     def predict(self, values: FloatArray, data: tuple[FloatArray, FloatArray]) -> FloatArray:
         """Return the loss for (log10 N, E)."""
         a, b, c, d, start, most = unpack(values)
-        count = _saturated(data[1], start, most)
-        return np.exp(_TEN * (a * data[0] + b * count + c * data[0] * count + d))
+        count = saturated(data[1], start, most)
+        return np.exp(LOG_TEN * (a * data[0] + b * count + c * data[0] * count + d))
 
 
-def _saturated(experts: FloatArray, start: FloatArray, most: FloatArray) -> FloatArray:
-    """Return log10 of the saturated number of experts."""
-    made: FloatArray = -np.log(1 / (experts - 1 + 1 / (1 / start - 1 / most)) + 1 / most) / _TEN
+def saturated(experts: FloatArray, start: FloatArray, most: FloatArray) -> FloatArray:
+    """Return log10 of the number of experts after saturation.
+
+    Args:
+        experts: (n,) E, at least 1.
+        start: (k, 1) or one number, E_start.
+        most: of the same shape, E_max.
+    """
+    made: FloatArray = -np.log(1 / (experts - 1 + 1 / (1 / start - 1 / most)) + 1 / most) / LOG_TEN
     return made

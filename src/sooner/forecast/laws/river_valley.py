@@ -10,7 +10,6 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebpts1, chebvander
-from scipy.signal import lfilter
 
 from sooner.forecast.along_schedule import AlongSchedule
 from sooner.forecast.formula import Parameter, grid, unpack
@@ -102,6 +101,8 @@ def _way(data: _Sums, power: FloatArray, warmup: FloatArray) -> FloatArray:
 
 def _sums(run: Table) -> tuple[float, FloatArray, FloatArray, FloatArray]:
     """Return the peak and the coefficients of the three sums at the rows of one run."""
+    from scipy.signal import lfilter  # here, because importing it takes longer than all of the forecast
+
     rate, steps = dense(run)
     at = np.clip(np.round(steps).astype(np.intp), 0, len(rate) - 1)
     peak, top = float(rate.max()), int(np.argmax(rate))

@@ -123,13 +123,20 @@ def find(headings: Sequence[str], asked: Asked, where: str, filled: Filled, *, l
         found = _loss({given["loss"]: ("loss", "", 0)}, place, filled, asked, where, split_heading)
         split, rows = (found[1], found[2]) if found else ("", None)
     loss = place.get(chosen.get("loss", ""))
+    meant_at_all = {*given, *(meant[0] for meant in meanings.values() if meant is not None)}
+    # in a table of final losses epochs are how often the data were seen, and no axis
+    axis = log or asked.curve or not meant_at_all >= {"parameters", "tokens"}
     total = max(filled.count(loss, split=rows), 1)
     for column in ("step", *(name for name in ALIASES if name not in ("step", "loss", "perplexity", "run")), "run"):
         if column in chosen:
             continue
         ranked = []
         for heading, meant in meanings.items():
-            if meant is None or heading in taken or not _is(column, meant[0], log, "step" in chosen):
+            if (
+                meant is None
+                or heading in taken
+                or not _is(column, meant[0], log, epochs="step" in chosen or not axis, axis=axis)
+            ):
                 continue
             if column == "run" and "step" not in chosen and plain(heading) in KINDS:
                 continue
@@ -163,12 +170,12 @@ def find(headings: Sequence[str], asked: Asked, where: str, filled: Filled, *, l
     return Chosen(chosen, notes, split, rows, split_heading, factors)
 
 
-def _is(column: str, meant: str, log: bool, has_steps: bool) -> bool:
-    """Return whether a heading that means one thing may be this column."""
+def _is(column: str, meant: str, log: bool, *, epochs: bool, axis: bool) -> bool:
+    """Return whether a heading that means one thing may be this column; epochs may be the axis, or a column apart."""
     if column == "step":
-        return meant in ("step", "epoch")
+        return meant == "step" or (meant == "epoch" and axis)
     if column == "epoch":
-        return meant == "epoch" and has_steps
+        return meant == "epoch" and epochs
     return meant == column and not (log and column in ("batch", "seconds", "experts", "width", "unique_tokens", "run"))
 
 

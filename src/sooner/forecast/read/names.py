@@ -19,6 +19,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         *("valloss", "validationloss", "evalloss", "losscval", "testloss", "loss", "trainloss", "trainingloss"),
         *("crossentropy", "ce", "finalloss", "finalval", "finalvalloss"),
     ),
+    "before": ("before", "lossbefore", "beforeloss", "lossbeforedecay", "lossbeforecooldown"),
     "perplexity": ("valppl", "valperplexity", "evalperplexity", "testppl", "perplexity", "ppl", "pplx"),
     "lr": ("lr", "learningrate", "optimlearningrategroup0", "lrrate"),
     "parameters": (

@@ -173,6 +173,10 @@ def of_curve(curve: Curve, table: Table, target: float | None) -> Answer:
     value, low, high = curve.final
     of = f" of {curve.run}" if curve.run and len(table.runs) > 1 else ""
     headline = f"final loss{of} {value:.4g} ± {(high - low) / 2:.2g} at {table.axis} {curve.step[-1]:g}"
+    begun = float((table.only([curve.run]) if curve.run else table)["step"].max())
+    if (times := float(curve.step[-1]) / begun) > SUPPORTED:
+        between = f"between {low:.2g} and {high:.2g}"
+        headline = beyond(f"the final loss{of} at {table.axis} {curve.step[-1]:g}", times, between)
     reached = None if target is None else curve.step_to(target)
     if target is not None:
         headline += f", {target:g} at {table.axis} {reached:g}" if reached else f", {target:g} is not reached"

@@ -14,7 +14,7 @@ from sooner.forecast.decide.compare import Comparison
 from sooner.forecast.decide.isoflop import IsoFlop
 from sooner.forecast.decide.optimal_hyperparameters import StepLaw
 from sooner.forecast.decide.plan import Plan
-from sooner.forecast.fitted import Fit, Prediction
+from sooner.forecast.fitted import Fit, Prediction, reach
 from sooner.forecast.laws.task_ladder import FittedLadder
 from sooner.forecast.table import Table
 from sooner.report.forecast import plots
@@ -143,10 +143,16 @@ def of_task(ladder: FittedLadder, at: Table, made: Prediction, losses: Predictio
         | {"low": float(made.low[k]), "high": float(made.high[k]), "loss": float(losses.value[k])}
         for k in range(len(at))
     ]
+    headline = (
+        f"{target} {made.value[0]:.3g} [{made.low[0]:.3g}, {made.high[0]:.3g}], by way of a task loss of "
+        f"{losses.value[0]:.4g}"
+    )
+    if (times := float(reach(ladder.first, at)[0][0])) > SUPPORTED:
+        between = f"between {made.low[0]:.2g} and {made.high[0]:.2g}"
+        headline = beyond(f"the {target} at {names[0]} {at[names[0]][0]:.4g}", times, between)
     return Answer(
         f"What is the {target} of a larger model?",
-        f"{target} {made.value[0]:.3g} [{made.low[0]:.3g}, {made.high[0]:.3g}], by way of a task loss of "
-        f"{losses.value[0]:.4g}",
+        headline,
         [
             Grid("Predictions", (*names, "loss", target, f"{made.level:.0%} band"), rows),
             parameters(ladder.first),
