@@ -104,6 +104,25 @@ def test_a_rate_that_is_soon_too_high_speaks_for_what_steadies():
     assert wide.value == pytest.approx(2.0**12.5)
 
 
+class Attends(nn.Module):
+    """One head of attention, whose fast kernel has no second derivative."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(5, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        seen = self.hidden(x)[None, None]
+        return self.out(nn.functional.scaled_dot_product_attention(seen, seen, seen, is_causal=True)[0, 0])
+
+
+def test_attention_has_a_curvature():
+    x = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+    task = a_task(Attends, lambda g, i: (x, x[:, :1]))
+    torch.manual_seed(0)
+    assert 0 < curvature(task, Attends(), (x, x[:, :1])).value < 1
+
+
 class Once(torch.autograd.Function):
     """Squares, and can be differentiated once only."""
 

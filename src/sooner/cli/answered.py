@@ -12,14 +12,13 @@ from sooner.report.forecast.answer import Answer
 from sooner.report.html import finite
 
 
-def show_answer(answer: Answer, folder: Path, *, as_json: bool, more: str = "") -> Path:
+def show_answer(answer: Answer, folder: Path, *, as_json: bool) -> Path:
     """Show an answer and write its page; what was found is on the screen before that can fail.
 
     Args:
         answer: what was found.
         folder: of its races, where ``report.html`` goes.
         as_json: print JSON and nothing else.
-        more: a last line for the screen, in front of where the page is.
 
     Raises:
         SoonerError: the page can't be written.
@@ -31,6 +30,5 @@ def show_answer(answer: Answer, folder: Path, *, as_json: bool, more: str = "") 
         terminal.show(answer, console)
     written = page.write(answer, folder / "report.html")
     if not as_json:
-        for line in ([f"\n{more}"] if more else []) + [f"report: {written}"]:
-            console.print(line, soft_wrap=True, markup=False)
+        console.print(f"report: {written}", soft_wrap=True, markup=False)
     return written

@@ -27,7 +27,8 @@ from sooner.race.planned import Planned
 from sooner.race.pool import Pool
 from sooner.race.referee import run
 from sooner.recipe import Recipe
-from sooner.report.search import answer, code, proven
+from sooner.report import html
+from sooner.report.search import answer
 from sooner.search import Choice, OnTask, Search, ordered, probe
 from sooner.watch.pulse import Pulse
 from sooner.workloads import find
@@ -65,8 +66,8 @@ def run_search(
             console.print(f"confirming on fresh seeds: {found.recipe} against {found.rival}", markup=False)
             plan = search.confirming(found)
             confirmed = run(plan, [watch(plan), Pulse(plan.folder())], pool)
-    more = code(search, found, confirmed) if proven(confirmed) else ""
-    show_answer(answer(search, found, confirmed), folder, as_json=as_json, more=more)
+            html.write(html.finite(confirmed), plan.folder() / "report.html")
+    show_answer(answer(search, found, confirmed), folder, as_json=as_json)
 
 
 def find_recipes(

@@ -29,7 +29,7 @@ def answer(search: Search, found: Outcome, confirmed: dict[str, Any] | None) -> 
         grids,
         [],
         [f"{name} was left out: {why}" for name, why in found.refused.items()],
-        _notes(search, found),
+        _notes(search, found, confirmed),
         {
             "task": subject.name,
             "base": str(search.base),
@@ -128,7 +128,7 @@ def _raw(value: float, search: Search) -> float:
     return -value if search.ground.subject.higher_is_better else value
 
 
-def _notes(search: Search, found: Outcome) -> list[str]:
+def _notes(search: Search, found: Outcome, confirmed: dict[str, Any] | None) -> list[str]:
     spent = found.spent
     metric = search.ground.subject.metric
     told = [
@@ -140,6 +140,10 @@ def _notes(search: Search, found: Outcome) -> list[str]:
         "the longest run. The confirmation judges the same quantity, with a target that its baseline sets anew; only "
         "it says what is sooner",
     ]
+    if confirmed is not None:
+        told.insert(0, "the confirmation has a report of its own, in the folder confirmed beside this page")
+    if proven(confirmed):
+        told.insert(0, f"to paste: {code(search, found, confirmed)}")
     if search.findings:
         told.append(f"in this order, by what the task shows: {', '.join(change.name for change in search.among)}")
     if found.factors:

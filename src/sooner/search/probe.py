@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sooner.error import SoonerError
 from sooner.forecast.theory.noise_scale import noise_scale
@@ -191,7 +192,8 @@ def curvature(task: Task, model: nn.Module, batch: object) -> Finding:
     def draw() -> list[Tensor]:
         return [torch.randn(p.shape, generator=generator).to(p) for p in trained]
 
-    with evaluating(model), torch.enable_grad():
+    # the fast kernels of attention have no second derivative
+    with evaluating(model), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         found = torch.autograd.grad(
             mean_of(task.loss(model, batch)), trained, create_graph=True, allow_unused=True, materialize_grads=True
         )
