@@ -176,7 +176,9 @@ def gain_of_decay(table: Table, at: list[Waiting] | None = None, *, level: float
         warnings.append(f"without {_named(left)} the others would have missed it: the interval is too narrow here")
     return GainOfDecay(
         known,
-        *(float(-np.expm1(-gain)) for gain in (middle, low, high)),
+        float(-np.expm1(-middle)),
+        float(-np.expm1(-low)),
+        float(-np.expm1(-high)),
         [_cooled(_Line(known), one.run, one.loss, one.parameters, level) for one in waiting],
         left,
         level,

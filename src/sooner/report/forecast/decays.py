@@ -30,7 +30,7 @@ def of_gain_of_decay(made: GainOfDecay, notes: tuple[str, ...]) -> Answer:
         rows: list[list[Cell]] = [
             [one.run, one.before, one.value, _band(one), percent(1 - one.value / one.before)] for one in made.ahead
         ]
-        heads = ("run", "loss now", "after a cool-down", f"{made.level:.0%} interval", "taken off")
+        heads: tuple[str, ...] = ("run", "loss now", "after a cool-down", f"{made.level:.0%} interval", "taken off")
         grids.append(Grid("Runs before their cool-down", heads, rows[-MOST:]))
     if made.known:
         rows = [
@@ -81,8 +81,8 @@ def _left(made: GainOfDecay) -> Grid:
         float(np.mean([abs(getattr(one, name) / one.measured - 1) for one in made.left]))
         for name in ("value", "by_nats")
     )
-    held = percent(float(np.mean([one.inside for one in made.left])))
-    rows.append(["mean", None, None, None, percent(off), percent(nats), held])
+    covered = percent(float(np.mean([one.inside for one in made.left])))
+    rows.append(["mean", None, None, None, percent(off), percent(nats), covered])
     heads = (
         "left out",
         "measured",
