@@ -1,5 +1,6 @@
 """What every test starts from: one thread of arithmetic, and the same global random state."""
 
+import gc
 import random
 import signal
 from pathlib import Path
@@ -57,6 +58,10 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     overhead.keep_imports()
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()  # extension modules look at their end for what is left
 
 
 @pytest.fixture(autouse=True)

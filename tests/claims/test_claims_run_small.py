@@ -1,5 +1,6 @@
 """Every claim's miniature runs from beginning to end and leaves evidence that reads back; its verdict means nothing."""
 
+import functools
 import json
 
 import pytest
@@ -7,15 +8,35 @@ from few_examples import SEEDS, few, few_seeds
 from toy_claims import InProcess
 
 from sooner import claims
-from sooner.claims import _claim, _code, _evidence, _fingerprint, _run
+from sooner.claims import _claim, _code, _evidence, _fingerprint, _quadratics, _run
 from sooner.claims._conclude import VERDICTS
-from sooner.race import limits
+from sooner.race import limits, shelf
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
     """One folder, so that races of one baseline share its runs as they do in earnest."""
     return tmp_path_factory.mktemp("miniatures")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _once():
+    """What many claims look at is made once: journals of the races beside theirs, and quadratics, of few rates."""
+    read, made = shelf.read, {}
+
+    def read_once(folder):
+        key = folder, (folder / shelf.FILE).stat().st_mtime_ns
+        if key not in made:
+            made[key] = read(folder)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shelf, "read", read_once)
+        patch.setattr(_quadratics, "Quadratics", functools.cache(_quadratics.Quadratics))
+        patch.setattr(_quadratics, "RATES", _quadratics.RATES[:2])
+        _quadratics.best_rate.cache_clear()
+        yield
+    _quadratics.best_rate.cache_clear()
 
 
 @pytest.fixture(autouse=True)

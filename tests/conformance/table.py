@@ -221,6 +221,9 @@ def matrix_cases():
         yield update.Muon, {"lr": 0.02, **hyper}, transcribed(references.muon_matrix, lr=0.02, **hyper)
     exact = transcribed(references_matrix.exact_muon, lr=0.02)
     yield update.Muon, {"lr": 0.02, "orthogonalization": "polar"}, exact
+    for hyper in ({}, {"weight_decay": 0.1}):
+        other = transcribed(references.muon_matrix, lr=0.01, as_adamw=True, **hyper)
+        yield update.AllRound, {"lr": 0.01, **hyper}, other
     for hyper in ({}, {"adjust": "match_rms_adamw", "nesterov": False, "beta2": 0.8, "weight_decay": 0.1}):
         yield update.NorMuon, {"lr": 0.02, **hyper}, transcribed(references_matrix.normuon, lr=0.02, **hyper)
     for hyper in ({"iterations": 2}, {"iterations": 1, "nesterov": False, "beta2": 0.8}):

@@ -1,14 +1,17 @@
 """Triton kernels, run by Triton's interpreter, take the steps of the reference, whatever shapes, dtypes and layouts."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from test_native import LAYOUTS, METHODS, assert_equal_steps, hyper_of, values
 from torch import nn
-from toys import Average, Clip, Fading, RowLengths, Toy, UnitRows, parameters, stepped
+from toys import Average, Clip, Fading, RowLengths, Toy, UnitRows, assert_same, parameters, stepped
 
 from sooner import update
-from sooner.execute import fused, tables, using
+from sooner.execute import choice, fused, tables, using
 from sooner.execute import triton as ours
+from sooner.execute.trial import agrees
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.filterwarnings(
@@ -18,9 +21,13 @@ pytestmark = pytest.mark.filterwarnings(
 SHAPES = [(), (0,), (1,), (3, 2), (0, 2), (2, 1, 3, 3), (32,), (7, 11)]
 """With blocks of 32: one that is a block, and one that is more than two, and no multiple of one."""
 
-DTYPES = [torch.float32, torch.bfloat16]
-EVERY = [(m, d) for m in METHODS for d in DTYPES] + [
-    (m, d) for m in METHODS if m in (update.AdamW, update.AdamP) for d in (torch.float64, torch.float16)
+OTHERS = {
+    torch.bfloat16: ("AdamW", "SGD", "SGDSaI", "Muon"),
+    torch.float16: ("AdamW", "SGD"),
+    torch.float64: ("AdamW", "SGDP"),
+}
+EVERY = [(m, torch.float32) for m in METHODS] + [
+    (m, dtype) for dtype, names in OTHERS.items() for m in METHODS if m.__name__ in names
 ]
 
 
@@ -181,3 +188,88 @@ def test_executors_take_turns(nothing_else):
     mixed = trained(["triton", "native", "triton", "triton", "eager", "native", "native", "triton"])
     for p, q in zip(mixed, trained(["eager"] * 8), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+
+
+def test_it_is_what_auto_means_on_cuda_and_nowhere_else(monkeypatch):
+    ran = []
+    for name in ("run_triton", "run_native"):
+        monkeypatch.setattr(choice, name, lambda work, name=name: ran.append(name))
+    monkeypatch.delenv("TRITON_INTERPRET")
+    for devices in (["cuda", "cuda:1"], ["cuda", "cpu"], ["cpu"], ["mps"], []):
+        choice.run_auto([SimpleNamespace(cohort=SimpleNamespace(device=torch.device(one))) for one in devices])
+    monkeypatch.setattr(ours, "installed", lambda: False)
+    choice.run_auto([SimpleNamespace(cohort=SimpleNamespace(device=torch.device("cuda")))])
+    assert ran == ["run_triton", *["run_native"] * 5]
+
+
+def test_where_it_does_not_run_the_graph_of_inductor_does(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    ran = []
+    monkeypatch.setattr(ours, "run_inductor", ran.append)
+    stepped("triton", update.SGD(params := parameters([(3,)]), lr=0.1), params, 1)
+    assert len(ran) == 1
+
+
+def test_what_can_not_be_compiled_runs_eagerly_and_is_not_tried_again(monkeypatch, caplog, run_eagerly):
+    tried = []
+
+    class Broken:
+        def __getitem__(self, grid):
+            tried.append(grid)
+            raise RuntimeError("Failed to find C compiler")
+
+    ours._compiled.cache_clear()
+    monkeypatch.setattr(ours, "load", lambda source: Broken())
+    monkeypatch.setattr(ours, "interpreted", lambda: False)
+    monkeypatch.setattr(ours, "serves", lambda device: True)
+    params = parameters([(3, 4), (5,)])
+    found = stepped("triton", update.AdamW(params), params, 3)
+    ours._compiled.cache_clear()
+    others = parameters([(3, 4), (5,)])
+    assert_same(found, stepped("eager", update.AdamW(others), others, 3), rtol=0)
+    assert tried == [(2,)]
+    assert "triton can't compile a step" in caplog.text
+    assert "Failed to find C compiler" in caplog.text
+    assert len(run_eagerly()) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["AdamW", "SGDP", "SGDSaI", "Lion", "AdaBelief"])
+def test_a_kernel_is_tried_before_it_is_used(name, dtype, monkeypatch):
+    (method,) = (m for m in METHODS if m.__name__ == name)
+    tried = []
+
+    def tries(stretch):
+        program, dtypes = stretch.program, stretch.dtypes()
+        launch = ours._compiled(program.key(), *dtypes, torch.device("cpu"), True)
+        wrong = ours._compiled(_one_off(program), *dtypes, torch.device("cpu"), True)
+        tried.append([agrees(program, run, dtypes, torch.device("cpu"), 32) for run in (launch, wrong)])
+        compile(stretch)
+
+    compile = ours.TritonStretch.compile
+    monkeypatch.setattr(ours.TritonStretch, "compile", tries)
+    start = [values(3, 2, seed=1).to(dtype)]
+    run(method, "triton", start, steps(start, 2), **hyper_of(method, weight_decay=0.1))
+    assert tried
+    assert {tuple(one) for one in tried} == {(True, False)}
+
+
+def _one_off(program):
+    """The program with twice of what it writes or adds up first."""
+    inputs, lines, numbers, outputs, sums, stochastic = program.key()
+    if outputs:
+        (name, one), *more = outputs
+        return inputs, (*lines, ("add", one, one)), numbers, ((name, ("line", len(lines))), *more), sums, stochastic
+    return inputs, (*lines, ("add", sums[0], sums[0])), numbers, outputs, (("line", len(lines)), *sums[1:]), stochastic
+
+
+def test_a_kernel_that_computes_other_numbers_is_not_used(monkeypatch, caplog):
+    ours._compiled.cache_clear()
+    monkeypatch.setattr(ours, "agrees", lambda *a: False)
+    monkeypatch.setattr(ours, "interpreted", lambda: False)
+    monkeypatch.setattr(ours, "serves", lambda device: True)
+    params, others = parameters([(3, 4), (5,)]), parameters([(3, 4), (5,)])
+    found = stepped("triton", update.AdamW(params), params, 2)
+    ours._compiled.cache_clear()
+    assert_same(found, stepped("eager", update.AdamW(others), others, 2), rtol=0)
+    assert "other numbers than PyTorch" in caplog.text

@@ -1,13 +1,18 @@
 """Every warning, where it belongs and where it does not; checks by leaving out; bands."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sooner.error import SoonerError
 from sooner.forecast import check, choose, find, fit, table
 from sooner.forecast.automatic import candidates, unread
+from sooner.forecast.check import Check, Held
 from sooner.forecast.consensus import Consensus, consensus
 from sooner.forecast.diagnose import count_scales
+from sooner.forecast.fitted import VALLEY
+from sooner.report.forecast.build import doubts
 
 
 def grid(noise=0.002, seed=0, n=None, d=None):
@@ -60,6 +65,28 @@ def test_a_parameter_at_its_bound():
 
 def test_a_flat_objective():
     assert told(grid(d=np.array([2e9, 2.05e9]), noise=0.01), "the objective is flat")
+
+
+def test_a_flat_valley_is_told_only_where_it_moves_the_forecast():
+    fitted = fit(find("chinchilla"), grid(), draws=20)
+    asked = grid().where(np.arange(36) < 3)
+    valley = f"{VALLEY}: starts that end within 1 % of the best disagree on A"
+    for change, kept in ((1.0, False), (1.1, True)):
+        ends = np.stack([fitted.values, fitted.values * [change, 1, 1, 1, 1]])
+        flat = replace(fitted, ends=np.full(2, fitted.objective), ends_values=ends, warnings=("other", valley))
+        assert flat.predict(asked).warnings == (("other", valley) if kept else ("other",))
+    one = replace(flat, ends=flat.ends[:1], ends_values=ends[:1])  # of an average of laws
+    assert one.predict(asked).warnings == ("other", valley)
+
+
+def test_that_the_last_value_does_better_is_said_first_and_only_where_seeds_do_not_explain_it():
+    held = Held("a", 1e6, 2.0, 2.1, 1.9, 2.2, error=0.05, last_value=0.02, power_floor=0.03, covered=1.0)
+    clear = Check("m1", "the end", 0.9, [held], [])
+    assert doubts(["other"], clear)[0].endswith("do not rely on it here")
+    assert len(doubts(["other"], clear)) == 2
+    for name, value in (("last_value", 0.0495), ("power_floor", 0.0496)):
+        near = replace(held, **{"last_value": 0.08, "power_floor": 0.08, name: value})
+        assert doubts(["other"], replace(clear, held=[near])) == ["other"]
 
 
 def test_predictors_that_grow_together_or_not_at_all():

@@ -33,10 +33,13 @@ def together(number):
     return "SOONER_FUZZ" in os.environ or number % len(SCHEDULES) < 2
 
 
+PLANNED = [one for one in UPDATES if all("learning rate" not in s.owns for s in Recipe(one).slots)]
+"""Those that leave the learning rate to a schedule, and evaluation weights to an average."""
+
 RECIPES = [
     *UPDATES,
-    *(f"{update} + {s}" for i, update in enumerate(UPDATES) for j, s in enumerate(SCHEDULES) if together(i + j)),
-    *(f"{update} + linear + toy_parts.RunningMean" for update in UPDATES),
+    *(f"{update} + {s}" for i, update in enumerate(PLANNED) for j, s in enumerate(SCHEDULES) if together(i + j)),
+    *(f"{update} + linear + toy_parts.RunningMean" for update in PLANNED),
     *(f"{rule} + {update}" for rule in GRADIENT_RULES for update in ("adamw", "torch.optim.AdamW")),
     "sgd(on='*.bias') + muon(on='rest') + cosine + toy_parts.RunningMean",
     "torch.optim.NAdam + torch.optim.lr_scheduler.OneCycleLR(max_lr=0.1, total_steps=12)",

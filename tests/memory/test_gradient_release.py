@@ -30,6 +30,7 @@ from sooner.update import (
     SGDSaI,
     SophiaG,
 )
+from sooner.watch import Watch
 from sooner.weights import EMA
 
 
@@ -351,6 +352,18 @@ def test_a_recipe_trains_as_without_it(task):
     theirs = sooner.train(task, "adamw + cosine + ema", 0)
     assert torch.equal(ours.losses, theirs.losses)
     assert ours.values == theirs.values
+
+
+def test_a_run_that_is_watched_has_no_norm_to_tell(task):
+    told = []
+
+    class Listener(Watch):
+        def step(self, step, numbers):
+            told.append(numbers)
+
+    sooner.train(task, "adamw + gradient_release", 0, steps=3, watch=Listener(), log_every=1)
+    assert len(told) == 3
+    assert all("loss" in numbers and "gradient_norm" not in numbers for numbers in told)
 
 
 @pytest.mark.parametrize("other", ["clip_norm", "conadv", "softmax_ghosts", "leap_verify"])

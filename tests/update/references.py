@@ -191,7 +191,10 @@ def prodigy(
         p.sub_(way)
 
 
-def muon_matrix(parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5):
+def muon_matrix(
+    parameters, gradients, memory, step, lr, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5,
+    as_adamw=False,
+):  # fmt: skip
     for p, g, kept in zip(parameters, gradients, memory, strict=True):
         b = momentum * kept.get("b", 0) + (1 - momentum) * g
         kept["b"] = b
@@ -205,7 +208,8 @@ def muon_matrix(parameters, gradients, memory, step, lr, momentum=0.95, nesterov
             x = 3.4445 * x - 4.7750 * (a @ x) + 2.0315 * (a @ (a @ x))
         orthogonal = (x.T if rows > columns else x).reshape(p.shape)
         p.mul_(1 - lr * weight_decay)
-        p.sub_(lr * math.sqrt(max(1, rows / columns)) * orthogonal)
+        scale = 0.2 * math.sqrt(max(rows, columns)) if as_adamw else math.sqrt(max(1, rows / columns))
+        p.sub_(lr * scale * orthogonal)
 
 
 def normalized_gd(parameters, gradients, memory, step, lr, momentum=0.0, eps=1e-12):

@@ -11,6 +11,7 @@ from sooner import Recipe
 from sooner.error import SoonerError
 from sooner.update import (
     APOLLO,
+    MARS,
     ROOT,
     SGD,
     SOAP,
@@ -96,6 +97,17 @@ def test_matrices_are_masked_one_by_one(method):
         plain.step()
         for p, q, b in zip(model.parameters(), other.parameters(), before, strict=True):
             torch.testing.assert_close(b - p, masked(b - q, p.grad), rtol=1e-9, atol=1e-12)
+
+
+def test_mars_keeps_what_agrees_with_the_corrected_gradient():
+    p = nn.Parameter(torch.zeros(1, 2, dtype=torch.float64))
+    optimizer = MARS([p], lr=1.0, betas=(0.5, 0.5), gamma=1.0, max_norm=9.0, cautious=True)
+    p.grad = torch.tensor([[2.0, 1.0]], dtype=torch.float64)
+    optimizer.step()
+    before = p.detach().clone()
+    p.grad = torch.tensor([[0.5, 1.0]], dtype=torch.float64)  # corrected: -1 and 1; the momentum: 0 and 0.75
+    optimizer.step()
+    assert (p == before).tolist() == [[True, False]]
 
 
 def test_what_does_not_agree_at_all_moves_nothing_and_decays():

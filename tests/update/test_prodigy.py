@@ -28,12 +28,13 @@ def distance(optimizer):
     """The d of the next step; all parameters show the same."""
     first, *others = (state["distance"].item() for state in optimizer.state.values())
     assert all(other == first or math.isnan(other) for other in others)
-    return first or optimizer.param_groups[0]["d0"]
+    return optimizer.distance.item()
 
 
 def test_two_steps_by_hand():
     p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimizer = Prodigy([p], betas=(0.0, 0.25), eps=0.0, d0=0.5)  # the sums keep half
+    assert optimizer.distance.item() == 0.5
     p.grad = torch.full_like(p, 2.0)
     optimizer.step()  # m = 0.5 * 2, v = 0.75 m^2; r = 0, so that d stays
     way = -0.5 / math.sqrt(0.75)

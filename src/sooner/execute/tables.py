@@ -73,6 +73,8 @@ class Tables:
         self.count = count
         self.blocks = torch.from_numpy(np.concatenate(tables)).to(self._device)
         assert self.blocks.shape == (count, len(FIELDS))
+        self._looked_at, self._aligned = array("Q"), False
+        self._nothing = torch.zeros(0, dtype=torch.float64, device=self._device)
         self._places, self._numbers, self._salts = (Sent(self._device) for _ in range(3))
 
     def _cut(self, heights: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,7 +90,10 @@ class Tables:
 
     def aligned(self, places: array[int]) -> bool:
         """Whether every block begins at a multiple of 16 bytes, where tensors begin at these addresses."""
-        return self._even and not int(np.bitwise_or.reduce(np.frombuffer(places, np.uint64))) % STRIDE
+        if places != self._looked_at:
+            together = int(np.bitwise_or.reduce(np.frombuffer(places, np.uint64)))
+            self._looked_at, self._aligned = places, self._even and not together % STRIDE
+        return self._aligned
 
     def places(self, places: array[int]) -> Tensor:
         """Return the addresses on the device."""
@@ -126,6 +131,10 @@ class Tables:
             each = s.work.salts(s.chunk)
             salts.extend(each[first] for first in [0, *itertools.accumulate(s.chunk.spans)][:-1])
         return self._salts(salts, torch.int64)
+
+    def sums(self, vectors: int) -> Tensor:
+        """Return where the kernel puts the sums of so many vectors, float64 ``[vectors, blocks]``."""
+        return self._nothing.new_zeros(vectors, self.count) if vectors else self._nothing
 
     def by_bucket(self, sums: Tensor) -> list[list[RowSums]]:
         """Return the sums of rows from those of blocks ``[sums, blocks]``, as `Stretch.run_all` does."""

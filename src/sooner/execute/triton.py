@@ -31,7 +31,8 @@ from sooner.execute.fused import run_fused
 from sooner.execute.inductor import run_inductor
 from sooner.execute.native import NativeStretch, repeat
 from sooner.execute.tables import BLOCK, Tables
-from sooner.execute.triton_source import FIELDS, write_kernel
+from sooner.execute.trial import agrees
+from sooner.execute.triton_source import write_kernel
 from sooner.execute.work import Work
 from sooner.transform import Clock
 
@@ -83,7 +84,7 @@ def run_triton(work: Sequence[Work]) -> None:
 def _count(work: Work) -> None:
     """Have steps counted on the device if the learning rate is there too and the chain goes by nothing else."""
     cohort, rate = work.cohort, work.clock.learning_rate
-    if not isinstance(rate, Tensor) or rate.device != cohort.device or work.rates is None:
+    if not isinstance(rate, Tensor) or rate.device != cohort.device or work.rates is None or cohort.packed:
         work.count_here()
         return
     if cohort.counts_there or work.into is not None or any(rule.grain != "element" for rule in work.chain.rules):
@@ -96,6 +97,7 @@ def _count(work: Work) -> None:
     trial.clock = Clock(Counted(ones, least), rate)  # type: ignore[arg-type]
     try:
         trial.trace(0, len(work.chain.rules))
+        trial.compile()
     except (TypeError, ValueError, ArithmeticError, RuntimeError):  # it decides by the count, or needs it as a number
         return
     cohort.count_there()
@@ -111,8 +113,8 @@ class TritonStretch(NativeStretch):
             NoCompilerError: Triton can't compile it.
         """
         found = _compiled(self.program.key(), *self.dtypes(), self.work.cohort.device, interpreted())
-        if isinstance(found, NoCompilerError):
-            raise found
+        if isinstance(found, str):
+            raise NoCompilerError(found)
         self.kernel = found
 
     @classmethod
@@ -131,7 +133,7 @@ class TritonStretch(NativeStretch):
         for name in vector_names(program):
             for s, some in zip(stretches, dense, strict=True):
                 places += s.addresses(name, some)
-        sums = torch.zeros(len(program.sums), tables.count, dtype=torch.float64, device=cohort.device)
+        sums = tables.sums(len(program.sums))
         values = [
             torch.cat([s.for_rows(s.row_numbers[i]) for s in stretches]) for i in range(len(row_value_names(program)))
         ]
@@ -147,7 +149,7 @@ class TritonStretch(NativeStretch):
 @functools.lru_cache(maxsize=256)
 def _compiled(
     key: tuple[Any, ...], theta: str, gradient: str, state: str, device: torch.device, interprets: bool
-) -> Callable[..., None] | NoCompilerError:
+) -> Callable[..., None] | str:
     """Return what launches a program's kernel with so many blocks, or why it can't."""
     program = Program.from_key(key)
     segments = load(write_kernel(program, theta, gradient, state))
@@ -161,16 +163,14 @@ def _compiled(
 
     if interprets:
         return launch
-    blank = functools.partial(torch.zeros, device=device)
-    table, dtype = blank(1 + len(FIELDS) + len(vector_names(program)), dtype=torch.int64), getattr(torch, state)
-    numbers, sums = blank(len(program.numbers), dtype=dtype), blank(len(program.sums), dtype=torch.float64)
-    values = [blank(1, dtype=dtype) for _ in row_value_names(program)]
     try:
-        launch(1, table, 1, table, numbers, table, sums, 1, *values, BLOCK, True)  # a block without elements
+        if agrees(program, launch, (theta, gradient, state), device, BLOCK):
+            return launch
+        why = "the kernel computes other numbers than PyTorch on this device; please report it"
     except Exception as error:  # of Triton, of its assembler, or no C compiler for what calls the kernel
-        log.warning("triton can't compile a step, which runs eagerly, several times slower: %s", error)
-        return NoCompilerError(str(error))
-    return launch
+        why = str(error) or type(error).__name__  # an error that is kept would keep tensors
+    log.warning("triton can't compile a step, which runs eagerly, several times slower: %s", why)
+    return why
 
 
 def load(source: str) -> Any:

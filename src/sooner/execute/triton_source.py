@@ -113,7 +113,7 @@ def write_kernel(program: Program, theta: str, gradient: str, state: str) -> str
     """
     dtypes = {"theta": theta, "gradient": gradient}
     vectors, rowed = vector_names(program), row_value_names(program)
-    taken = ["places", 'tensors: "i64"', "blocks", "numbers", "salts", "sums", 'total: "i64"']
+    taken = ["places", "tensors", "blocks", "numbers", "salts", "sums", "total"]
     taken += [*(f"values{i}" for i in range(len(rowed))), "BLOCK: tl.constexpr", "ALIGNED: tl.constexpr"]
     lines = [
         _HEADER.format(state=state),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sooner.forecast.fitted import Fit
+from sooner.forecast.fitted import FLAT, VALLEY, Fit
 from sooner.forecast.table import FLOP_PER_PARAMETER_AND_TOKEN, FloatArray
 
-FLAT = 0.01
-"""Starts whose objective is within this fraction of the best count as equally good."""
 APART = 0.25
 """Relative distance from which equally good starts disagree on a parameter."""
 OTHERWISE = 0.1
@@ -93,7 +91,7 @@ def _flat(fit: Fit) -> list[str]:
     ]
     if not apart:
         return []
-    return [f"the objective is flat: starts that end within 1 % of the best disagree on {', '.join(apart)}"]
+    return [f"{VALLEY}: starts that end within 1 % of the best disagree on {', '.join(apart)}"]
 
 
 def _convention(fit: Fit) -> list[str]:

@@ -16,6 +16,12 @@ LEVEL = 0.9
 FAR = 10.0
 """Beyond this multiple of the largest fitted value a target counts as far."""
 TINY = 1e-300
+VALLEY = "the objective is flat"
+"""Words of a doubt that is told only where it moves the forecast."""
+FLAT = 0.01
+"""Starts whose objective is within this fraction of the best count as equally good."""
+FAINT = 1e-3
+"""Forecasts that differ by less, in logarithm, are the same: seeds differ as much."""
 WIDEST = 7.0
 """Bands reach at most so far to either side, in the logarithm: a factor of a thousand."""
 
@@ -196,20 +202,32 @@ def _fall(x: FloatArray, logs: FloatArray) -> float:
     return abs(float(logs[last] - logs[first])) / max(float(x[last] - x[first]), float(np.log(1.1)))
 
 
+def moving(fit: Fit, at: Table) -> tuple[str, ...]:
+    """Return the doubts about a fit, without that of a flat valley where all its starts say the same of these rows."""
+    ends = fit.ends_values[fit.ends <= fit.objective * (1 + FLAT) + 1e-12]
+    if len(ends) < 2 or not any(VALLEY in told for told in fit.warnings):
+        return fit.warnings  # an average of laws keeps one end, which says nothing
+    with np.errstate(all="ignore"):
+        made = np.log(np.maximum(fit.law.predict(ends, fit.law.prepare(fit.law.table(at, target=False))), TINY))
+    if not float(np.max(np.ptp(made, axis=0))) <= FAINT:
+        return fit.warnings
+    return tuple(told for told in fit.warnings if VALLEY not in told)
+
+
 def target_warnings(fit: Fit, at: Table) -> tuple[str, ...]:
     """Return what to doubt about a prediction at these rows, the doubts about the fit included."""
-    over = fit.law.over
+    over, told = fit.law.over, moving(fit, at)
     try:
         reached, asked = fit.table.require(over)[over], at.require(over)[over]
     except ValueError:
-        return fit.warnings
+        return told
     down = fit.law.toward == "small"
     edge, goal = (reached.min(), asked.min()) if down else (reached.max(), asked.max())
     times = edge / goal if down else goal / edge
     if times <= FAR:
-        return fit.warnings
+        return told
     far = f"1/{times:.0f} of the smallest" if down else f"{times:.0f} times the largest"
     return (
-        *fit.warnings,
+        *told,
         f"the target's {over} {goal:.3g} is {far} fitted ({edge:.3g}); beyond {FAR:.0f} times, bands are a guess",
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sooner.foundation.gradient_norm import global_norm, present
+from sooner.foundation.released import is_released
 from sooner.foundation.unwrap import unwrapped
 from sooner.watch import Watch, watching
 
@@ -124,5 +125,9 @@ def rates(optimizers: Sequence[Optimizer]) -> dict[str, float | Tensor]:
 
 
 def norm_of(optimizers: Sequence[Optimizer]) -> Tensor | None:
-    """Return the global L2 norm of the gradients that the optimizers would step with now, 0-d; None without any."""
-    return global_norm(present(optimizers))
+    """Return the global L2 norm of the gradients that the optimizers would step with now, 0-d; None without any.
+
+    There is none either where gradients were freed inside backward.
+    """
+    found = present(optimizers)
+    return None if any(map(is_released, found)) else global_norm(found)

@@ -31,8 +31,8 @@ from sooner.error import SoonerError
 from sooner.execute.shards import is_sharded
 from sooner.foundation import snapshots
 from sooner.foundation.hooks import AROUND, CHANGES, Attachment, hooks_of
+from sooner.foundation.released import is_released, stand_in
 from sooner.foundation.unwrap import unwrapped
-from sooner.memory._released import is_released, stand_in
 from sooner.part import Part
 
 __all__ = ["GradientRelease"]

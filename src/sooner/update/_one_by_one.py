@@ -33,15 +33,15 @@ class OneByOne:
         """Take over what every parameter is stepped with, at the beginning of a step.
 
         Raises:
-            SoonerError: a rule needs sums over all gradients.
+            SoonerError: a rule needs the whole model.
         """
         self._shares = {}
         for share in shares:
             for rule in share.chain.rules:
                 if isinstance(rule, Reduction) and rule.over == "model":
                     raise SoonerError(
-                        f"{self._name}: {type(rule).__name__} adds up the gradients of the whole model, which "
-                        "gradient_release never has together; leave one of the two out"
+                        f"{self._name}: {type(rule).__name__} takes a sum or a number of the whole model, whose "
+                        "gradients gradient_release never has together; leave one of the two out"
                     )
             self._shares.update((p, Share([p], share.settings, share.chain)) for p in share.params)
         self._plans = {p: plan for p, plan in self._plans.items() if p in self._shares}

@@ -50,7 +50,8 @@ class Hyperball(Part):
 
     Args:
         model: whose hidden matrices (`sooner.kinds.roles`) are constrained.
-        optimizer: the optimizer, or several; a matrix moves by the ``lr`` of its group.
+        optimizer: the optimizer, or several. A matrix moves by the ``lr`` of its group, such as 0.02; optimizers whose
+            ``lr`` is about 1 and multiplies a rate that they find, such as Prodigy, are not for it.
 
     Raises:
         SoonerError: the model has no hidden matrix; at the first step, one is zero or not finite, or is a stack that is

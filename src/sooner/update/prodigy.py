@@ -169,6 +169,14 @@ class Prodigy(ChainOptimizer):
         if group["growth_rate"] != math.inf:
             check_range("prodigy", "growth_rate", group["growth_rate"], 1.0, math.inf)
 
+    @property
+    def distance(self) -> Tensor:
+        """The d of the next step, 0-d, for logging; nothing waits for the device."""
+        first = torch.tensor(float(self.param_groups[0]["d0"]))
+        known = (state["distance"] for state in self.state.values() if "distance" in state)
+        found = next(known, None)
+        return first if found is None else torch.where(found == 0, first.to(found), found)
+
     def rule(self, group: dict[str, Any]) -> Chain:
         """``find the distance | descend``."""
         beta1, beta2 = group["betas"]

@@ -10,7 +10,7 @@ import numpy as np
 from sooner.forecast.bands.usual import SUPPORTED
 from sooner.forecast.check import Check
 from sooner.forecast.curve import Curve
-from sooner.forecast.fitted import Fit, Prediction, reach
+from sooner.forecast.fitted import FAINT, Fit, Prediction, reach
 from sooner.forecast.table import Table
 from sooner.report.forecast import plots
 from sooner.report.forecast.answer import Answer, Cell, Grid, Line, Plot
@@ -231,14 +231,18 @@ def of_check(check: Check, errors: dict[str, float], notes: tuple[str, ...]) -> 
 
 
 def doubts(warnings: tuple[str, ...] | list[str], check: Check | None) -> list[str]:
-    """Return the doubts, and one more where a baseline does better than the law."""
+    """Return the doubts, and one more where a baseline does better than the law by more than seeds differ.
+
+    That the last value does better comes first: it makes the answer one to rely on or not.
+    """
     told = list(warnings)
-    if check is not None and check.error > check.last_value:
-        told.append(
+    if check is not None and check.error > check.last_value + FAINT:
+        told.insert(
+            0,
             f"without {check.left_out} the law was off by {100 * check.error:.3g} %, repeating the last value by "
-            f"{100 * check.last_value:.3g} %: do not rely on it here"
+            f"{100 * check.last_value:.3g} %: do not rely on it here",
         )
-    elif check is not None and check.power_floor is not None and check.error > check.power_floor:
+    elif check is not None and check.power_floor is not None and check.error > check.power_floor + FAINT:
         told.append(
             f"without {check.left_out} the law was off by {100 * check.error:.3g} %, a plain power law with a floor by "
             f"{100 * check.power_floor:.3g} %: compare what both say"
