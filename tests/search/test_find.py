@@ -12,7 +12,7 @@ from sooner.race import limits
 from sooner.race.referee import run as race
 from sooner.recipe import Recipe
 from sooner.report import search as reporting
-from sooner.search import OnTask, Search, choices, measure
+from sooner.search import OnTask, Outcome, Search, choices, measure
 from sooner.search import search as searching
 from sooner.search.budget import Effort
 from sooner.workloads import find
@@ -153,17 +153,17 @@ def test_what_a_small_budget_has_no_room_for_is_left_out_from_the_end_and_told(t
 
 def test_what_is_proven_is_told_with_the_line_to_paste(tmp_path):
     search = a_search(tmp_path, among="adamw")
-    found = search.run(Inline())
-    confirmed = race(search.confirming(found), pool=Inline())
-    row = next(r for r in confirmed["contenders"] if not r["baseline"])
-    row["verdict"], row["sentence"] = "faster", "reaches the middle target in 0.50x of sgd's steps [0.40, 0.60]"
-    told = reporting.answer(search, found, confirmed)
-    assert told.headline.startswith(f"use {row['tuned_recipe']}: it reaches the middle target in 0.50x")
-    assert told.notes[0] == f'to paste: training = sooner.Recipe("{row["tuned_recipe"]}").build(model, steps=40)'
-    row["verdict"], row["sentence"] = "slower", "reaches the middle target in 2.00x of sgd's steps [1.50, 2.60]"
-    assert (
-        "stay with sgd(lr=0.001): what looked best, adamw, is slower"
-        in reporting.answer(search, found, confirmed).headline
-    )
-    row["verdict"], row["sentence"] = "edge", "open: the best lr is the highest tried for the baseline sgd"
-    assert "can't tell it from sgd(lr=0.001): the best lr is" in reporting.answer(search, found, confirmed).headline
+    found = Outcome(Recipe("adamw"), search.base, [], ["adamw"], {}, SMALL, 1.0, 0.5)
+
+    def told(verdict, sentence):
+        row = {"recipe": "adamw", "tuned_recipe": "adamw(lr=0.1)", "baseline": False, "targets": {}, "time_ratio": None}
+        row |= {"verdict": verdict, "sentence": sentence, "final": {"sentence": None}, "tuning": {"best": {"lr": 0.1}}}
+        return reporting.answer(search, found, {"contenders": [{"baseline": True}, row]})
+
+    faster = told("faster", "reaches the middle target in 0.50x of sgd's steps [0.40, 0.60]")
+    assert faster.headline.startswith("use adamw(lr=0.1): it reaches the middle target in 0.50x")
+    assert faster.notes[0] == 'to paste: training = sooner.Recipe("adamw(lr=0.1)").build(model, steps=40)'
+    slower = told("slower", "reaches the middle target in 2.00x of sgd's steps [1.50, 2.60]")
+    assert "stay with sgd(lr=0.001): what looked best, adamw, is slower" in slower.headline
+    edge = told("edge", "open: the best lr is the highest tried for the baseline sgd")
+    assert "can't tell it from sgd(lr=0.001): the best lr is" in edge.headline
