@@ -172,10 +172,10 @@ class Prodigy(ChainOptimizer):
     @property
     def distance(self) -> Tensor:
         """The d of the next step, 0-d, for logging; nothing waits for the device."""
-        first = torch.tensor(float(self.param_groups[0]["d0"]))
+        first = float(self.param_groups[0]["d0"])
         known = (state["distance"] for state in self.state.values() if "distance" in state)
         found = next(known, None)
-        return first if found is None else torch.where(found == 0, first.to(found), found)
+        return torch.tensor(first, dtype=torch.float64) if found is None else torch.where(found == 0, first, found)
 
     def rule(self, group: dict[str, Any]) -> Chain:
         """``find the distance | descend``."""
