@@ -305,7 +305,7 @@ def test_a_step_looks_at_no_number(name, task):
         task, model=model, losses=losses, loss=lambda model, batch: sum(losses(model, batch).values())
     )
     loop = Loop(name, nowhere)
-    for step in range(3):
+    for step in range(4):
         objective = objective_of(nowhere, loop.model, loop.batches, step)
         loop.training.backward(objective)
         loop.training.step(objective)

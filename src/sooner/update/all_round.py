@@ -10,7 +10,8 @@ matrices (a table, a linear model) is stepped by AdamW alone instead of being re
 Use it when nothing is known of the model yet, or one program has to train many; the recipe `recommended` is it with
 clipping, a short warm-up and an average that needs no end of training.
 
-Leave it when a method fits the model for a reason, or there is time to tune: `sooner find` looks for something better.
+Leave it when training goes on from pretrained weights, for which its rate is far too large; when a method fits the
+model for a reason; or when there is time to tune: `sooner find` looks for something better.
 
 It costs one number of state per matrix weight, two per other weight; five small matrix products per matrix and step;
 nothing on the wire.
