@@ -1,5 +1,6 @@
 """What a process of tests need not pay for: seeds of absent devices, handlers of loggers, the search for garbage."""
 
+import atexit
 import gc
 import logging
 
@@ -21,6 +22,7 @@ def keep_imports():
     """Never again look for garbage among what is there by now, such as the modules of PyTorch."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # or libraries that count what is left at the end complain on the standard error
 
 
 def _seed_no_absent_devices():

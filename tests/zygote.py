@@ -53,7 +53,10 @@ def asked(requests):
     """Return the next request and the descriptors that came with it; None at the end."""
     text, given = b"", []
     while not text.endswith(b"\n"):
-        more, descriptors, _, _ = socket.recv_fds(requests, 1 << 16, 2)
+        try:
+            more, descriptors, _, _ = socket.recv_fds(requests, 1 << 16, 2)
+        except ConnectionResetError:  # whoever asks has ended with an answer unread
+            more, descriptors = b"", []
         if not more:
             return None, given
         text, given = text + more, given + descriptors
