@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -155,7 +156,7 @@ class Mixture:
         return first if low == start else whole - first
 
 
-class DomainSampler(Sampler[list[int]]):
+class DomainSampler(Sampler[list[int]], ABC):
     """Batches of positions for ``DataLoader(batch_sampler=...)``; `sampler[step]` is the batch of any step.
 
     Args:
@@ -189,13 +190,13 @@ class DomainSampler(Sampler[list[int]]):
         self.rank, self.world = int(rank), int(world)
         self._passes: dict[int, tuple[int, Counts]] = {}
 
+    @abstractmethod
     def weights(self, step: int) -> NDArray[np.float64]:
         """Return the probabilities of the domains at a step, ``[domains]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def counts(self, step: int) -> Counts:
         """Return how many examples of each domain all workers have drawn before a step, ``[domains]``."""
-        raise NotImplementedError
 
     def passes(self, step: int) -> list[float]:
         """Return how often the examples of each domain have been seen before a step, on all workers together."""

@@ -17,8 +17,10 @@ from sooner.execute.work import Work
 
 def run_auto(work: Sequence[Work]) -> None:
     """Take one step for every cohort with what is fastest where they are."""
-    (run_triton if work and all(w.cohort.device.type == "cuda" and serves(w.cohort.device) for w in work)
-     else run_native)(work)  # fmt: skip
+    devices = [w.cohort.device for w in work]
+    there = bool(devices) and all(device.type == "cuda" and serves(device) for device in devices)
+    run_fastest = run_triton if there else run_native
+    run_fastest(work)
 
 
 EXECUTORS: Mapping[str, Callable[[Sequence[Work]], None]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
@@ -123,16 +124,16 @@ def reinforce(logp: Tensor, rollouts: Rollouts) -> Tensor:
     return -(advantage * sequence_logp(logp, rollouts) / lengths(rollouts)).mean()
 
 
-class PolicyLoss(Part):
+class PolicyLoss(Part, ABC):
     """A loss of a policy as a part: subclasses say which with `__call__`."""
 
     station: ClassVar[str] = "rl"
     needs = frozenset({"rollouts"})
     owns = frozenset({"policy loss"})
 
+    @abstractmethod
     def __call__(self, logp: Tensor, rollouts: Rollouts) -> Tensor:
         """Return the loss, 0-d, of log-probabilities ``[B, T]`` with their graph."""
-        raise NotImplementedError
 
     @contextlib.contextmanager
     def around_loss(self) -> Iterator[None]:

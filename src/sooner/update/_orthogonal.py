@@ -9,10 +9,13 @@ https://kellerjordan.github.io/posts/muon/.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from sooner.part import check_choice, check_range
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Muon's quintic: steep at zero, so small singular values rise fast, at the price of ending in [0.7, 1.2]."""
@@ -26,6 +29,16 @@ SAFE_ON_GRAM = 5
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 """How to iterate: in the dtype of the state, in bfloat16, or in bfloat16 where the hardware has it."""
+
+
+def check_iteration(part: str, group: Mapping[str, Any]) -> None:
+    """Refuse an iteration that can't be: of a group its ``iterations``, 1 to 100, and ``precision``.
+
+    Raises:
+        SoonerError: naming the part and the value.
+    """
+    check_range(part, "iterations", group["iterations"], 1, 100, whole=True)
+    check_choice(part, "precision", group["precision"], PRECISIONS)
 
 
 def newton_schulz(

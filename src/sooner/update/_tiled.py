@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from sooner.part import check_range
+from sooner.transform import Clock, Grain, State, Transform
 from sooner.update._form import Form
 from sooner.update._matrices import MatrixOptimizer
-from sooner.update._tiles import Tiling
+from sooner.update._tiles import Kept, Tiling
+from sooner.update.apollo import DecayMoved
+
+
+@dataclass(frozen=True)
+class TiledRule(Transform):
+    """Base of rules that step tiles by state of their sides, which the first gradient begins without a step.
+
+    Attributes:
+        tiling: how weights are cut.
+        sides: the state of sides, by slot.
+    """
+
+    tiling: Tiling
+    grain: ClassVar[Grain] = "tensor"
+    sides: ClassVar[Mapping[str, Kept]] = {}
+
+    def slot_shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the weight's shape for what is no state of sides: moments of its coordinates in the bases."""
+        return self.tiling.slot_shape(self.sides[slot], shape) if slot in self.sides else shape
+
+    def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
+        """Step the matrices of a stack ``[n, *shape]`` of same-shaped gradients; nothing at the first step."""
+        taken = clock.step - 1
+        step = functools.partial(self.stepped, taken) if taken else self.begun
+        return self.tiling.each(u, state, self.sides, step)
+
+    @abstractmethod
+    def begun(self, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return zeros and the state of tiles ``[m, rows, columns]`` after their first gradient."""
+
+    @abstractmethod
+    def stepped(self, taken: int, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the direction and the new state of tiles ``[m, rows, columns]``, of which so many steps were taken."""
+
+
+@dataclass(frozen=True)
+class DecayMovedLater(DecayMoved):
+    """The same, but not at the first step, where nothing moves."""
+
+    def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
+        """Leave the first displacement as it is; decay the others."""
+        return (u, state) if clock.step == 1 else super().rule(u, state, theta, clock)
 
 
 class TiledOptimizer(MatrixOptimizer):
@@ -41,6 +87,11 @@ class TiledOptimizer(MatrixOptimizer):
             return super().rule_name(p, settings)
         told = tiling(settings, settings["form"]).told(p.shape)
         return f"{self.name()} ({told})" if told else self.name()
+
+
+def decay_later(weight_decay: float) -> DecayMovedLater | None:
+    """Return the decay of what has moved, from the second step on; None where there is none."""
+    return DecayMovedLater(weight_decay) if weight_decay else None
 
 
 def tiling(group: Mapping[str, Any], form: Form) -> Tiling:

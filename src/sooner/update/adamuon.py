@@ -29,14 +29,14 @@ from typing import Any, ClassVar, Literal, Unpack
 import torch
 from torch import Tensor
 
-from sooner.part import check_choice, check_range
+from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
 from sooner.update._factors import Factors
 from sooner.update._form import AS_STORED, Form, Split
 from sooner.update._matrices import MatrixOptimizer, Select
 from sooner.update._options import Options
-from sooner.update._orthogonal import PRECISIONS
+from sooner.update._orthogonal import check_iteration
 from sooner.update.muon import AveragedMomentum
 
 
@@ -126,8 +126,7 @@ class AdaMuon(MatrixOptimizer):
         super().check(group)
         for name in ("momentum", "beta2"):
             check_range("adamuon", name, group[name], 0.0, 1.0, open_high=True)
-        check_range("adamuon", "iterations", group["iterations"], 1, 100, whole=True)
-        check_choice("adamuon", "precision", group["precision"], PRECISIONS)
+        check_iteration("adamuon", group)
 
     def matrix_rule(self, group: dict[str, Any], form: Form) -> Chain:
         """``momentum | signs | factors | even entries | decay | descend``."""

@@ -21,10 +21,10 @@ from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
-from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay, sqrt
+from sooner.update._betas import check_betas
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update._options import Options
 
@@ -53,13 +53,7 @@ def check_adam(part: str, group: Mapping[str, Any]) -> None:
     Raises:
         SoonerError: ``betas``, ``eps`` or ``weight_decay`` of the group is not allowed.
     """
-    betas = group["betas"]
-    if not isinstance(betas, tuple | list) or len(betas) != 2:
-        raise SoonerError(
-            f"{part}: betas={betas!r} is not a pair; give the decay rates of both moments, as (0.9, 0.999)"
-        )
-    for i, beta in enumerate(betas):
-        check_range(part, f"betas[{i}]", beta, 0.0, 1.0, open_high=True)
+    check_betas(part, group["betas"], 2, "the decay rates of both moments, as (0.9, 0.999)")
     check_range(part, "eps", group["eps"], 0.0, math.inf)
     check_range(part, "weight_decay", group["weight_decay"], 0.0, math.inf)
 

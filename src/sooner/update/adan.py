@@ -30,7 +30,7 @@ from torch import Tensor
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay, sqrt
-from sooner.update._betas import check_three_betas
+from sooner.update._betas import check_betas
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update._options import Options
 
@@ -105,7 +105,7 @@ class Adan(ChainOptimizer):
         """Refuse hyper-parameters out of range."""
         super().check(group)
         what = "what the averages of gradients, changes and squares keep, as (0.98, 0.92, 0.99)"
-        check_three_betas(cls.name(), group["betas"], what)
+        check_betas(cls.name(), group["betas"], 3, what)
         for name in ("eps", "weight_decay"):
             check_range(cls.name(), name, group[name], 0.0, math.inf)
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay, sqrt
-from sooner.update._betas import check_three_betas
+from sooner.update._betas import check_betas
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update._options import Options
 
@@ -114,7 +114,7 @@ class AdEMAMix(ChainOptimizer):
         """Refuse hyper-parameters out of range."""
         super().check(group)
         what = "the decay rates of the quick momentum, the second moment and the slow momentum, as (0.9, 0.999, 0.9999)"
-        check_three_betas(cls.name(), group["betas"], what)
+        check_betas(cls.name(), group["betas"], 3, what)
         for name in ("alpha", "eps", "weight_decay"):
             check_range(cls.name(), name, group[name], 0.0, math.inf)
         for name in ("alpha_warmup", "beta3_warmup"):

@@ -26,7 +26,6 @@ repository, yorkerlin/KL-Methods.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,14 +36,13 @@ from torch import Tensor
 
 from sooner.part import check_range
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain
+from sooner.transform import Chain, Descend, chain
 from sooner.update._eigenbasis import first_basis, into_basis, out_of_basis, power_iteration
 from sooner.update._form import Form, Split
 from sooner.update._matrices import Select
 from sooner.update._options import Options
-from sooner.update._tiled import TiledOptimizer, shampoo_beta, tiling
-from sooner.update._tiles import Kept, Tiling
-from sooner.update.soap import DecayMovedLater
+from sooner.update._tiled import TiledOptimizer, TiledRule, decay_later, shampoo_beta, tiling
+from sooner.update._tiles import Kept
 
 SIDES = {
     "row_moment": Kept("rows"),
@@ -64,7 +62,7 @@ LEAST_CEILING = 10.0
 
 
 @dataclass(frozen=True)
-class Whiten(Transform):
+class Whiten(TiledRule):
     """Momentum over the root of a Kronecker product that follows the gradient's covariance; see this module."""
 
     beta1: float
@@ -73,21 +71,11 @@ class Whiten(Transform):
     interval: int
     initial: float
     ceiling: float
-    tiling: Tiling
-    grain: ClassVar[Grain] = "tensor"
+    sides: ClassVar[Mapping[str, Kept]] = SIDES
     slots: ClassVar[tuple[str, ...]] = ("exp_avg", *SIDES)
 
-    def slot_shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the weight's shape for the momentum, which is that of its coordinates in the bases."""
-        return self.tiling.slot_shape(SIDES[slot], shape) if slot in SIDES else shape
-
-    def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
-        """Step the matrices of a stack ``[n, *shape]`` of same-shaped gradients; nothing at the first step."""
-        taken = clock.step - 1
-        step = self._begun if not taken else functools.partial(self._stepped, taken)
-        return self.tiling.each(u, state, SIDES, step)
-
-    def _begun(self, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def begun(self, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return zeros; begin factors, bases and eigenvalues with the first gradient."""
         new = {"exp_avg": torch.zeros_like(state["exp_avg"])}  # also where somebody zeroed the step
         for side, g in (("row", gradient), ("column", gradient.mT)):
             if state[f"{side}_basis"].numel():
@@ -96,7 +84,8 @@ class Whiten(Transform):
                 new[f"{side}_values"] = torch.full_like(state[f"{side}_values"], self.initial)
         return gradient * 0.0, {**state, **new}  # NaN stays NaN
 
-    def _stepped(self, taken: int, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def stepped(self, taken: int, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Step by what is whitened, let factors and eigenvalues follow, and refresh the bases where that is due."""
         rows, columns = state["row_basis"], state["column_basis"]
         by_row, by_column = (_inverse_roots(state[f"{side}_values"]) for side in ("row", "column"))  # [m, side]
         down = by_row[:, :, None] if by_row.numel() else gradient.new_ones(())
@@ -217,4 +206,4 @@ class KLShampoo(TiledOptimizer):
         names = ("eps", "interval", "initial", "ceiling")
         own = {"beta1": group["betas"][0], "shampoo_beta": shampoo_beta(group), "tiling": tiling(group, form)}
         whiten = Whiten(**{name: group[name] for name in names}, **own)
-        return chain(whiten, Descend(), DecayMovedLater(group["weight_decay"]) if group["weight_decay"] else None)
+        return chain(whiten, Descend(), decay_later(group["weight_decay"]))

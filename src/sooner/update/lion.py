@@ -29,10 +29,10 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, State, Transform, chain, decay
+from sooner.update._betas import check_betas
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update._options import Options
 
@@ -84,11 +84,7 @@ class Lion(ChainOptimizer):
     def check(cls, group: dict[str, Any]) -> None:
         """Refuse hyper-parameters out of range."""
         super().check(group)
-        betas = group["betas"]
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise SoonerError(f"{cls.name()}: betas={betas!r} is not a pair; give both decay rates, as (0.9, 0.99)")
-        for i, beta in enumerate(betas):
-            check_range(cls.name(), f"betas[{i}]", beta, 0.0, 1.0, open_high=True)
+        check_betas(cls.name(), group["betas"], 2, "both decay rates, as (0.9, 0.99)")
         check_range(cls.name(), "weight_decay", group["weight_decay"], 0.0, math.inf)
 
     def rule(self, group: dict[str, Any]) -> Chain:

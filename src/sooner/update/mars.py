@@ -29,10 +29,10 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from sooner.error import SoonerError
 from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Reduction, Scope, State, chain, decay
+from sooner.update._betas import check_betas
 from sooner.update._optimizer import ChainOptimizer
 from sooner.update._options import Options
 from sooner.update._roles import Divided
@@ -118,13 +118,7 @@ class MARS(ChainOptimizer):
         check_adam(cls.name(), group)
         for name in ("gamma", "max_norm", "lr_1d_factor"):
             check_range(cls.name(), name, group[name], 0.0, math.inf)
-        betas = group["betas_1d"]
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise SoonerError(
-                f"{cls.name()}: betas_1d={betas!r} is not a pair; give AdamW's decay rates, as (0.9, 0.95)"
-            )
-        for i, beta in enumerate(betas):
-            check_range(cls.name(), f"betas_1d[{i}]", beta, 0.0, 1.0, open_high=True)
+        check_betas(cls.name(), group["betas_1d"], 2, "AdamW's decay rates, as (0.9, 0.95)", "betas_1d")
 
     def shares(self, group: dict[str, Any]) -> Sequence[tuple[list[Tensor], dict[str, Any]]]:
         """Divide a group into what MARS steps and vectors, which AdamW steps at a rate and decay rates of their own."""

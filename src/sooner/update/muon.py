@@ -34,7 +34,7 @@ from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, cha
 from sooner.update._form import AS_STORED, Form, Split
 from sooner.update._matrices import MatrixOptimizer, Select, hidden_matrices
 from sooner.update._options import Options
-from sooner.update._orthogonal import COEFFICIENTS, PRECISIONS, iteration_dtype, newton_schulz, polar_factor
+from sooner.update._orthogonal import COEFFICIENTS, check_iteration, iteration_dtype, newton_schulz, polar_factor
 
 __all__ = ["Muon", "hidden_matrices", "newton_schulz", "polar_factor"]
 
@@ -152,9 +152,8 @@ class Muon(MatrixOptimizer):
         """Refuse hyper-parameters out of range."""
         super().check(group)
         check_range("muon", "momentum", group["momentum"], 0.0, 1.0, open_high=True)
-        check_range("muon", "iterations", group["iterations"], 1, 100, whole=True)
+        check_iteration("muon", group)
         check_choice("muon", "orthogonalization", group["orthogonalization"], ORTHOGONALIZATIONS)
-        check_choice("muon", "precision", group["precision"], PRECISIONS)
         check_choice("muon", "adjust", group["adjust"], ADJUSTMENTS)
 
     def matrix_rule(self, group: dict[str, Any], form: Form) -> Chain:

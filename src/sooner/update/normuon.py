@@ -38,7 +38,7 @@ from sooner.update._factors import Factors
 from sooner.update._form import AS_STORED, Form, Split
 from sooner.update._matrices import MatrixOptimizer, Select
 from sooner.update._options import Options
-from sooner.update._orthogonal import PRECISIONS
+from sooner.update._orthogonal import check_iteration
 from sooner.update.muon import ADJUSTMENTS, AveragedMomentum
 
 LEAST_NORM = 1e-10
@@ -148,8 +148,7 @@ class NorMuon(MatrixOptimizer):
         super().check(group)
         for name in ("momentum", "beta2"):
             check_range("normuon", name, group[name], 0.0, 1.0, open_high=True)
-        check_range("normuon", "iterations", group["iterations"], 1, 100, whole=True)
-        check_choice("normuon", "precision", group["precision"], PRECISIONS)
+        check_iteration("normuon", group)
         check_choice("normuon", "adjust", group["adjust"], ADJUSTMENTS)
 
     def matrix_rule(self, group: dict[str, Any], form: Form) -> Chain:

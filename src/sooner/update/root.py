@@ -30,14 +30,14 @@ from typing import Any, ClassVar, Literal, Unpack
 import torch
 from torch import Tensor
 
-from sooner.part import check_choice, check_range
+from sooner.part import check_range
 from sooner.space import Knob, Log
 from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain, decay
 from sooner.update._form import AS_STORED, Form, Split
 from sooner.update._matrices import MatrixOptimizer, Select
 from sooner.update._newton_fit import coefficients
 from sooner.update._options import Options
-from sooner.update._orthogonal import PRECISIONS, in_chunks, iteration_dtype, newton_schulz
+from sooner.update._orthogonal import check_iteration, in_chunks, iteration_dtype, newton_schulz
 from sooner.update.sgd import Momentum
 
 
@@ -146,8 +146,7 @@ class ROOT(MatrixOptimizer):
         super().check(group)
         check_range("root", "momentum", group["momentum"], 0.0, 1.0, open_high=True)
         check_range("root", "quantile", group["quantile"], 0.0, 1.0)
-        check_range("root", "iterations", group["iterations"], 1, 100, whole=True)
-        check_choice("root", "precision", group["precision"], PRECISIONS)
+        check_iteration("root", group)
 
     def matrix_rule(self, group: dict[str, Any], form: Form) -> Chain:
         """``momentum | cut outliers | orthogonalize | decay | descend``."""

@@ -23,7 +23,6 @@ nikhilvyas/SOAP.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,14 +32,13 @@ import torch
 from torch import Tensor
 
 from sooner.space import Knob, Log
-from sooner.transform import Chain, Clock, Descend, Grain, State, Transform, chain
+from sooner.transform import Chain, Descend, chain
 from sooner.update._eigenbasis import first_basis, into_basis, out_of_basis, refreshed_basis
 from sooner.update._form import Form, Split
 from sooner.update._matrices import Select
 from sooner.update._options import Options
-from sooner.update._tiled import TiledOptimizer, shampoo_beta, tiling
-from sooner.update._tiles import Kept, Tiling
-from sooner.update.apollo import DecayMoved
+from sooner.update._tiled import TiledOptimizer, TiledRule, decay_later, shampoo_beta, tiling
+from sooner.update._tiles import Kept
 
 SIDES = {
     "row_moment": Kept("rows"),
@@ -52,28 +50,18 @@ SIDES = {
 
 
 @dataclass(frozen=True)
-class EigenbasisAdam(Transform):
+class EigenbasisAdam(TiledRule):
     """Adam's direction, taken in the eigenbasis of the second moments of rows and columns; see this module."""
 
     betas: tuple[float, float]
     eps: float
     shampoo_beta: float
     interval: int
-    tiling: Tiling
-    grain: ClassVar[Grain] = "tensor"
+    sides: ClassVar[Mapping[str, Kept]] = SIDES
     slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq", *SIDES)
 
-    def slot_shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the weight's shape for Adam's moments, which are those of its coordinates in the eigenbasis."""
-        return self.tiling.slot_shape(SIDES[slot], shape) if slot in SIDES else shape
-
-    def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
-        """Step the matrices of a stack ``[n, *shape]`` of same-shaped gradients; nothing at the first step."""
-        taken = clock.step - 1
-        step = self._begun if not taken else functools.partial(self._stepped, taken)
-        return self.tiling.each(u, state, SIDES, step)
-
-    def _begun(self, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def begun(self, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return zeros; begin the bases with the eigenvectors of the first gradient."""
         bases = {
             "row_basis": first_basis(gradient) if state["row_basis"].numel() else state["row_basis"],
             "column_basis": first_basis(gradient.mT) if state["column_basis"].numel() else state["column_basis"],
@@ -83,7 +71,8 @@ class EigenbasisAdam(Transform):
         }  # also where step was zeroed
         return gradient * 0.0, {**state, **fresh, **self._moments(gradient, state), **bases}  # NaN stays NaN
 
-    def _stepped(self, taken: int, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def stepped(self, taken: int, gradient: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Step in the eigenbasis, and refresh it where that is due."""
         beta1, beta2 = self.betas
         rows, columns = state["row_basis"], state["column_basis"]
         seen = into_basis(gradient, rows, columns)
@@ -116,15 +105,6 @@ class EigenbasisAdam(Transform):
             square = square.gather(2, order[:, None, :].expand_as(square))
         after = {**state, **new, "exp_avg_sq": square}
         return {**after, "exp_avg": into_basis(mean, after["row_basis"], after["column_basis"])}
-
-
-@dataclass(frozen=True)
-class DecayMovedLater(DecayMoved):
-    """The same, but not at the first step, where nothing moves."""
-
-    def rule(self, u: Tensor, state: State, theta: Tensor | None, clock: Clock) -> tuple[Tensor, State]:
-        """Leave the first displacement as it is; decay the others."""
-        return (u, state) if clock.step == 1 else super().rule(u, state, theta, clock)
 
 
 class SOAP(TiledOptimizer):
@@ -179,6 +159,6 @@ class SOAP(TiledOptimizer):
 
     def matrix_rule(self, group: dict[str, Any], form: Form) -> Chain:
         """``eigenbasis adam | descend | decay``."""
-        own = tuple(group["betas"]), group["eps"], shampoo_beta(group), group["interval"], tiling(group, form)
-        adam = EigenbasisAdam(*own)
-        return chain(adam, Descend(), DecayMovedLater(group["weight_decay"]) if group["weight_decay"] else None)
+        own = tuple(group["betas"]), group["eps"], shampoo_beta(group), group["interval"]
+        adam = EigenbasisAdam(tiling(group, form), *own)
+        return chain(adam, Descend(), decay_later(group["weight_decay"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sooner.error import SoonerError
+from sooner.execute.shards import reshard
 from sooner.foundation.model_names import modules_by_name
 
 STATISTICS = ("running_mean", "running_var")
@@ -51,7 +51,7 @@ def places(model: nn.Module, part: str) -> list[Place]:
     Raises:
         SoonerError: the model is in the flat pieces of FSDP1.
     """
-    _reshard(model)
+    reshard(model)
     parameters: dict[int, Place] = {}
     statistics: dict[int, Place] = {}
     at: dict[str, Tensor] = {}
@@ -120,11 +120,3 @@ class Seen:
 def _statistics(module: nn.Module) -> list[tuple[str, Tensor]]:
     found = [(key, b) for key, b in module._buffers.items() if key in STATISTICS and b is not None]
     return [(key, b) for key, b in found if is_lazy(b) or b.is_floating_point()]
-
-
-def _reshard(model: nn.Module) -> None:
-    if (fsdp := sys.modules.get("torch.distributed.fsdp")) is None:  # then no module is sharded
-        return
-    for module in model.modules():
-        if isinstance(module, fsdp.FSDPModule):
-            module.reshard()
